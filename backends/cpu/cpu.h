@@ -1,0 +1,63 @@
+/* Private to the CPU backend: the device, its thread pool, and the kernel table that instruction-set
+ * files lay their faster versions over (cpu.c fills it with ops.c's plain loops first, then
+ * cpu_init_avx2 and cpu_init_avx512 overwrite what they do better). */
+#ifndef TL_CPU_H
+#define TL_CPU_H
+
+#include "core/backend.h"
+
+struct cpu_dev;
+
+/* Worker threads that live as long as the device. A job is a function that every thread calls once
+ * with its own number; threads spin briefly between jobs of one token and sleep between tokens. */
+typedef struct cpu_pool cpu_pool;
+typedef void cpu_job(void *arg, uint32_t thread, uint32_t n_threads);
+
+TL_MUST tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads);
+void cpu_pool_close(cpu_pool **pool);
+uint32_t cpu_pool_n(const cpu_pool *pool);
+/* Runs job on all threads, the caller being thread 0, and returns when all are done. */
+void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg);
+/* Inside a job: the next unclaimed index of a shared counter that pool_run reset to 0; results may
+ * not depend on who claims what. */
+uint32_t cpu_pool_next(cpu_pool *pool);
+/* Inside a job: no thread returns before all have arrived (not together with early returns). */
+void cpu_pool_barrier(cpu_pool *pool);
+
+/* One function per op. A faster version handles what it can and hands the rest to the one it
+ * replaced: matmul returns false where it has no kernel for these operands. */
+struct cpu_kernels {
+    const char *name; /* the kernel class that users see: "plain", "avx2", "avx512-vnni" */
+    bool (*matmul)(struct cpu_dev *dev, const struct tl_matmul *op);
+    void (*rmsnorm)(struct cpu_dev *dev, const struct tl_rmsnorm *op);
+    void (*glu)(struct cpu_dev *dev, const struct tl_glu *op);
+    void (*rope)(struct cpu_dev *dev, const struct tl_rope *op);
+    void (*kv_encode)(struct cpu_dev *dev, const struct tl_kv_encode *op);
+    bool (*attend)(struct cpu_dev *dev, const struct tl_attend *op);
+};
+
+struct cpu_dev {
+    tl_dev base; /* first: a tl_dev * is a cpu_dev * */
+    cpu_pool *pool;
+    struct cpu_kernels kernels;
+    /* Scratch that ops share within one call, grown outside decode: see cpu_scratch. */
+    void *scratch; /* owned */
+    uint64_t scratch_bytes;
+    tl_log log; /* borrowed */
+};
+
+/* At least `bytes` of 64-byte-aligned scratch, contents undefined, valid until the next call; NULL
+ * when memory is out. Only thread 0, outside jobs. Grows and never shrinks, so a repeated step
+ * allocates nothing. */
+void *cpu_scratch(struct cpu_dev *dev, uint64_t bytes);
+
+/* ops.c: the specification, double accumulation, plain loops. */
+void cpu_init_plain(struct cpu_kernels *k);
+/* x86 files; compiled only for x86-64, called only when the CPU has the flags. */
+void cpu_init_avx2(struct cpu_kernels *k);   /* AVX2, FMA, F16C, BMI2 */
+void cpu_init_avx512(struct cpu_kernels *k); /* F, BW, VL, DQ, VNNI */
+/* Their matmul halves, in files of their own. */
+bool cpu_matmul_avx2(struct cpu_dev *dev, const struct tl_matmul *op);
+bool cpu_matmul_avx512(struct cpu_dev *dev, const struct tl_matmul *op);
+
+#endif

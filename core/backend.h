@@ -1,0 +1,218 @@
+/* THE SEAM. Core decides, a backend moves bytes; this is all they say to each other.
+ *
+ * A view is rank 2: rows x cols of one dtype, rows packed one behind the other. More dimensions are
+ * a field of an op or a loop in core. Ops only enqueue on a stream: order within a stream is kept,
+ * across streams only by events. Whatever changes from token to token (positions, slots, row
+ * counts) is a view that the kernel reads; whatever is fixed for a session is a plain field. A
+ * failed op makes its device fail for good: the next call or tl_stream_sync returns TL_ERR_DEVICE.
+ *
+ * Callers use the tl_ functions, never the table: backend.c checks each contract once, with
+ * TL_ASSERT since a wrong shape here is a bug of core (files are checked in weights.c and model.c),
+ * and backends check nothing again. */
+#ifndef TL_BACKEND_H
+#define TL_BACKEND_H
+
+#include "dtype.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tl_backend tl_backend;
+/* First member of every backend's own struct of the same kind. */
+typedef struct tl_dev {
+    const tl_backend *backend;
+} tl_dev;
+typedef struct tl_stream {
+    tl_dev *dev;
+} tl_stream;
+
+typedef enum tl_mem {
+    TL_MEM_DEVICE, /* where kernels are fastest */
+    TL_MEM_HOST,   /* host memory that kernels can read and write too (pinned on a GPU) */
+} tl_mem;
+
+typedef struct tl_buf {
+    tl_dev *dev;
+    void *host; /* the bytes for the CPU to touch; non-NULL iff TL_MEM_HOST or a unified device */
+    uint64_t bytes;
+    tl_mem mem;
+} tl_buf;
+
+/* A value; owns nothing. Rows are tl_row_bytes(dtype, cols) apart. buf == NULL: an absent view. */
+typedef struct tl_view {
+    tl_buf *buf;
+    uint64_t off_bytes;
+    uint32_t rows, cols;
+    tl_dtype dtype;
+} tl_view;
+
+struct tl_dev_params {
+    uint32_t index;     /* which device of the backend */
+    uint32_t n_threads; /* CPU only; 0: the physical cores this process may use */
+    /* CPU only: the best instruction set it may use; NULL for all that the machine has, "plain" for
+     * the specification, "avx2", "avx512". Parity tests lay one over the other with it. */
+    const char *isa_max;
+    tl_log log;
+};
+
+struct tl_dev_caps {
+    char name[128];       /* "AMD EPYC 9965, 2 threads" */
+    char kernels[64];     /* kernel class in use: "avx512-vnni" */
+    uint64_t bytes_total; /* 0: not known */
+    uint64_t bytes_free;  /* 0: not known */
+    uint32_t n_threads;   /* CPU only, else 0 */
+    bool unified;         /* TL_MEM_DEVICE is host memory */
+};
+
+/* y[i] := scale * src[idx[i]].  y (n, cols) f32; src (any, cols) any dtype; idx (n, 1) i32, each
+ * 0 <= idx < src.rows (an id outside is a bug of the caller). */
+struct tl_gather {
+    tl_view y, src, idx;
+    float scale;
+};
+
+/* y (+)= x w^T + bias, then y := cap * tanh(y / cap) where softcap is not 0.
+ * x (n, k) f32; w (m, k) any weight dtype; y (n, m) f32; bias (1, m) f32 or absent.
+ * n == 1 is decode's matrix-vector product. y aliases neither x nor w. */
+struct tl_matmul {
+    tl_view y, x, w, bias;
+    bool accumulate;
+    float softcap;
+};
+
+/* y (+)= x / sqrt(mean(x^2) + eps) * w, row by row.  x, y (n, d) f32; w (1, d) f32.
+ * y may be x when not accumulating. Per-head norms: view (n * heads, head_dim). */
+struct tl_rmsnorm {
+    tl_view y, x, w;
+    float eps;
+    bool accumulate;
+};
+
+typedef enum tl_pairing {
+    TL_PAIR_ADJACENT, /* (0,1) (2,3) ...: GGUF llama */
+    TL_PAIR_HALF,     /* (0,r/2) (1,r/2+1) ...: NeoX order, r rotated dimensions */
+} tl_pairing;
+
+/* In place: pair j of each head of row i turns by pos[i] * inv_freq[j], and the result of rotated
+ * dimensions is multiplied by `scale` (YaRN's attention factor; else 1). x (n, heads * head_dim)
+ * f32; pos (n, 1) i32; inv_freq (1, r / 2) f32, r <= head_dim; dimensions from r on are left. The
+ * angle is computed so that it is good to 1e-6 at position 2^20. */
+struct tl_rope {
+    tl_view x, pos, inv_freq;
+    uint32_t head_dim;
+    tl_pairing pairing;
+    float scale;
+};
+
+typedef enum tl_act { TL_ACT_SILU, TL_ACT_GELU_TANH } tl_act;
+
+/* y := act(gate) * up.  All (n, d) f32; y may be gate or up. */
+struct tl_glu {
+    tl_view y, gate, up;
+    tl_act act;
+};
+
+/* Rows of a cache: head-major, so that one head's rows are contiguous. Row t of head h is row
+ * h * cap + t of k and of v, with cap = k.rows / n_kv_heads. k, v (n_kv_heads * cap, head_dim). */
+struct tl_kv_rows {
+    tl_view k, v;
+    uint32_t n_kv_heads;
+};
+
+/* Stores n new rows: row i goes to row slot[i] of every head, converted to the cache's dtype.
+ * k, v (n, n_kv_heads * head_dim) f32; slot (n, 1) i32, 0 <= slot < cap. */
+struct tl_kv_encode {
+    struct tl_kv_rows dst;
+    tl_view k, v, slot;
+};
+
+/* Attention of n queries over the first n_rows[0] rows of a cache; row t stands for position t.
+ * For query i and head h (with KV head h / (n_heads / n_kv_heads)):
+ *   s_t = scale * q . k_t, then softcap * tanh(s_t / softcap) where softcap is not 0, over
+ *   t <= q_pos[i] and, where window is not 0, t > q_pos[i] - window;
+ *   out = sum softmax(s)_t v_t;  lse = log sum exp s_t.
+ * q, out (n, n_heads * head_dim) f32; lse (n, n_heads) f32 or absent; q_pos (n, 1) i32;
+ * n_rows (1, 1) i32. A query that sees no row gives out = 0 and lse = -inf. */
+struct tl_attend {
+    tl_view out, lse, q, q_pos, n_rows;
+    struct tl_kv_rows kv;
+    uint32_t n_heads;
+    float scale, softcap;
+    uint32_t window;
+};
+
+struct tl_backend {
+    const char *name;
+    /* How many devices there are; 0 where the driver is absent. Never an error. */
+    uint32_t (*dev_count)(void);
+    tl_err (*dev_open)(tl_dev **out, const struct tl_dev_params *params);
+    void (*dev_close)(tl_dev *dev);
+    void (*dev_caps)(tl_dev *dev, struct tl_dev_caps *out);
+    tl_err (*buf_alloc)(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem);
+    /* optional: lets kernels read host memory in place (a mapped file); NULL: core copies. */
+    tl_err (*buf_wrap)(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes);
+    void (*buf_free)(tl_buf *buf);
+    tl_err (*copy)(tl_stream *s, const tl_view *dst, const tl_view *src);
+    tl_err (*stream_open)(tl_stream **out, tl_dev *dev);
+    void (*stream_close)(tl_stream *s);
+    tl_err (*stream_sync)(tl_stream *s);
+    tl_err (*gather)(tl_stream *s, const struct tl_gather *op);
+    tl_err (*matmul)(tl_stream *s, const struct tl_matmul *op);
+    tl_err (*rmsnorm)(tl_stream *s, const struct tl_rmsnorm *op);
+    tl_err (*rope)(tl_stream *s, const struct tl_rope *op);
+    tl_err (*glu)(tl_stream *s, const struct tl_glu *op);
+    tl_err (*kv_encode)(tl_stream *s, const struct tl_kv_encode *op);
+    tl_err (*attend)(tl_stream *s, const struct tl_attend *op);
+};
+
+/* The compiled-in backends, best first, NULL-terminated (backends/registry.c). */
+extern const tl_backend *const tl_backends[];
+/* By name, NULL when it is not compiled in. */
+const tl_backend *tl_backend_find(const char *name);
+
+/* TL_ERR_UNSUPPORTED: no such device. */
+TL_MUST tl_err tl_dev_open(tl_dev **out, const tl_backend *backend,
+                           const struct tl_dev_params *params);
+void tl_dev_close(tl_dev **dev);
+void tl_dev_get_caps(tl_dev *dev, struct tl_dev_caps *out);
+
+/* Zero-filled. Owned by the caller, who frees it after tl_stream_sync. */
+TL_MUST tl_err tl_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem);
+/* Read-only, in place where the backend can, else a copy; host must outlive it. */
+TL_MUST tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes);
+void tl_buf_free(tl_buf **buf);
+
+TL_MUST tl_err tl_stream_open(tl_stream **out, tl_dev *dev);
+void tl_stream_close(tl_stream **s);
+TL_MUST tl_err tl_stream_sync(tl_stream *s);
+
+/* A view of `rows` x `cols` at a byte offset; asserts that it lies inside. */
+tl_view tl_view_of(tl_buf *buf, uint64_t off_bytes, uint32_t rows, uint32_t cols, tl_dtype dtype);
+/* Rows [first, first + rows) of a view. */
+tl_view tl_view_rows(tl_view v, uint32_t first, uint32_t rows);
+/* The same bytes as another shape of as many elements. */
+tl_view tl_view_reshape(tl_view v, uint32_t rows, uint32_t cols);
+uint64_t tl_view_bytes(tl_view v);
+/* First byte for the CPU; the buffer must have `host`. */
+void *tl_view_host(tl_view v);
+
+/* Views of equal bytes and dtype, any memory to any memory. */
+TL_MUST tl_err tl_copy(tl_stream *s, tl_view dst, tl_view src);
+TL_MUST tl_err tl_gather(tl_stream *s, const struct tl_gather *op);
+TL_MUST tl_err tl_matmul(tl_stream *s, const struct tl_matmul *op);
+TL_MUST tl_err tl_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op);
+TL_MUST tl_err tl_rope(tl_stream *s, const struct tl_rope *op);
+TL_MUST tl_err tl_glu(tl_stream *s, const struct tl_glu *op);
+TL_MUST tl_err tl_kv_encode(tl_stream *s, const struct tl_kv_encode *op);
+TL_MUST tl_err tl_attend(tl_stream *s, const struct tl_attend *op);
+
+/* The bytes an op must move at least (each operand once); what benches divide by. */
+uint64_t tl_matmul_bytes(const struct tl_matmul *op);
+uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
