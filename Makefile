@@ -9,8 +9,14 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
 .PHONY: all chat bench test asan tsan fuzz check format clean install
-all: build/release/build.ninja
+all: build/release/tailor
+	@:
+
+# Ninja knows what to rebuild; the list here (folders too: a file may go) only spares asking it.
+folders := core backends backends/cpu backends/cuda backends/vulkan shaders cli tui
+build/release/tailor: build/release/build.ninja $(wildcard $(folders) $(folders:=/*.*) CMake* cmake/* VERSION)
 	@cmake --build build/release --target tailor -- $$(test -t 1 || echo --quiet)
+	@touch $@
 
 chat: all
 	@build/release/tailor chat -m $(MODEL) $(ARGS)
