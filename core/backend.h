@@ -127,6 +127,9 @@ struct tl_kv_encode {
     tl_view k, v, slot;
 };
 
+/* The widest head there is room for (kernels keep one in registers or on the stack). */
+enum { TL_HEAD_DIM_MAX = 512 };
+
 /* Attention of n queries over the first n_rows[0] rows of a cache; row t stands for position t.
  * For query i and head h (with KV head h / (n_heads / n_kv_heads)):
  *   s_t = scale * q . k_t, then softcap * tanh(s_t / softcap) where softcap is not 0, over

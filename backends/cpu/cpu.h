@@ -13,9 +13,14 @@ struct cpu_dev;
 typedef struct cpu_pool cpu_pool;
 typedef void cpu_job(void *arg, uint32_t thread, uint32_t n_threads);
 
+enum { CPU_THREADS_MAX = 256 };
+
+/* n_threads 0: the physical cores this process may use; more than CPU_THREADS_MAX are not started. */
 TL_MUST tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads);
 void cpu_pool_close(cpu_pool **pool);
 uint32_t cpu_pool_n(const cpu_pool *pool);
+/* What this process may use: logical CPUs, and physical cores (SMT siblings counted once). */
+void cpu_pool_count(uint32_t *n_cpus, uint32_t *n_cores);
 /* Runs job on all threads, the caller being thread 0, and returns when all are done. */
 void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg);
 /* Inside a job: the next unclaimed index of a shared counter that pool_run reset to 0; results may
@@ -51,8 +56,25 @@ struct cpu_dev {
  * allocates nothing. */
 void *cpu_scratch(struct cpu_dev *dev, uint64_t bytes);
 
-/* ops.c: the specification, double accumulation, plain loops. */
+/* Runs a job that slices its work by (thread, n_threads): on all threads, or on the caller alone as
+ * (0, 1) when so few elements are not worth waking them. */
+void cpu_share(struct cpu_dev *dev, cpu_job *job, void *arg, uint64_t n_elems);
+/* Slice `thread` of n things, [*begin, *end), as equal as can be. */
+void cpu_slice(uint64_t n, uint32_t thread, uint32_t n_threads, uint64_t *begin, uint64_t *end);
+
+/* ops.c: the specification, double accumulation, plain loops. They need no scratch, cannot fail and
+ * always return true. */
 void cpu_init_plain(struct cpu_kernels *k);
+bool cpu_matmul_plain(struct cpu_dev *dev, const struct tl_matmul *op);
+bool cpu_attend_plain(struct cpu_dev *dev, const struct tl_attend *op);
+/* The rows [*first, *end) that query i of an attend sees. */
+void cpu_rows_seen(const struct tl_attend *op, uint32_t i, uint64_t *first, uint64_t *end);
+
+/* First byte of row i. */
+static inline void *cpu_row(const tl_view *v, uint64_t i) {
+    return (uint8_t *)v->buf->host + v->off_bytes + i * tl_row_bytes(v->dtype, v->cols);
+}
+
 /* x86 files; compiled only for x86-64, called only when the CPU has the flags. */
 void cpu_init_avx2(struct cpu_kernels *k);   /* AVX2, FMA, F16C, BMI2 */
 void cpu_init_avx512(struct cpu_kernels *k); /* F, BW, VL, DQ, VNNI */

@@ -1,0 +1,314 @@
+/* The seam's checks, made once so that no backend repeats them: every view lies inside a buffer of
+ * the op's own device and is aligned, every shape and dtype is what backend.h says, and no operand
+ * overlaps another where it may not. A violation is a bug of core, hence TL_ASSERT. After the checks
+ * the table is called and nothing else happens here; no state is kept. */
+#include "backend.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Host memory goes to a device that cannot map it in pieces of this size. */
+#define WRAP_PIECE_BYTES (64u << 20)
+
+static uint64_t view_end(const tl_view *v) { return v->off_bytes + tl_view_bytes(*v); }
+
+static bool overlap(const tl_view *a, const tl_view *b) {
+    return a->buf != NULL && a->buf == b->buf && a->off_bytes < view_end(b) &&
+           b->off_bytes < view_end(a);
+}
+
+static bool same_place(const tl_view *a, const tl_view *b) {
+    return a->buf == b->buf && a->off_bytes == b->off_bytes;
+}
+
+static bool apart_or_same(const tl_view *a, const tl_view *b) {
+    return same_place(a, b) || !overlap(a, b);
+}
+
+/* Any dtype, any shape but an empty one. */
+static void check_view(const tl_stream *s, const tl_view *v) {
+    TL_ASSERT(v->buf != NULL && v->buf->dev == s->dev);
+    TL_ASSERT(v->rows > 0 && v->cols > 0);
+    TL_ASSERT((unsigned)v->dtype < TL_DTYPE_COUNT);
+    const struct tl_dtype_info *const info = tl_dtype_info(v->dtype);
+    TL_ASSERT(v->cols % info->block_elems == 0);
+    if (info->block_elems == 1) {
+        TL_ASSERT(v->off_bytes % info->block_bytes == 0);
+    }
+    TL_ASSERT(v->off_bytes <= v->buf->bytes &&
+              tl_view_bytes(*v) <= v->buf->bytes - v->off_bytes);
+}
+
+static void check_shape(const tl_stream *s, const tl_view *v, uint32_t rows, uint32_t cols,
+                        tl_dtype dtype) {
+    check_view(s, v);
+    TL_ASSERT(v->rows == rows && v->cols == cols && v->dtype == dtype);
+}
+
+static bool is_weight(tl_dtype dtype) { return dtype != TL_I32; }
+
+static bool is_cache(tl_dtype dtype) {
+    return dtype == TL_F32 || dtype == TL_F16 || dtype == TL_BF16 || dtype == TL_Q8_0 ||
+           dtype == TL_Q4_0;
+}
+
+/* Returns the width of a head. */
+static uint32_t check_kv_rows(const tl_stream *s, const struct tl_kv_rows *kv) {
+    check_view(s, &kv->k);
+    TL_ASSERT(is_cache(kv->k.dtype) && is_cache(kv->v.dtype));
+    check_shape(s, &kv->v, kv->k.rows, kv->k.cols, kv->v.dtype);
+    TL_ASSERT(kv->n_kv_heads > 0 && kv->k.rows % kv->n_kv_heads == 0);
+    TL_ASSERT(kv->k.cols <= TL_HEAD_DIM_MAX);
+    TL_ASSERT(!overlap(&kv->k, &kv->v));
+    return kv->k.cols;
+}
+
+const tl_backend *tl_backend_find(const char *name) {
+    for (size_t i = 0; tl_backends[i] != NULL; i++) {
+        if (strcmp(tl_backends[i]->name, name) == 0) {
+            return tl_backends[i];
+        }
+    }
+    return NULL;
+}
+
+tl_err tl_dev_open(tl_dev **out, const tl_backend *backend, const struct tl_dev_params *params) {
+    TL_ASSERT(out != NULL && backend != NULL && params != NULL);
+    TL_TRY(backend->dev_open(out, params));
+    TL_ASSERT((*out)->backend == backend);
+    return TL_OK;
+}
+
+void tl_dev_close(tl_dev **dev) {
+    if (*dev != NULL) {
+        (*dev)->backend->dev_close(*dev);
+        *dev = NULL;
+    }
+}
+
+void tl_dev_get_caps(tl_dev *dev, struct tl_dev_caps *out) {
+    *out = (struct tl_dev_caps){0};
+    dev->backend->dev_caps(dev, out);
+}
+
+tl_err tl_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem) {
+    TL_ASSERT(out != NULL && dev != NULL && bytes > 0);
+    TL_ASSERT(mem == TL_MEM_DEVICE || mem == TL_MEM_HOST);
+    TL_TRY(dev->backend->buf_alloc(out, dev, bytes, mem));
+    TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
+    return TL_OK;
+}
+
+/* Fills dst through a staging buffer that the device can read. Copied as words, since a copy moves
+ * bytes whatever they mean; both buffers are whole words long. */
+static tl_err upload(tl_buf *dst, tl_buf *stage, tl_stream *s, const uint8_t *host,
+                     uint64_t bytes) {
+    for (uint64_t at = 0; at < bytes; at += stage->bytes) {
+        const uint64_t n = tl_min_u64(stage->bytes, bytes - at);
+        memcpy(stage->host, host + at, (size_t)n);
+        const uint32_t words = (uint32_t)tl_div_up(n, 4);
+        TL_TRY(tl_copy(s, tl_view_of(dst, at, 1, words, TL_I32),
+                       tl_view_of(stage, 0, 1, words, TL_I32)));
+        TL_TRY(tl_stream_sync(s));
+    }
+    return TL_OK;
+}
+
+static tl_err copy_of_host(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes) {
+    tl_buf *dst = NULL, *stage = NULL;
+    tl_stream *s = NULL;
+    const uint64_t whole = tl_align_up(bytes, 4);
+    tl_err err = tl_buf_alloc(&dst, dev, whole, TL_MEM_DEVICE);
+    if (err == TL_OK && dst->host != NULL) {
+        memcpy(dst->host, host, (size_t)bytes);
+    } else if (err == TL_OK) {
+        err = tl_buf_alloc(&stage, dev, tl_min_u64(whole, WRAP_PIECE_BYTES), TL_MEM_HOST);
+        if (err == TL_OK) {
+            err = tl_stream_open(&s, dev);
+        }
+        if (err == TL_OK) {
+            err = upload(dst, stage, s, host, bytes);
+        }
+        tl_stream_close(&s);
+        tl_buf_free(&stage);
+    }
+    if (err) {
+        tl_buf_free(&dst);
+        return err;
+    }
+    *out = dst;
+    return TL_OK;
+}
+
+tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes) {
+    TL_ASSERT(out != NULL && dev != NULL && host != NULL && bytes > 0);
+    if (dev->backend->buf_wrap == NULL) {
+        return copy_of_host(out, dev, host, bytes);
+    }
+    TL_TRY(dev->backend->buf_wrap(out, dev, host, bytes));
+    TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
+    return TL_OK;
+}
+
+void tl_buf_free(tl_buf **buf) {
+    if (*buf != NULL) {
+        (*buf)->dev->backend->buf_free(*buf);
+        *buf = NULL;
+    }
+}
+
+tl_err tl_stream_open(tl_stream **out, tl_dev *dev) {
+    TL_ASSERT(out != NULL && dev != NULL);
+    TL_TRY(dev->backend->stream_open(out, dev));
+    TL_ASSERT((*out)->dev == dev);
+    return TL_OK;
+}
+
+void tl_stream_close(tl_stream **s) {
+    if (*s != NULL) {
+        (*s)->dev->backend->stream_close(*s);
+        *s = NULL;
+    }
+}
+
+tl_err tl_stream_sync(tl_stream *s) { return s->dev->backend->stream_sync(s); }
+
+tl_view tl_view_of(tl_buf *buf, uint64_t off_bytes, uint32_t rows, uint32_t cols, tl_dtype dtype) {
+    TL_ASSERT(buf != NULL && (unsigned)dtype < TL_DTYPE_COUNT);
+    TL_ASSERT(cols % tl_dtype_info(dtype)->block_elems == 0);
+    const tl_view v = {buf, off_bytes, rows, cols, dtype};
+    TL_ASSERT(off_bytes <= buf->bytes && tl_view_bytes(v) <= buf->bytes - off_bytes);
+    return v;
+}
+
+tl_view tl_view_rows(tl_view v, uint32_t first, uint32_t rows) {
+    TL_ASSERT(first <= v.rows && rows <= v.rows - first);
+    v.off_bytes += first * tl_row_bytes(v.dtype, v.cols);
+    v.rows = rows;
+    return v;
+}
+
+tl_view tl_view_reshape(tl_view v, uint32_t rows, uint32_t cols) {
+    TL_ASSERT((uint64_t)rows * cols == (uint64_t)v.rows * v.cols);
+    TL_ASSERT(cols % tl_dtype_info(v.dtype)->block_elems == 0);
+    v.rows = rows;
+    v.cols = cols;
+    return v;
+}
+
+uint64_t tl_view_bytes(tl_view v) { return v.rows * tl_row_bytes(v.dtype, v.cols); }
+
+void *tl_view_host(tl_view v) {
+    TL_ASSERT(v.buf != NULL && v.buf->host != NULL);
+    return (uint8_t *)v.buf->host + v.off_bytes;
+}
+
+tl_err tl_copy(tl_stream *s, tl_view dst, tl_view src) {
+    check_view(s, &dst);
+    check_view(s, &src);
+    TL_ASSERT(dst.dtype == src.dtype && tl_view_bytes(dst) == tl_view_bytes(src));
+    TL_ASSERT(!overlap(&dst, &src));
+    return s->dev->backend->copy(s, &dst, &src);
+}
+
+tl_err tl_gather(tl_stream *s, const struct tl_gather *op) {
+    check_view(s, &op->src);
+    TL_ASSERT(is_weight(op->src.dtype));
+    check_shape(s, &op->y, op->y.rows, op->src.cols, TL_F32);
+    check_shape(s, &op->idx, op->y.rows, 1, TL_I32);
+    TL_ASSERT(!overlap(&op->y, &op->src) && !overlap(&op->y, &op->idx));
+    return s->dev->backend->gather(s, op);
+}
+
+tl_err tl_matmul(tl_stream *s, const struct tl_matmul *op) {
+    check_view(s, &op->w);
+    TL_ASSERT(is_weight(op->w.dtype));
+    check_shape(s, &op->x, op->x.rows, op->w.cols, TL_F32);
+    check_shape(s, &op->y, op->x.rows, op->w.rows, TL_F32);
+    TL_ASSERT(!overlap(&op->y, &op->x) && !overlap(&op->y, &op->w));
+    if (op->bias.buf != NULL) {
+        check_shape(s, &op->bias, 1, op->w.rows, TL_F32);
+        TL_ASSERT(!overlap(&op->y, &op->bias));
+    }
+    TL_ASSERT(op->softcap >= 0.0f && isfinite(op->softcap));
+    return s->dev->backend->matmul(s, op);
+}
+
+tl_err tl_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op) {
+    check_shape(s, &op->x, op->x.rows, op->x.cols, TL_F32);
+    check_shape(s, &op->y, op->x.rows, op->x.cols, TL_F32);
+    check_shape(s, &op->w, 1, op->x.cols, TL_F32);
+    TL_ASSERT(op->accumulate ? !overlap(&op->y, &op->x) : apart_or_same(&op->y, &op->x));
+    TL_ASSERT(!overlap(&op->y, &op->w));
+    return s->dev->backend->rmsnorm(s, op);
+}
+
+tl_err tl_rope(tl_stream *s, const struct tl_rope *op) {
+    check_shape(s, &op->x, op->x.rows, op->x.cols, TL_F32);
+    check_shape(s, &op->pos, op->x.rows, 1, TL_I32);
+    check_shape(s, &op->inv_freq, 1, op->inv_freq.cols, TL_F32);
+    TL_ASSERT(op->head_dim > 0 && op->x.cols % op->head_dim == 0);
+    TL_ASSERT(op->head_dim <= TL_HEAD_DIM_MAX && op->inv_freq.cols <= op->head_dim / 2);
+    TL_ASSERT(op->pairing == TL_PAIR_ADJACENT || op->pairing == TL_PAIR_HALF);
+    TL_ASSERT(!overlap(&op->x, &op->pos) && !overlap(&op->x, &op->inv_freq));
+    return s->dev->backend->rope(s, op);
+}
+
+tl_err tl_glu(tl_stream *s, const struct tl_glu *op) {
+    check_shape(s, &op->y, op->y.rows, op->y.cols, TL_F32);
+    check_shape(s, &op->gate, op->y.rows, op->y.cols, TL_F32);
+    check_shape(s, &op->up, op->y.rows, op->y.cols, TL_F32);
+    TL_ASSERT(apart_or_same(&op->y, &op->gate) && apart_or_same(&op->y, &op->up));
+    TL_ASSERT(op->act == TL_ACT_SILU || op->act == TL_ACT_GELU_TANH);
+    return s->dev->backend->glu(s, op);
+}
+
+tl_err tl_kv_encode(tl_stream *s, const struct tl_kv_encode *op) {
+    const uint32_t head_dim = check_kv_rows(s, &op->dst);
+    const uint64_t cols = (uint64_t)op->dst.n_kv_heads * head_dim;
+    TL_ASSERT(cols <= UINT32_MAX);
+    check_shape(s, &op->k, op->k.rows, (uint32_t)cols, TL_F32);
+    check_shape(s, &op->v, op->k.rows, (uint32_t)cols, TL_F32);
+    check_shape(s, &op->slot, op->k.rows, 1, TL_I32);
+    const tl_view *const srcs[] = {&op->k, &op->v, &op->slot};
+    for (size_t i = 0; i < sizeof srcs / sizeof srcs[0]; i++) {
+        TL_ASSERT(!overlap(&op->dst.k, srcs[i]) && !overlap(&op->dst.v, srcs[i]));
+    }
+    return s->dev->backend->kv_encode(s, op);
+}
+
+tl_err tl_attend(tl_stream *s, const struct tl_attend *op) {
+    const uint32_t head_dim = check_kv_rows(s, &op->kv);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->kv.n_kv_heads == 0);
+    const uint64_t cols = (uint64_t)op->n_heads * head_dim;
+    TL_ASSERT(cols <= UINT32_MAX);
+    check_shape(s, &op->q, op->q.rows, (uint32_t)cols, TL_F32);
+    check_shape(s, &op->out, op->q.rows, (uint32_t)cols, TL_F32);
+    check_shape(s, &op->q_pos, op->q.rows, 1, TL_I32);
+    check_shape(s, &op->n_rows, 1, 1, TL_I32);
+    if (op->lse.buf != NULL) {
+        check_shape(s, &op->lse, op->q.rows, op->n_heads, TL_F32);
+        TL_ASSERT(!overlap(&op->lse, &op->out));
+    }
+    const tl_view *const srcs[] = {&op->q, &op->q_pos, &op->n_rows, &op->kv.k, &op->kv.v};
+    for (size_t i = 0; i < sizeof srcs / sizeof srcs[0]; i++) {
+        TL_ASSERT(!overlap(&op->out, srcs[i]) && !overlap(&op->lse, srcs[i]));
+    }
+    TL_ASSERT(op->softcap >= 0.0f && isfinite(op->softcap) && isfinite(op->scale));
+    return s->dev->backend->attend(s, op);
+}
+
+uint64_t tl_matmul_bytes(const struct tl_matmul *op) {
+    const uint64_t y_bytes = tl_view_bytes(op->y);
+    return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes +
+           (op->accumulate ? y_bytes : 0) + (op->bias.buf != NULL ? tl_view_bytes(op->bias) : 0);
+}
+
+uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows) {
+    /* The newest query is taken to stand at the newest row. */
+    const uint64_t seen =
+        op->window == 0 ? n_rows : tl_min_u64(n_rows, (uint64_t)op->window + op->q.rows - 1);
+    const uint64_t row_bytes = tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) +
+                               tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
+    return seen * op->kv.n_kv_heads * row_bytes + 2 * tl_view_bytes(op->q);
+}
