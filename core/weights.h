@@ -44,7 +44,8 @@ struct tl_tensor {
     tl_dtype dtype;
     uint32_t n_dims;
     uint64_t dims[TL_DIMS_MAX]; /* [0] is the row length; absent ones are 1 */
-    const void *data;           /* in the mapping, aligned to the file's alignment */
+    const void *data;           /* in the mapping; from the start of the file, a multiple of
+                                   general.alignment, which is at least 8 */
     uint64_t bytes;
 };
 
@@ -55,7 +56,8 @@ typedef struct tl_weights tl_weights;
  * TL_ERR_UNSUPPORTED: a version or tensor type we do not read (the sentence names tensor and type).
  * The sentence starts with the path. */
 TL_MUST tl_err tl_weights_open(tl_weights **out, const char *path, const tl_log *log);
-/* The same from memory that outlives it (fuzzing, tests); `name` stands for the path. */
+/* The same from memory that outlives it and is aligned to 16, as malloc's is (fuzzing, tests);
+ * `name` stands for the path. */
 TL_MUST tl_err tl_weights_open_memory(tl_weights **out, const void *data, size_t bytes,
                                       const char *name, const tl_log *log);
 void tl_weights_close(tl_weights **w);
@@ -64,7 +66,8 @@ const char *tl_weights_path(const tl_weights *w);
 uint64_t tl_weights_bytes(const tl_weights *w); /* of all parts, file headers included */
 uint32_t tl_weights_version(const tl_weights *w);
 
-/* Keys and tensors in file order (all parts), and by name (NULL when absent). */
+/* Keys (of a split model's first part: the others only say which part they are) and tensors (of all
+ * parts) in file order, and by name (NULL when absent). No two have one name. */
 uint64_t tl_weights_n_metas(const tl_weights *w);
 const struct tl_meta *tl_weights_meta(const tl_weights *w, uint64_t i);
 const struct tl_meta *tl_weights_find_meta(const tl_weights *w, const char *key);
