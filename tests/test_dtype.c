@@ -217,7 +217,7 @@ static void check_encoding(tl_dtype dtype, const float *src, uint64_t n, int low
         const double wanted = peak / (dtype == TL_Q8_0 ? 127 : 8);
         assert_true(fabs(fabs(d) - wanted) <= fmax(wanted * 0x1p-11, 0x1p-25) * 1.0001);
         for (int i = 0; i < 32; i++) {
-            double best = INFINITY;
+            double best = (double)INFINITY;
             for (int step = low; step <= high; step++) {
                 best = fmin(best, fabs((double)x[i] - d * step));
             }
