@@ -1,0 +1,92 @@
+/* The public face of the engine: an engine is a loaded model on a device, a session is one timeline
+ * of tokens with its cache. Nothing here prints, exits, or starts threads but the device's own.
+ * An engine may be shared by threads; a session belongs to one thread at a time. */
+#ifndef TL_ENGINE_H
+#define TL_ENGINE_H
+
+#include "backend.h"
+#include "model.h"
+#include "token.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tl_engine tl_engine;
+typedef struct tl_session tl_session;
+
+struct tl_engine_params {
+    const char *model_path;
+    const char *backend; /* "auto" or NULL: the best that opens; else a backend's name */
+    uint32_t device;     /* which of the backend's devices */
+    uint32_t n_threads;  /* CPU; 0: physical cores */
+    const char *isa_max; /* CPU; tests only, NULL: all the machine has */
+    uint32_t n_ctx;      /* context the sessions will use; 0: the model's own */
+    tl_log log;          /* sentences of the engine and its sessions */
+};
+
+/* Loads and checks everything. On failure nothing is left and the log has one sentence. */
+TL_MUST tl_err tl_engine_open(tl_engine **out, const struct tl_engine_params *params);
+void tl_engine_close(tl_engine **engine); /* after its sessions */
+
+const tl_weights *tl_engine_weights(const tl_engine *e);
+const tl_vocab *tl_engine_vocab(const tl_engine *e);
+const tl_model *tl_engine_model(const tl_engine *e);
+const char *tl_engine_backend(const tl_engine *e);
+void tl_engine_caps(const tl_engine *e, struct tl_dev_caps *out);
+
+struct tl_session_params {
+    uint32_t n_ctx;   /* rows the cache can hold; 0: the engine's n_ctx, as much of it as fits */
+    uint32_t n_chunk; /* tokens of prefill at a time; 0: 512 */
+};
+
+/* Plans and allocates all memory of the session. TL_ERR_MEMORY says how much was wanted. */
+TL_MUST tl_err tl_session_open(tl_session **out, tl_engine *e,
+                               const struct tl_session_params *params);
+void tl_session_close(tl_session **s);
+
+struct tl_feed {
+    const uint32_t *ids; /* each below the vocabulary's size */
+    size_t n;
+    /* optional: after each chunk; returning false stops there (still TL_OK, see tl_session_n) */
+    bool (*on_progress)(void *user, size_t done, size_t total);
+    /* optional: called for every token in order with the logits behind it, (n_vocab) f32, valid
+     * during the call; returning false stops with TL_ERR_IO. Without it only the last token's
+     * logits are computed. */
+    bool (*on_logits)(void *user, uint32_t pos, const float *logits);
+    void *user;
+};
+
+/* Appends tokens to the timeline in chunks (prefill). Logits of the last one are then in
+ * tl_session_logits. TL_ERR_MEMORY when they do not fit the context, and nothing is fed; an id
+ * outside the vocabulary is TL_ERR_FORMAT, likewise. */
+TL_MUST tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed);
+
+/* Appends one token through the decode path; allocates nothing. Errors as above. */
+TL_MUST tl_err tl_session_step(tl_session *s, uint32_t id);
+
+/* (n_vocab) f32 behind the newest token; valid until the next feed, step or rewind. NULL while
+ * there is none. */
+const float *tl_session_logits(const tl_session *s);
+
+/* Forgets all tokens but the first n_keep (n_keep <= tl_session_n). Logits are gone. */
+void tl_session_rewind(tl_session *s, uint32_t n_keep);
+
+uint32_t tl_session_n(const tl_session *s);   /* tokens in the timeline */
+uint32_t tl_session_ctx(const tl_session *s); /* tokens it can hold */
+const uint32_t *tl_session_ids(const tl_session *s); /* the tl_session_n tokens */
+
+struct tl_session_memory {
+    uint64_t weights_bytes, kv_device_bytes, kv_host_bytes, scratch_bytes, peak_device_bytes;
+};
+void tl_session_get_memory(const tl_session *s, struct tl_session_memory *out);
+
+/* Bytes one decode step must move at the present depth: all weights once, and the cache rows that
+ * each layer attends. */
+uint64_t tl_session_step_bytes(const tl_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
