@@ -97,7 +97,7 @@ look() {
 
 # Each package once, in order.
 unique() {
-    printf '%s\n' "$@" | awk '!seen[$0]++' | tr '\n' ' '
+    printf '%s\n' "$@" | awk '!seen[$0]++ { printf "%s%s", gap, $0; gap = " " }'
 }
 
 say_by_hand() {
@@ -145,7 +145,7 @@ if [ "$(id -u)" -ne 0 ] && ! have sudo; then
 fi
 # shellcheck disable=SC2086 # the list is words
 apt_packages=$(unique $apt_packages)
-echo "tailor: setup: installing ${apt_packages% }"
+echo "tailor: setup: installing $apt_packages"
 # A password is asked for here, on the terminal; what follows is written to a file.
 if [ "$(id -u)" -ne 0 ] && [ -t 0 ]; then
     sudo -v || exit 1
