@@ -120,12 +120,12 @@ check_symbols() {
         esac
         found=$(nm -g --defined-only "$library" | awk 'NF == 3 { print $3 }' | grep -vE "^$prefix")
         [ -z "$found" ] || breach "$library: exports $(tr '\n' ' ' <<<"$found")"
-        found=$(objdump -t "$library" | awk '$(NF-2) ~ /^\.(data|bss)(\.[^r]|$)/ && $(NF-1) !~ /^0+$/ { print $NF }' |
+        found=$(objdump -t "$library" | awk 'NF > 4 && $(NF - 2) ~ /^\.(data|bss)(\.[^r]|$)/ && $(NF - 1) !~ /^0+$/ { print $NF }' |
             grep -v '^\.')
         [ -z "$found" ] || breach "$library: writable globals: $(tr '\n' ' ' <<<"$found")"
         found=$(nm -A --undefined-only "$library" | grep -v ':base\.c\.o:' |
             grep -E ' U (printf|puts|putchar|perror|fprintf|fputs|stdout|stderr|exit|_exit|abort|getenv)$' |
-            sed 's/.*:\([^:]*\.o\):.* U /\1 calls /')
+            sed 's/.*:\([^:]*\)\.o:.* U /\1 uses /' | paste -s -d ';')
         [ -z "$found" ] || breach "$library: $found"
         case $library in *_core.a | *_backends.a) continue ;; esac
         tables=$(nm -g --defined-only "$library" | grep -cE ' [DR] tl_backend_')
