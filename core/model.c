@@ -123,13 +123,13 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
                        tl_weights_path(b->w), name, rows, cols, (unsigned long long)t->dims[1],
                        (unsigned long long)t->dims[0]);
     }
-    if (rows == 1 && t->n_dims == 1 && tl_dtype_info(t->dtype)->block_elems != 1) {
+    if (rows == 1 && tl_dtype_info(t->dtype)->block_elems != 1) {
         return tl_fail(tl_weights_log(b->w), TL_ERR_UNSUPPORTED,
                        "%s: tensor %s: a vector of type %s is not supported",
                        tl_weights_path(b->w), name, tl_dtype_info(t->dtype)->name);
     }
     b->n_used++;
-    return b->model != NULL ? bind(b, t, rows == 1 && t->n_dims == 1, view) : TL_OK;
+    return b->model != NULL ? bind(b, t, rows == 1, view) : TL_OK;
 }
 
 struct tensor_name {
