@@ -465,7 +465,7 @@ static void many_names_are_found_quickly(void **state) {
         assert_int_equal(tl_meta_int_at(tl_weights_find_meta(w, name), 0), i);
         assert_true(*(const float *)tl_weights_find_tensor(w, name)->data == (float)i);
     }
-    assert_true(tl_now_ns() - begin_ns < 5000000000u); /* 40 ms on an idle core, unsanitized */
+    assert_true(tl_now_ns() - begin_ns < 5000000000u); /* the whole program: 90 ms, 2026-11 */
     tl_weights_close(&w);
     tl_bytes_free(&file);
 }
