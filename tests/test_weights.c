@@ -18,10 +18,8 @@ static tl_weights *open_corpus(const char *name) {
     char path[512];
     snprintf(path, sizeof path, "%s/tests/corpus/weights/%s.gguf", TL_SOURCE_DIR, name);
     tl_weights *w = NULL;
-    struct kept_log kept;
-    const tl_log log = keep_log(&kept);
-    if (tl_weights_open(&w, path, &log)) {
-        fail_msg("%s", kept.sentence);
+    if (tl_weights_open(&w, path, NULL)) {
+        fail_msg("%s does not open", path);
     }
     assert_string_equal(tl_weights_path(w), path);
     return w;
