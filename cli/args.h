@@ -1,0 +1,46 @@
+/* Command lines: one table of options, read into one plain struct. A wrong one is a sentence on
+ * stderr and exit 2, decided here. */
+#ifndef TL_CLI_ARGS_H
+#define TL_CLI_ARGS_H
+
+#include "core/base.h"
+
+/* Which commands take an option. */
+enum cli_command_bit {
+    CLI_CHAT = 1,
+    CLI_RUN = 2,
+    CLI_TOKENIZE = 4,
+    CLI_TEMPLATE = 8,
+    CLI_INFO = 16,
+    CLI_DEVICES = 32,
+    CLI_BENCH = 64,
+    CLI_ENGINE = CLI_CHAT | CLI_RUN | CLI_BENCH, /* those that load a model to run it */
+};
+
+enum { CLI_UNSET = UINT32_MAX };
+
+struct cli_args {
+    unsigned command; /* one cli_command_bit */
+    /* Strings are borrowed from argv; NULL where not given. */
+    const char *model, *prompt, *file, *ids, *logits, *decode, *template_file, *messages, *date;
+    const char *system, *backend, *kv, *depth;
+    uint32_t n_ctx, n_threads, device;
+    uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
+    uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
+    float temp, top_p, min_p, repeat_penalty;
+    uint32_t top_k, repeat_last;
+    uint64_t seed;
+    bool has_seed, json, strict, plain, bos, special, lines0, ignore_eos, generation_prompt;
+};
+
+/* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */
+bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv);
+
+/* The options of one command, a line each, to stdout. */
+void cli_print_options(unsigned command);
+
+/* "1, 2,3" or "1 2 3" into at most cap numbers; returns how many, or -1 where the text is not such
+ * a list. With out == NULL it only counts. */
+int64_t cli_parse_list(const char *text, uint32_t *out, size_t cap);
+
+#endif

@@ -1,0 +1,254 @@
+/* tailor run: one completion. The prompt goes in by prefill, or partly through decode steps
+ * (--prefill N), which exercises the cache on known text; --logits writes what the model thought
+ * behind every prompt token. */
+#include "commands.h"
+#include "generate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct run {
+    const struct cli_args *args;
+    struct cli_loaded loaded;
+    tl_ids prompt;
+    FILE *logits; /* NULL unless --logits */
+    uint32_t n_vocab;
+    struct cli_times times;
+    struct cli_answer answer;
+    struct tl_sampler_params sampler;
+    double prefill_ms;
+    bool interrupted;
+};
+
+static int read_ids(struct run *run) {
+    const int64_t n = cli_parse_list(run->args->ids, NULL, 0);
+    if (n < 0) {
+        cli_error("--ids: not a list of token ids");
+        return 2;
+    }
+    run->prompt.data = calloc((size_t)n + 1, sizeof *run->prompt.data);
+    if (run->prompt.data == NULL) {
+        return cli_failed(&run->loaded.log, TL_ERR_MEMORY);
+    }
+    run->prompt.n = (size_t)cli_parse_list(run->args->ids, run->prompt.data, (size_t)n);
+    run->prompt.cap = (size_t)n + 1;
+    return 0;
+}
+
+static int read_prompt(struct run *run) {
+    const struct cli_args *const a = run->args;
+    tl_bytes file = {0};
+    if (a->ids != NULL) {
+        return read_ids(run);
+    }
+    if (a->file != NULL && !cli_read_file(a->file, &file)) {
+        return 1;
+    }
+    const tl_str text = a->file != NULL ? (tl_str){file.data, file.len} : tl_str_from(a->prompt);
+    const unsigned flags = TL_ENCODE_BOS | (a->special ? TL_ENCODE_SPECIAL : 0);
+    const tl_err err =
+        tl_vocab_encode(tl_engine_vocab(run->loaded.engine), text, flags, &run->prompt);
+    tl_bytes_free(&file);
+    return err ? cli_failed(&run->loaded.log, err) : 0;
+}
+
+/* The cases in which nothing may be fed: a prompt is refused with the numbers, never cut. */
+static int check_prompt(const struct run *run) {
+    const uint32_t n_ctx = tl_session_ctx(run->loaded.session);
+    if (run->prompt.n == 0) {
+        cli_error("the prompt is empty");
+        return 1;
+    }
+    if (run->prompt.n > n_ctx) {
+        cli_error("the prompt is too long: %zu tokens, the context holds %u (see --ctx)",
+                  run->prompt.n, n_ctx);
+        return 1;
+    }
+    return 0;
+}
+
+static bool write_logits(void *user, uint32_t pos, const float *logits) {
+    (void)pos;
+    struct run *const run = user;
+    return fwrite(logits, sizeof *logits, run->n_vocab, run->logits) == run->n_vocab;
+}
+
+/* The tokens behind --prefill N, one decode step each. */
+static tl_err step_through(struct run *run, size_t first) {
+    tl_session *const s = run->loaded.session;
+    for (size_t i = first; i < run->prompt.n && !cli_interrupted(); i++) {
+        const uint64_t start = tl_now_ns();
+        TL_TRY(tl_session_step(s, run->prompt.data[i]));
+        TL_TRY(cli_times_add(&run->times, tl_now_ns() - start));
+        if (run->logits != NULL && !write_logits(run, (uint32_t)i, tl_session_logits(s))) {
+            return TL_ERR_IO;
+        }
+    }
+    return TL_OK;
+}
+
+static tl_err feed_prompt(struct run *run) {
+    const size_t n_prefill = (size_t)tl_min_u64(run->args->n_prefill, run->prompt.n);
+    const uint64_t start = tl_now_ns();
+    if (n_prefill > 0) {
+        size_t done = 0;
+        TL_TRY(cli_feed(&run->loaded, run->prompt.data, n_prefill,
+                        run->logits != NULL ? write_logits : NULL, run, &done));
+    }
+    run->prefill_ms = (double)(tl_now_ns() - start) / 1e6;
+    TL_TRY(step_through(run, n_prefill));
+    run->interrupted = tl_session_n(run->loaded.session) < run->prompt.n;
+    return TL_OK;
+}
+
+/* FNV-1a over the bytes of the newest logits: any drift shows in one word. */
+static uint64_t hash_logits(const float *logits, uint32_t n) {
+    const unsigned char *const bytes = (const unsigned char *)logits;
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < (size_t)n * sizeof *logits; i++) {
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+static json_t *json_layers(const struct run *run) {
+    const struct tl_shape *const shape = &tl_engine_model(run->loaded.engine)->shape;
+    struct tl_session_memory memory;
+    tl_session_get_memory(run->loaded.session, &memory);
+    json_t *const layers = json_array();
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        json_array_append_new(
+            layers, json_pack("{s:i,s:s,s:i,s:I,s:I}", "layer", (int)il, "policy", "full",
+                              "sliding_window", (int)(shape->windowed[il] ? shape->window : 0),
+                              "kv_device_bytes",
+                              (json_int_t)(memory.kv_device_bytes / shape->n_layers),
+                              "kv_host_bytes",
+                              (json_int_t)(memory.kv_host_bytes / shape->n_layers)));
+    }
+    return layers;
+}
+
+static json_t *json_decode_ms(const struct run *run) {
+    if (run->times.n == 0) {
+        return json_pack("{s:n,s:n,s:n}", "p50", "p95", "mean");
+    }
+    const struct cli_percentiles p = cli_times_summary(&run->times);
+    return json_pack("{s:f,s:f,s:f}", "p50", p.p50_ms, "p95", p.p95_ms, "mean", p.mean_ms);
+}
+
+static json_t *json_memory(const struct run *run) {
+    struct tl_session_memory m;
+    tl_session_get_memory(run->loaded.session, &m);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m.weights_bytes,
+                     "kv_device_bytes", (json_int_t)m.kv_device_bytes, "kv_host_bytes",
+                     (json_int_t)m.kv_host_bytes, "scratch_bytes", (json_int_t)m.scratch_bytes,
+                     "peak_device_bytes", (json_int_t)m.peak_device_bytes);
+}
+
+static bool print_json(const struct run *run) {
+    struct tl_dev_caps caps;
+    tl_engine_caps(run->loaded.engine, &caps);
+    json_t *const tokens = json_array();
+    for (size_t i = 0; i < run->answer.ids.n; i++) {
+        json_array_append_new(tokens, json_integer(run->answer.ids.data[i]));
+    }
+    char hash[17] = "";
+    const float *const logits = tl_session_logits(run->loaded.session);
+    if (logits != NULL) {
+        snprintf(hash, sizeof hash, "%016llx",
+                 (unsigned long long)hash_logits(logits, run->n_vocab));
+    }
+    return cli_print_json(json_pack(
+        "{s:s#,s:o,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:{s:i,s:i,s:i,s:i},s:s,s:o}",
+        "text", run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len,
+        "tokens", tokens, "prompt_tokens", (json_int_t)run->prompt.n, "generated_tokens",
+        (json_int_t)run->answer.ids.n, "stop", cli_stop_name(run->answer.stop), "prefill_ms",
+        run->prefill_ms, "decode_ms", json_decode_ms(run), "backend",
+        tl_engine_backend(run->loaded.engine), "device", caps.name, "kernels", caps.kernels, "kv",
+        "full", "ctx", (json_int_t)tl_session_ctx(run->loaded.session), "seed",
+        (json_int_t)run->sampler.seed, "memory", json_memory(run), "traffic",
+        "host_to_device_bytes", 0, "device_to_host_bytes", 0, "rows_hit", 0, "rows_fetched", 0,
+        "logits_hash", hash, "layers", json_layers(run)));
+}
+
+static int feed_and_generate(struct run *run) {
+    run->answer = (struct cli_answer){.to_stdout = !run->args->json,
+                                      .ignore_end = run->args->ignore_eos,
+                                      .n_max = run->args->n_predict,
+                                      .times = &run->times};
+    tl_sampler *sampler = NULL;
+    run->sampler = cli_sampler_params(run->args);
+    tl_err err = tl_sampler_open(&sampler, &run->sampler, run->n_vocab);
+    if (!err) {
+        err = feed_prompt(run);
+    }
+    if (!err && !run->interrupted) {
+        err = cli_generate(&run->loaded, sampler, &run->answer);
+    }
+    tl_sampler_close(&sampler);
+    if (err == TL_ERR_IO && run->loaded.log.n_errors == 0) {
+        cli_error("%s: writing failed: %s", ferror(stdout) ? "stdout" : run->args->logits,
+                  strerror(errno));
+        return 1;
+    }
+    return err ? cli_failed(&run->loaded.log, err) : 0;
+}
+
+static int report(const struct run *run) {
+    if (run->args->json) {
+        if (!print_json(run)) {
+            return 1;
+        }
+    } else if (cli_stdout_is_tty()) {
+        putchar('\n');
+    }
+    if (run->answer.stop == CLI_STOP_CONTEXT) {
+        cli_error("stopped: the context of %u tokens is full",
+                  tl_session_ctx(run->loaded.session));
+    }
+    return run->interrupted || run->answer.stop == CLI_STOP_INTERRUPT ? 130 : 0;
+}
+
+static int run_loaded(struct run *run) {
+    run->n_vocab = tl_engine_model(run->loaded.engine)->shape.n_vocab;
+    int code = read_prompt(run);
+    code = code != 0 ? code : check_prompt(run);
+    if (code == 0 && run->args->logits != NULL) {
+        run->logits = fopen(run->args->logits, "wb");
+        if (run->logits == NULL) {
+            cli_error("%s: %s", run->args->logits, strerror(errno));
+            code = 1;
+        }
+    }
+    if (code == 0) {
+        cli_interrupt_install();
+        code = feed_and_generate(run);
+    }
+    if (run->logits != NULL && fclose(run->logits) != 0 && code == 0) {
+        cli_error("%s: writing failed: %s", run->args->logits, strerror(errno));
+        code = 1;
+    }
+    return code == 0 ? report(run) : code;
+}
+
+int cmd_run(const struct cli_args *args) {
+    const int n_prompts = (args->prompt != NULL) + (args->file != NULL) + (args->ids != NULL);
+    if (args->model == NULL || n_prompts != 1) {
+        cli_error("run: needs -m MODEL and one of -p TEXT, -f FILE, --ids LIST");
+        return 2;
+    }
+    struct run run = {.args = args};
+    int code = cli_load(&run.loaded, args);
+    if (code == 0) {
+        if (!args->json && cli_stderr_is_tty()) {
+            cli_print_plan(&run.loaded);
+        }
+        code = run_loaded(&run);
+    }
+    cli_answer_free(&run.answer);
+    tl_ids_free(&run.prompt);
+    free(run.times.ns);
+    cli_unload(&run.loaded);
+    return code;
+}

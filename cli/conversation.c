@@ -1,0 +1,185 @@
+#include "conversation.h"
+
+#include "core/template.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static tl_err add_message(struct cli_conversation *c, const char *role, const char *text, size_t n) {
+    json_t *content = json_stringn(text, n);
+    if (content == NULL) { /* a terminal or a file can send anything */
+        return tl_fail(&c->log, TL_ERR_FORMAT, "the message is not valid UTF-8");
+    }
+    json_t *const message = json_pack("{s:s,s:o}", "role", role, "content", content);
+    return message != NULL && json_array_append_new(c->messages, message) == 0 ? TL_OK
+                                                                               : TL_ERR_MEMORY;
+}
+
+tl_err cli_conversation_open(struct cli_conversation *c, const struct cli_loaded *loaded,
+                             const char *system) {
+    *c = (struct cli_conversation){.vocab = tl_engine_vocab(loaded->engine),
+                                   .log = *tl_weights_log(tl_engine_weights(loaded->engine))};
+    TL_TRY(tl_meta_get_str(tl_engine_weights(loaded->engine), "tokenizer.chat_template",
+                           TL_OPTIONAL, &c->template_text));
+    if (c->template_text.len == 0) {
+        tl_say(&c->log, TL_LEVEL_WARN,
+               "the model has no chat template: it continues your text instead of answering");
+    }
+    return cli_conversation_reset(c, system);
+}
+
+void cli_conversation_close(struct cli_conversation *c) {
+    json_decref(c->messages);
+    free(c->system);
+    tl_bytes_free(&c->document);
+    *c = (struct cli_conversation){0};
+}
+
+tl_err cli_conversation_reset(struct cli_conversation *c, const char *system) {
+    char *const copy = system != NULL && *system != '\0' ? strdup(system) : NULL;
+    json_t *const messages = json_array();
+    if (messages == NULL || (system != NULL && *system != '\0' && copy == NULL)) {
+        json_decref(messages);
+        free(copy);
+        return TL_ERR_MEMORY;
+    }
+    json_decref(c->messages);
+    free(c->system);
+    c->messages = messages;
+    c->system = copy;
+    c->document.len = 0;
+    return copy != NULL ? add_message(c, "system", copy, strlen(copy)) : TL_OK;
+}
+
+tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
+                                     const tl_bytes *text) {
+    TL_TRY(tl_bytes_add_str(&c->document, "Document "));
+    TL_TRY(tl_bytes_add_str(&c->document, name));
+    TL_TRY(tl_bytes_add_str(&c->document, ":\n\n"));
+    TL_TRY(tl_bytes_add(&c->document, text->data != NULL ? text->data : "", text->len));
+    return tl_bytes_add_str(&c->document, "\n\n");
+}
+
+tl_err cli_conversation_add_user(struct cli_conversation *c, const char *text, size_t n) {
+    tl_bytes whole = {0};
+    tl_err err = tl_bytes_add(&whole, c->document.len > 0 ? c->document.data : "", c->document.len);
+    if (!err) {
+        err = tl_bytes_add(&whole, text, n);
+    }
+    if (!err) {
+        err = add_message(c, "user", whole.data, whole.len);
+    }
+    if (!err) {
+        c->document.len = 0;
+    }
+    tl_bytes_free(&whole);
+    return err;
+}
+
+tl_err cli_conversation_add_answer(struct cli_conversation *c, const tl_bytes *text) {
+    return add_message(c, "assistant", text->data != NULL ? text->data : "", text->len);
+}
+
+void cli_conversation_drop_last(struct cli_conversation *c) {
+    json_array_remove(c->messages, json_array_size(c->messages) - 1);
+}
+
+bool cli_conversation_drop_answer(struct cli_conversation *c) {
+    const size_t n = json_array_size(c->messages);
+    if (n == 0) {
+        return false;
+    }
+    const json_t *const last = json_array_get(c->messages, n - 1);
+    if (strcmp(json_string_value(json_object_get(last, "role")), "assistant") != 0) {
+        return false;
+    }
+    cli_conversation_drop_last(c);
+    return true;
+}
+
+static json_t *spelling(const tl_vocab *vocab, uint32_t id) {
+    const tl_str s = id != TL_TOKEN_NONE ? tl_vocab_spelling(vocab, id) : (tl_str){"", 0};
+    json_t *const text = json_stringn(s.data, s.len);
+    return text != NULL ? text : json_string("");
+}
+
+/* Without a template the messages are one text that goes on. */
+static tl_err render_plain(const struct cli_conversation *c, tl_bytes *out) {
+    TL_TRY(tl_bytes_add(out, "", 0));
+    for (size_t i = 0; i < json_array_size(c->messages); i++) {
+        const json_t *const content = json_object_get(json_array_get(c->messages, i), "content");
+        TL_TRY(tl_bytes_add(out, json_string_value(content), json_string_length(content)));
+    }
+    return TL_OK;
+}
+
+/* The model's own template; where that cannot be rendered, the family it is recognised as. */
+static tl_err render_template(struct cli_conversation *c, tl_bytes *out) {
+    json_t *const vars =
+        json_pack("{s:O,s:b,s:o,s:o}", "messages", c->messages, "add_generation_prompt", 1,
+                  "bos_token", spelling(c->vocab, tl_vocab_bos(c->vocab)), "eos_token",
+                  spelling(c->vocab, tl_vocab_eos(c->vocab)));
+    if (vars == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    const tl_log quiet = {0};
+    const char *family = NULL;
+    tl_err err = tl_template_render(c->template_text, vars, NULL, out, &quiet);
+    if (err && tl_template_fallback(c->template_text, vars, out, &family, &quiet) == TL_OK) {
+        if (!c->warned) {
+            tl_say(&c->log, TL_LEVEL_WARN,
+                   "the model's chat template cannot be rendered, %s's is used instead", family);
+        }
+        c->warned = true;
+        err = TL_OK;
+    } else if (err) { /* once more, for its sentence */
+        err = tl_template_render(c->template_text, vars, NULL, out, &c->log);
+    }
+    json_decref(vars);
+    return err;
+}
+
+/* The conversation as tokens, with exactly one begin token where the model wants one. */
+static tl_err render_ids(struct cli_conversation *c, tl_ids *ids) {
+    tl_bytes text = {0};
+    const bool plain = c->template_text.len == 0;
+    tl_err err = plain ? render_plain(c, &text) : render_template(c, &text);
+    const uint32_t bos = tl_vocab_bos(c->vocab);
+    if (!err) {
+        const bool add = tl_vocab_add_bos(c->vocab) && bos != TL_TOKEN_NONE;
+        const tl_str begin = add ? tl_vocab_spelling(c->vocab, bos) : (tl_str){"", 0};
+        const bool written = add && !plain && text.len >= begin.len &&
+                             memcmp(text.data, begin.data, begin.len) == 0;
+        const unsigned flags = (plain ? 0 : TL_ENCODE_SPECIAL) | (written ? 0 : TL_ENCODE_BOS);
+        err = tl_vocab_encode(c->vocab, (tl_str){text.data, text.len}, flags, ids);
+    }
+    tl_bytes_free(&text);
+    return err;
+}
+
+tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded, size_t *n_fed) {
+    tl_session *const s = loaded->session;
+    tl_ids ids = {0};
+    tl_err err = render_ids(c, &ids);
+    if (!err && ids.n == 0) {
+        err = tl_fail(&c->log, TL_ERR_FORMAT, "the message has no tokens");
+    }
+    if (!err && ids.n > tl_session_ctx(s)) {
+        err = tl_fail(&c->log, TL_ERR_MEMORY,
+                      "the conversation is too long: %zu tokens, the context holds %u (see --ctx, "
+                      "/clear)",
+                      ids.n, tl_session_ctx(s));
+    }
+    *n_fed = 0;
+    if (!err) {
+        uint32_t common = 0;
+        while (common + 1 < ids.n && common < tl_session_n(s) &&
+               tl_session_ids(s)[common] == ids.data[common]) {
+            common++;
+        }
+        tl_session_rewind(s, common);
+        err = cli_feed(loaded, ids.data + common, ids.n - common, NULL, NULL, n_fed);
+    }
+    tl_ids_free(&ids);
+    return err;
+}

@@ -1,0 +1,39 @@
+/* A conversation: messages, the template that turns them into a prompt, and the part of it that a
+ * session already holds. */
+#ifndef TL_CLI_CONVERSATION_H
+#define TL_CLI_CONVERSATION_H
+
+#include "generate.h"
+
+struct cli_conversation {
+    const tl_vocab *vocab; /* borrowed */
+    tl_log log;
+    tl_str template_text; /* borrowed; empty: none */
+    bool warned;          /* of a fallback, once */
+    json_t *messages;     /* owned: the list of {role, content} */
+    char *system;         /* owned, may be NULL */
+    tl_bytes document;    /* owned: goes in front of the next message */
+};
+
+TL_MUST tl_err cli_conversation_open(struct cli_conversation *c, const struct cli_loaded *loaded,
+                                     const char *system);
+void cli_conversation_close(struct cli_conversation *c);
+
+/* Forgets all messages; system may be NULL or empty, and may be c->system. */
+TL_MUST tl_err cli_conversation_reset(struct cli_conversation *c, const char *system);
+TL_MUST tl_err cli_conversation_add_user(struct cli_conversation *c, const char *text, size_t n);
+TL_MUST tl_err cli_conversation_add_answer(struct cli_conversation *c, const tl_bytes *text);
+/* The document goes in front of the next user message. */
+TL_MUST tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
+                                             const tl_bytes *text);
+void cli_conversation_drop_last(struct cli_conversation *c);
+/* Drops the last message when it is an answer; false when it is not. */
+bool cli_conversation_drop_answer(struct cli_conversation *c);
+
+/* Brings the session to the rendered conversation, keeping the tokens it already has, and feeds the
+ * rest. *n_fed is how many those were. When they do not fit the context: TL_ERR_MEMORY after a
+ * sentence with the numbers, and the session keeps what it had. */
+TL_MUST tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded,
+                                     size_t *n_fed);
+
+#endif

@@ -1,0 +1,31 @@
+/* From arguments to a model that is ready: what `run`, `chat` and `bench` begin with. */
+#ifndef TL_CLI_LOAD_H
+#define TL_CLI_LOAD_H
+
+#include "args.h"
+#include "out.h"
+
+#include "core/engine.h"
+#include "core/sample.h"
+
+struct cli_loaded {
+    struct cli_log log;
+    tl_engine *engine;
+    tl_session *session;
+};
+
+/* Opens engine and session. Returns 0, or the exit code after an error line. The log member must
+ * not move while it is open. */
+int cli_load(struct cli_loaded *out, const struct cli_args *args);
+void cli_unload(struct cli_loaded *loaded);
+
+/* Backend, device, kernel class, context and memory as one or two lines on stderr. */
+void cli_print_plan(const struct cli_loaded *loaded);
+
+/* args' sampling options; a random seed where none was given, so that it can be reported. */
+struct tl_sampler_params cli_sampler_params(const struct cli_args *args);
+
+/* "5.2 MiB"; text must hold 16 bytes. */
+const char *cli_bytes(uint64_t bytes, char *text);
+
+#endif

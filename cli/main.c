@@ -1,0 +1,88 @@
+/* Finds the command, reads its options, runs it. */
+#include "args.h"
+#include "commands.h"
+#include "out.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+    const char *name;
+    unsigned bit;
+    int (*run)(const struct cli_args *args);
+    const char *usage, *summary;
+} commands[] = {
+    {"chat", CLI_CHAT, cmd_chat, "-m MODEL [-f DOC]", "talk to a model"},
+    {"run", CLI_RUN, cmd_run, "-m MODEL (-p TEXT | -f FILE) [-n N]", "one completion to stdout"},
+    {"tokenize", CLI_TOKENIZE, cmd_tokenize, "-m MODEL (-p TEXT | -f FILE | --decode \"1 2 3\")",
+     "text to token ids and back"},
+    {"template", CLI_TEMPLATE, cmd_template, "(-m MODEL | --template FILE) --messages FILE.json",
+     "the chat prompt that a conversation becomes"},
+    {"info", CLI_INFO, cmd_info, "-m MODEL", "what a model file says"},
+    {"devices", CLI_DEVICES, cmd_devices, "", "backends and devices found here"},
+    {"bench", CLI_BENCH, cmd_bench, "-m MODEL [--depth N[,N]]", "prefill and decode speed"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(void) {
+    puts("tailor " TL_VERSION ": long-context language models on one ordinary machine\n");
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        printf("  tailor %-9s %-52s %s\n", commands[i].name, commands[i].usage,
+               commands[i].summary);
+    }
+    puts("\ntailor COMMAND --help lists a command's options; tailor --version prints the version.");
+}
+
+static bool is_help(const char *arg) {
+    return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
+}
+
+static int run_command(const struct command *command, int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        if (is_help(argv[i])) {
+            printf("tailor %s %s\n%s\n\n", command->name, command->usage, command->summary);
+            cli_print_options(command->bit);
+            return 0;
+        }
+    }
+    struct cli_args args;
+    if (!cli_parse(&args, command->bit, argc, argv)) {
+        return 2;
+    }
+    return command->run(&args);
+}
+
+/* A full disk or a closed pipe must not look like success. */
+static int checked_exit(int code) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        cli_error("stdout: writing failed");
+        return code == 0 ? 1 : code;
+    }
+    return code;
+}
+
+int main(int argc, char **argv) {
+    setlocale(LC_CTYPE, "");
+    signal(SIGPIPE, SIG_IGN); /* a reader that leaves is a failed write, not a death */
+    if (argc < 2) {
+        print_help();
+        return 2;
+    }
+    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return checked_exit(0);
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("tailor " TL_VERSION);
+        return checked_exit(0);
+    }
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            return checked_exit(run_command(&commands[i], argc - 1, argv + 1));
+        }
+    }
+    cli_error("unknown command '%s' (see tailor --help)", argv[1]);
+    return 2;
+}
