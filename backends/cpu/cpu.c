@@ -235,7 +235,7 @@ void cpu_slice(uint64_t n, uint32_t thread, uint32_t n_threads, uint64_t *begin,
 
 void cpu_share(struct cpu_dev *dev, cpu_job *job, void *arg, uint64_t n_elems) {
     if (n_elems < SHARE_ELEMS_MIN) {
-        job(arg, 0, 1);
+        cpu_pool_run_alone(dev->pool, job, arg);
     } else {
         cpu_pool_run(dev->pool, job, arg);
     }

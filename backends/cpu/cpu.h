@@ -23,6 +23,8 @@ uint32_t cpu_pool_n(const cpu_pool *pool);
 void cpu_pool_count(uint32_t *n_cpus, uint32_t *n_cores);
 /* Runs job on all threads, the caller being thread 0, and returns when all are done. */
 void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg);
+/* Runs job(arg, 0, 1) on the caller: it may use the counter, but must not meet at a barrier. */
+void cpu_pool_run_alone(cpu_pool *pool, cpu_job *job, void *arg);
 /* Inside a job: the next unclaimed index of a shared counter that pool_run reset to 0; results may
  * not depend on who claims what. */
 uint32_t cpu_pool_next(cpu_pool *pool);
@@ -67,6 +69,7 @@ void cpu_slice(uint64_t n, uint32_t thread, uint32_t n_threads, uint64_t *begin,
 void cpu_init_plain(struct cpu_kernels *k);
 bool cpu_matmul_plain(struct cpu_dev *dev, const struct tl_matmul *op);
 bool cpu_attend_plain(struct cpu_dev *dev, const struct tl_attend *op);
+void cpu_kv_encode_plain(struct cpu_dev *dev, const struct tl_kv_encode *op);
 /* The rows [*first, *end) that query i of an attend sees. */
 void cpu_rows_seen(const struct tl_attend *op, uint32_t i, uint64_t *first, uint64_t *end);
 

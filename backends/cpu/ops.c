@@ -158,7 +158,7 @@ static void kv_encode_job(void *arg, uint32_t thread, uint32_t n_threads) {
     }
 }
 
-static void kv_encode(struct cpu_dev *dev, const struct tl_kv_encode *op) {
+void cpu_kv_encode_plain(struct cpu_dev *dev, const struct tl_kv_encode *op) {
     struct tl_kv_encode copy = *op;
     cpu_share(dev, kv_encode_job, &copy, 2 * (uint64_t)op->k.rows * op->k.cols);
 }
@@ -234,6 +234,6 @@ void cpu_init_plain(struct cpu_kernels *k) {
                               .rmsnorm = rmsnorm,
                               .glu = glu,
                               .rope = rope,
-                              .kv_encode = kv_encode,
+                              .kv_encode = cpu_kv_encode_plain,
                               .attend = cpu_attend_plain};
 }

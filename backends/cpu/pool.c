@@ -203,12 +203,17 @@ void cpu_pool_close(cpu_pool **pool_at) {
 
 uint32_t cpu_pool_n(const cpu_pool *pool) { return pool->n_threads; }
 
-void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg) {
+void cpu_pool_run_alone(cpu_pool *pool, cpu_job *job, void *arg) {
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    job(arg, 0, 1);
+}
+
+void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg) {
     if (pool->n_threads == 1) {
-        job(arg, 0, 1);
+        cpu_pool_run_alone(pool, job, arg);
         return;
     }
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
     const unsigned done = atomic_load(&pool->n_done);
     pool->job = job;
     pool->arg = arg;

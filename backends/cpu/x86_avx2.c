@@ -1,7 +1,13 @@
-/* The ops' AVX2 versions (with FMA and F16C), laid over the plain table. */
-#include "cpu.h"
+/* The ops 8 floats at a time, laid over the plain ones; the code is in the templates. */
+#include "x86_attend_tmpl.h"
+#include "x86_ops_tmpl.h"
 
 void cpu_init_avx2(struct cpu_kernels *k) {
-    k->name = "avx2";
-    k->matmul = cpu_matmul_avx2;
+    *k = (struct cpu_kernels){.name = "avx2",
+                              .matmul = cpu_matmul_avx2,
+                              .rmsnorm = rmsnorm,
+                              .glu = glu,
+                              .rope = rope,
+                              .kv_encode = kv_encode,
+                              .attend = attend};
 }
