@@ -1,7 +1,7 @@
 /* The seam's checks, made once so that no backend repeats them: every view lies inside a buffer of
  * the op's own device and is aligned, every shape and dtype is what backend.h says, and no operand
- * overlaps another where it may not. A violation is a bug of core, hence TL_ASSERT. After the checks
- * the table is called and nothing else happens here; no state is kept. */
+ * overlaps another where it may not. A violation is a bug of core, hence TL_ASSERT. After the
+ * checks the table is called and nothing else happens here; no state is kept. */
 #include "backend.h"
 
 #include <math.h>
@@ -35,8 +35,7 @@ static void check_view(const tl_stream *s, const tl_view *v) {
     if (info->block_elems == 1) {
         TL_ASSERT(v->off_bytes % info->block_bytes == 0);
     }
-    TL_ASSERT(v->off_bytes <= v->buf->bytes &&
-              tl_view_bytes(*v) <= v->buf->bytes - v->off_bytes);
+    TL_ASSERT(v->off_bytes <= v->buf->bytes && tl_view_bytes(*v) <= v->buf->bytes - v->off_bytes);
 }
 
 static void check_shape(const tl_stream *s, const tl_view *v, uint32_t rows, uint32_t cols,
@@ -300,15 +299,15 @@ tl_err tl_attend(tl_stream *s, const struct tl_attend *op) {
 
 uint64_t tl_matmul_bytes(const struct tl_matmul *op) {
     const uint64_t y_bytes = tl_view_bytes(op->y);
-    return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes +
-           (op->accumulate ? y_bytes : 0) + (op->bias.buf != NULL ? tl_view_bytes(op->bias) : 0);
+    return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes + (op->accumulate ? y_bytes : 0) +
+           (op->bias.buf != NULL ? tl_view_bytes(op->bias) : 0);
 }
 
 uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows) {
     /* The newest query is taken to stand at the newest row. */
     const uint64_t seen =
         op->window == 0 ? n_rows : tl_min_u64(n_rows, (uint64_t)op->window + op->q.rows - 1);
-    const uint64_t row_bytes = tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) +
-                               tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
+    const uint64_t row_bytes =
+        tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) + tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
     return seen * op->kv.n_kv_heads * row_bytes + 2 * tl_view_bytes(op->q);
 }

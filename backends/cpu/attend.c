@@ -1,8 +1,8 @@
-/* The plan of a fast attend: rows are cut into tiles, and where tiles alone would leave threads idle
- * (decode) the cache rows are cut into chunks too, whose partial results are merged by their largest
- * scores. Tiles and chunks follow from the op alone, never from the number of threads or from who
- * claims what, so every number of threads gives the same bits. What is computed inside a tile is the
- * business of the kernels. */
+/* The plan of a fast attend: rows are cut into tiles, and where tiles alone would leave threads
+ * idle (decode) the cache rows are cut into chunks too, whose partial results are merged by their
+ * largest scores. Tiles and chunks follow from the op alone, never from the number of threads or
+ * from who claims what, so every number of threads gives the same bits. What is computed inside a
+ * tile is the business of the kernels. */
 #include "attend.h"
 
 #include <math.h>
@@ -18,21 +18,21 @@ struct plan {
     const struct tl_attend *op;
     const struct attend_kernels *kernels;
     cpu_pool *pool;
-    uint32_t group;      /* query heads of a KV head */
-    uint32_t n_rows;     /* of a KV head */
-    uint32_t n_tiles;    /* of a KV head */
-    uint32_t tile_rows;  /* rows that each result has room for */
+    uint32_t group;     /* query heads of a KV head */
+    uint32_t n_rows;    /* of a KV head */
+    uint32_t n_tiles;   /* of a KV head */
+    uint32_t tile_rows; /* rows that each result has room for */
     uint32_t stride;
     uint64_t begin, end; /* cache rows that anybody sees */
     uint64_t chunk_rows;
     uint32_t n_chunks;
-    float *work;     /* one per thread */
-    float *sums;     /* one per task, or per thread where there is one chunk */
-    float *weights;  /* (as many, tile_rows) */
-    float *most;     /* likewise */
+    float *work;    /* one per thread */
+    float *sums;    /* one per task, or per thread where there is one chunk */
+    float *weights; /* (as many, tile_rows) */
+    float *most;    /* likewise */
 };
 
-const float *attend_query(const struct attend_tile *tile, uint32_t row) {
+const float *cpu_attend_query(const struct attend_tile *tile, uint32_t row) {
     const struct tl_attend *const op = tile->op;
     const uint32_t group = op->n_heads / op->kv.n_kv_heads, f = tile->row + row;
     const uint64_t head = (uint64_t)tile->kv_head * group + f % group;
@@ -110,7 +110,7 @@ static void run_task(const struct plan *p, uint32_t task, uint32_t thread) {
     tile.weights = p->weights + at;
     tile.most = p->most + at;
     tile.stride = p->stride;
-    tile.work = p->work + thread * attend_work_floats(p->stride);
+    tile.work = p->work + thread * cpu_attend_work_floats(p->stride);
     if (tile.n <= ATTEND_FEW) {
         p->kernels->few(&tile);
     } else {
@@ -137,8 +137,7 @@ static void attend_job(void *arg, uint32_t thread, uint32_t n_threads) {
     cpu_slice((uint64_t)p->n_rows * p->op->kv.n_kv_heads, thread, n_threads, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const uint32_t kv_head = (uint32_t)(i / p->n_rows), f = (uint32_t)(i % p->n_rows);
-        const uint32_t place =
-            (p->n_tiles - 1 - f / ATTEND_ROWS) * p->op->kv.n_kv_heads + kv_head;
+        const uint32_t place = (p->n_tiles - 1 - f / ATTEND_ROWS) * p->op->kv.n_kv_heads + kv_head;
         const uint64_t at = (uint64_t)place * p->n_chunks * p->tile_rows + f % ATTEND_ROWS;
         finish_row(p, kv_head, f, at, p->tile_rows);
     }
@@ -177,7 +176,7 @@ bool cpu_attend_tiled(struct cpu_dev *dev, const struct tl_attend *op,
     const uint64_t cap = op->kv.k.rows / op->kv.n_kv_heads;
     const uint64_t n_chunks = tl_min_u64(chunks_max, tl_div_up(cap, CHUNK_ROWS_MIN));
     const uint64_t n_results = tl_max_u64(n_threads, n_places * n_chunks) * p.tile_rows;
-    const uint64_t work = n_threads * attend_work_floats(p.stride);
+    const uint64_t work = n_threads * cpu_attend_work_floats(p.stride);
     p.work = cpu_scratch(dev, (work + n_results * (p.stride + 2)) * sizeof(float));
     if (p.work == NULL) {
         return false;

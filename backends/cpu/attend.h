@@ -1,8 +1,9 @@
 /* Private to the CPU backend: how a fast attend is cut into tiles, and what an instruction set must
- * bring for it. The plan is in attend.c; the two kernels of each set are in x86_attend_tmpl.h.
+ * bring for it. The plan is in attend.c; the two kernels of each set are in x86_attend.inc.
  *
- * The queries of all heads that share a KV head are that head's rows: row f is query f / group, head
- * kv_head * group + f % group. A tile is up to ATTEND_ROWS consecutive ones over some cache rows. */
+ * The queries of all heads that share a KV head are that head's rows: row f is query f / group,
+ * head kv_head * group + f % group. A tile is up to ATTEND_ROWS consecutive ones over some cache
+ * rows. */
 #ifndef TL_CPU_ATTEND_H
 #define TL_CPU_ATTEND_H
 
@@ -27,7 +28,7 @@ struct attend_tile {
      * rows, whose surplus may be scribbled on. */
     float *sums, *weights, *most;
     uint32_t stride; /* head_dim in whole multiples of 16 floats */
-    float *work;     /* attend_work_floats() of this thread's own */
+    float *work;     /* cpu_attend_work_floats() of this thread's own */
 };
 
 typedef void attend_kernel(const struct attend_tile *tile);
@@ -38,10 +39,10 @@ struct attend_kernels {
 };
 
 /* The row's query and, through it, its place in a (n, n_heads * head_dim) view. */
-const float *attend_query(const struct attend_tile *tile, uint32_t row);
+const float *cpu_attend_query(const struct attend_tile *tile, uint32_t row);
 
 /* Room that a kernel has at tile->work. */
-static inline uint64_t attend_work_floats(uint32_t stride) {
+static inline uint64_t cpu_attend_work_floats(uint32_t stride) {
     return (uint64_t)(ATTEND_ROWS + 2 * ATTEND_BLOCK) * stride +
            (uint64_t)ATTEND_ROWS * (ATTEND_BLOCK + 1);
 }

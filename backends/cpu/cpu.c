@@ -1,8 +1,8 @@
-/* The host as a device. Buffers are anonymous mappings, committed by the first touch, so that a long
- * context costs nothing until it is filled; streams are synchronous: an op has happened when its
- * call returns, one stream at a time. The kernel table is the plain one with the versions of the
- * best instruction set that the CPU has, and that `isa_max` allows, laid over it. The backend's one
- * exported symbol is the table at the bottom. */
+/* The host as a device. Buffers are anonymous mappings, committed by the first touch, so that a
+ * long context costs nothing until it is filled; streams are synchronous: an op has happened when
+ * its call returns, one stream at a time. The kernel table is the plain one with the versions of
+ * the best instruction set that the CPU has, and that `isa_max` allows, laid over it. The backend's
+ * one exported symbol is the table at the bottom. */
 #define _GNU_SOURCE /* madvise */
 #include "cpu.h"
 
@@ -168,8 +168,8 @@ static tl_err buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem) {
     if (bytes > SIZE_MAX / 2) {
         return TL_ERR_MEMORY;
     }
-    void *const map = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *const map =
+        mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) {
         const struct cpu_dev *const cpu = (const struct cpu_dev *)dev;
         return tl_fail(&cpu->log, TL_ERR_MEMORY, "cpu: no room for %llu MiB",

@@ -1,6 +1,6 @@
-/* Private to the CPU backend: the device, its thread pool, and the kernel table that instruction-set
- * files lay their faster versions over (cpu.c fills it with ops.c's plain loops first, then
- * cpu_init_avx2 and cpu_init_avx512 overwrite what they do better). */
+/* Private to the CPU backend: the device, its thread pool, and the kernel table that
+ * instruction-set files lay their faster versions over (cpu.c fills it with ops.c's plain loops
+ * first, then cpu_init_avx2 and cpu_init_avx512 overwrite what they do better). */
 #ifndef TL_CPU_H
 #define TL_CPU_H
 
@@ -15,7 +15,8 @@ typedef void cpu_job(void *arg, uint32_t thread, uint32_t n_threads);
 
 enum { CPU_THREADS_MAX = 256 };
 
-/* n_threads 0: the physical cores this process may use; more than CPU_THREADS_MAX are not started. */
+/* n_threads 0: the physical cores this process may use; more than CPU_THREADS_MAX are not started.
+ */
 TL_MUST tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads);
 void cpu_pool_close(cpu_pool **pool);
 uint32_t cpu_pool_n(const cpu_pool *pool);

@@ -7,7 +7,7 @@
 #include <math.h>
 
 enum {
-    PIECE = 256,    /* weights decoded at a time: a multiple of every block */
+    PIECE = 256,      /* weights decoded at a time: a multiple of every block */
     MATMUL_TILE = 16, /* rows of x that share one decoded piece */
 };
 

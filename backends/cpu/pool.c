@@ -5,7 +5,8 @@
  *
  * Invariant: a sleeper counts itself in `n_sleepers` before it looks at its word for the last time,
  * and whoever changes a word looks at `n_sleepers` afterwards, both sequentially consistent; so one
- * of the two sees the other and no wake-up is lost. The pool decides nothing about who does what. */
+ * of the two sees the other and no wake-up is lost. The pool decides nothing about who does what.
+ */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "cpu.h"
 
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 enum {
-    SPIN_NS = 60000,   /* a sleeping thread takes about as long as this to come back */
+    SPIN_NS = 60000,    /* a sleeping thread takes about as long as this to come back */
     SPINS_A_CLOCK = 64, /* looks at the word between two looks at the clock */
 };
 
@@ -167,9 +168,8 @@ tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads) {
         free(workers);
         return TL_ERR_MEMORY;
     }
-    *pool = (cpu_pool){.n_threads = n_threads,
-                       .spin_ns = n_threads <= n_cpus ? SPIN_NS : 0,
-                       .workers = workers};
+    *pool = (cpu_pool){
+        .n_threads = n_threads, .spin_ns = n_threads <= n_cpus ? SPIN_NS : 0, .workers = workers};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     for (uint32_t i = 1; i < n_threads; i++) {

@@ -1,9 +1,11 @@
-/* One vector of floats under one set of names, so that the templates (x86_*_tmpl.h) are written once
+/* One vector of floats under one set of names, so that the templates (x86_*.inc) are written once
  * and compiled twice: 16 lanes where the file is compiled for AVX-512, 8 where for AVX2. Everything
  * is static inline; loads and stores need no alignment. `_n` versions touch the first n lanes only
  * (0 <= n <= VEC_N) and load zeros into the rest. */
 #ifndef TL_X86_VEC_H
 #define TL_X86_VEC_H
+
+#if defined(__AVX2__) /* else nothing: the header must compile everywhere */
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -77,7 +79,8 @@ VEC_INLINE __m128 vec_sum4(vec a, vec b, vec c, vec d) {
     const __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
     const __m512d hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
     const vec sums = _mm512_add_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi));
-    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
+    const __m256 half =
+        _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
@@ -88,19 +91,19 @@ VEC_INLINE __m512d vec_turns(__m512d a, __m512d *rest) {
                                            _MM_FROUND_TO_NEAREST_INT);
     const __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.921fb54442d18p+0), a);
     *rest = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.1a62633145c07p-54), r);
-    const __m512d fours = _mm512_roundscale_pd(_mm512_mul_pd(n, _mm512_set1_pd(0.25)),
-                                               _MM_FROUND_TO_NEG_INF);
+    const __m512d fours =
+        _mm512_roundscale_pd(_mm512_mul_pd(n, _mm512_set1_pd(0.25)), _MM_FROUND_TO_NEG_INF);
     return _mm512_fnmadd_pd(fours, _mm512_set1_pd(4.0), n);
 }
 VEC_INLINE vec vec_angle(double pos, vec freq, vec *quarter) {
     const __m512d p = _mm512_set1_pd(pos);
     __m512d rest_lo, rest_hi;
-    const __m512d lo = vec_turns(
-        _mm512_mul_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(freq))), &rest_lo);
-    const __m512d hi = vec_turns(
-        _mm512_mul_pd(p, _mm512_cvtps_pd(_mm512_extractf32x8_ps(freq, 1))), &rest_hi);
-    *quarter = _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lo)),
-                                  _mm512_cvtpd_ps(hi), 1);
+    const __m512d lo =
+        vec_turns(_mm512_mul_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(freq))), &rest_lo);
+    const __m512d hi =
+        vec_turns(_mm512_mul_pd(p, _mm512_cvtps_pd(_mm512_extractf32x8_ps(freq, 1))), &rest_hi);
+    *quarter =
+        _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lo)), _mm512_cvtpd_ps(hi), 1);
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(rest_lo)),
                               _mm512_cvtpd_ps(rest_hi), 1);
 }
@@ -216,10 +219,10 @@ VEC_INLINE __m256d vec_turns(__m256d a, __m256d *rest) {
 VEC_INLINE vec vec_angle(double pos, vec freq, vec *quarter) {
     const __m256d p = _mm256_set1_pd(pos);
     __m256d rest_lo, rest_hi;
-    const __m256d lo = vec_turns(
-        _mm256_mul_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(freq))), &rest_lo);
-    const __m256d hi = vec_turns(
-        _mm256_mul_pd(p, _mm256_cvtps_pd(_mm256_extractf128_ps(freq, 1))), &rest_hi);
+    const __m256d lo =
+        vec_turns(_mm256_mul_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(freq))), &rest_lo);
+    const __m256d hi =
+        vec_turns(_mm256_mul_pd(p, _mm256_cvtps_pd(_mm256_extractf128_ps(freq, 1))), &rest_hi);
     *quarter = _mm256_set_m128(_mm256_cvtpd_ps(hi), _mm256_cvtpd_ps(lo));
     return _mm256_set_m128(_mm256_cvtpd_ps(rest_hi), _mm256_cvtpd_ps(rest_lo));
 }
@@ -231,8 +234,7 @@ VEC_INLINE void vec_turn(vec quarter, vec *sin_x, vec *cos_x) {
     /* Bit 1 of the quarter (of the next one, for cos) is the sign. */
     const veci sign = veci_all(INT32_MIN);
     const veci s_neg = _mm256_and_si256(_mm256_slli_epi32(q, 30), sign);
-    const veci c_neg =
-        _mm256_and_si256(_mm256_slli_epi32(veci_add(q, veci_all(1)), 30), sign);
+    const veci c_neg = _mm256_and_si256(_mm256_slli_epi32(veci_add(q, veci_all(1)), 30), sign);
     *sin_x = _mm256_xor_ps(s, _mm256_castsi256_ps(s_neg));
     *cos_x = _mm256_xor_ps(c, _mm256_castsi256_ps(c_neg));
 }
@@ -288,4 +290,5 @@ VEC_INLINE void vec_sin_cos(vec x, vec *sin_x, vec *cos_x) {
     *cos_x = vec_fma(c, z, vec_all(1.0f));
 }
 
+#endif
 #endif
