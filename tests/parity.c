@@ -1,9 +1,9 @@
-/* The spine of the tests: every op of every backend beside the specification (the plain CPU ops), on
- * random shapes (one, odd, large), inputs filled three ways (tiny, ordinary, near the limit), every
- * buffer between guard zones. Integers and copied bytes must be equal; floats meet the one table of
- * tolerances below. The CPU's own instruction sets are candidates too, each with 1, 2 and 3 threads,
- * so the AVX2 level is tested on AVX-512 machines. A failure prints what was run and the command
- * that runs it again; the seed is on the first line.
+/* The spine of the tests: every op of every backend beside the specification (the plain CPU ops),
+ * on random shapes (one, odd, large), inputs filled three ways (tiny, ordinary, near the limit),
+ * every buffer between guard zones. Integers and copied bytes must be equal; floats meet the one
+ * table of tolerances below. The CPU's own instruction sets are candidates too, each with 1, 2 and
+ * 3 threads, so the AVX2 level is tested on AVX-512 machines. A failure prints what was run and the
+ * command that runs it again; the seed is on the first line.
  *
  *   parity [--list] [--op NAME] [--backend NAME] [--seed S] [--trial N] [--trials N] [--bench] */
 #include "parity.h"
@@ -28,12 +28,12 @@ static const char *const fill_names[FILL_COUNT] = {"tiny", "ordinary", "near the
  * reference (or of what random operands give, where cancellation left less); a single element may
  * be off by six times that. */
 enum tolerance_of {
-    OF_FLOAT,     /* rmsnorm, rope, glu, gather: a few roundings, and sums over lanes in float */
-    OF_ATTEND,    /* exp of scores up to +-30, whose rounding is 1e-6 of them, and sums of f16 rows */
+    OF_FLOAT,  /* rmsnorm, rope, glu, gather: a few roundings, and sums over lanes in float */
+    OF_ATTEND, /* exp of scores up to +-30, whose rounding is 1e-6 of them, and sums of f16 rows */
     OF_MATMUL_FP, /* F32, F16, BF16 weights: float products summed in another order */
-    OF_MATMUL_Q,  /* quantised weights. Kernels may round activations to int8 in blocks of 32: a step
-                   * of max/127, error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4%
-                   * of the rms; weights are exact. Measured 0.0040 to 0.0045. */
+    OF_MATMUL_Q, /* quantised weights. Kernels may round activations to int8 in blocks of 32: a step
+                  * of max/127, error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4%
+                  * of the rms; weights are exact. Measured 0.0040 to 0.0045. */
 };
 static const double tolerances[] = {
     [OF_FLOAT] = 2e-6, [OF_ATTEND] = 5e-6, [OF_MATMUL_FP] = 2e-6, [OF_MATMUL_Q] = 8e-3};
@@ -163,15 +163,15 @@ struct halves {
     uint32_t n, at[2];
 };
 static const struct halves halves_of[] = {
-    {TL_Q4_1, 2, {0, 2}},  {TL_Q5_0, 1, {0}},      {TL_Q5_1, 2, {0, 2}}, {TL_IQ4_NL, 1, {0}},
-    {TL_IQ4_XS, 1, {0}},   {TL_Q2_K, 2, {80, 82}}, {TL_Q3_K, 1, {108}},  {TL_Q4_K, 2, {0, 2}},
-    {TL_Q5_K, 2, {0, 2}},  {TL_Q6_K, 1, {208}},
+    {TL_Q4_1, 2, {0, 2}}, {TL_Q5_0, 1, {0}},      {TL_Q5_1, 2, {0, 2}}, {TL_IQ4_NL, 1, {0}},
+    {TL_IQ4_XS, 1, {0}},  {TL_Q2_K, 2, {80, 82}}, {TL_Q3_K, 1, {108}},  {TL_Q4_K, 2, {0, 2}},
+    {TL_Q5_K, 2, {0, 2}}, {TL_Q6_K, 1, {208}},
 };
 
 /* Any code is a valid one; only the halves must be finite. A code's value is up to about 128 times
  * its scale (2000 in the large blocks), hence the divisor. */
-static void fill_blocks(struct tl_rng *rng, const struct halves *h, uint8_t *dst,
-                        uint64_t n_blocks, float size) {
+static void fill_blocks(struct tl_rng *rng, const struct halves *h, uint8_t *dst, uint64_t n_blocks,
+                        float size) {
     const struct tl_dtype_info *const info = tl_dtype_info(h->dtype);
     const float scale = size / (info->block_elems == 256 ? 1000.0f : 64.0f);
     for (uint64_t b = 0; b < n_blocks; b++, dst += info->block_bytes) {
@@ -206,8 +206,7 @@ void fill_weights(struct tl_rng *rng, tl_dtype dtype, void *dst, uint64_t rows, 
     free(x);
 }
 
-static uint32_t weights(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype,
-                        float size) {
+static uint32_t weights(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, float size) {
     void *const bytes = must_alloc(rows * tl_row_bytes(dtype, cols));
     fill_weights(&t->rng, dtype, bytes, rows, cols, size);
     const uint32_t id = operand(t, rows, cols, dtype, bytes);
@@ -276,25 +275,40 @@ static void compare_side(struct trial *t, uint32_t side, const float *want, cons
     }
 }
 
+/* Up to the comma: threads must make no difference to a single bit. */
+static bool same_kernels(const struct trial *t, uint32_t a, uint32_t b) {
+    const char *const x = t->sides->all[a].name, *const y = t->sides->all[b].name;
+    return strncmp(x, y, strcspn(x, ",") + 1) == 0;
+}
+
 /* `typical`: the size that random operands give, for outputs so small that they cancelled. */
 static void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of) {
-    float *const want = (float *)(void *)download(t, id, 0);
+    const uint64_t bytes = t->operands[id].bytes;
+    float *const want = (float *)(void *)download(t, id, 0), *last = NULL;
     for (uint32_t side = 1; side < t->sides->n; side++) {
         float *const got = (float *)(void *)download(t, id, side);
-        compare_side(t, side, want, got, t->operands[id].bytes / sizeof *got, typical,
-                     tolerances[of]);
-        free(got);
+        compare_side(t, side, want, got, bytes / sizeof *got, typical, tolerances[of]);
+        if (last != NULL && same_kernels(t, side - 1, side) && memcmp(last, got, bytes) != 0) {
+            fail_trial(t, side, "bits depend on the number of threads");
+        }
+        free(last);
+        last = got;
     }
+    free(last);
     free(want);
 }
 
 /* 1, a small number, or one up to `most`; all odd numbers and all even ones have their turn. */
 static uint32_t size(struct trial *t, uint32_t most) {
     switch (rng_below(&t->rng, 4)) {
-    case 0: return 1;
-    case 1: return 1 + (uint32_t)rng_below(&t->rng, most < 8 ? most : 8);
-    case 2: return most;
-    default: return 1 + (uint32_t)rng_below(&t->rng, most);
+    case 0:
+        return 1;
+    case 1:
+        return 1 + (uint32_t)rng_below(&t->rng, most < 8 ? most : 8);
+    case 2:
+        return most;
+    default:
+        return 1 + (uint32_t)rng_below(&t->rng, most);
     }
 }
 
@@ -331,8 +345,8 @@ static void parity_gather(struct trial *t) {
     const tl_dtype dtype = pick_weight_dtype(t, &cols, 1024);
     const uint32_t n = size(t, 70), n_src = size(t, 50);
     const float scale = rng_below(&t->rng, 2) == 0 ? 1.0f : 22.627f;
-    snprintf(t->what, sizeof t->what, "%s, %u of %u rows, %u columns",
-             tl_dtype_info(dtype)->name, n, n_src, cols);
+    snprintf(t->what, sizeof t->what, "%s, %u of %u rows, %u columns", tl_dtype_info(dtype)->name,
+             n, n_src, cols);
     int32_t ids[70];
     for (uint32_t i = 0; i < n; i++) {
         ids[i] = (int32_t)rng_below(&t->rng, n_src);
@@ -414,7 +428,8 @@ static void parity_rmsnorm(struct trial *t) {
 static void parity_rope(struct trial *t) {
     const uint32_t head_dims[] = {2, 8, 64, 80, 96, 128, 256, 34};
     const uint32_t d = head_dims[rng_below(&t->rng, 8)], heads = size(t, 9), n = size(t, 33);
-    const uint32_t pairs = rng_below(&t->rng, 2) == 0 ? d / 2 : 1 + (uint32_t)rng_below(&t->rng, d / 2);
+    const uint32_t pairs =
+        rng_below(&t->rng, 2) == 0 ? d / 2 : 1 + (uint32_t)rng_below(&t->rng, d / 2);
     const tl_pairing pairing = (tl_pairing)rng_below(&t->rng, 2);
     const float scale = rng_below(&t->rng, 2) == 0 ? 1.0f : 1.19f;
     snprintf(t->what, sizeof t->what, "n %u, %u heads of %u, %u pairs, %s", n, heads, d, pairs,
@@ -443,7 +458,10 @@ static void parity_glu(struct trial *t) {
     const tl_act act = (tl_act)rng_below(&t->rng, 2);
     const uint32_t in_place = (uint32_t)rng_below(&t->rng, 3);
     snprintf(t->what, sizeof t->what, "%u x %u, %s, into %s", n, d,
-             act == TL_ACT_SILU ? "silu" : "gelu", in_place == 0 ? "y" : in_place == 1 ? "gate" : "up");
+             act == TL_ACT_SILU ? "silu" : "gelu",
+             in_place == 0   ? "y"
+             : in_place == 1 ? "gate"
+                             : "up");
     const float gate_size = t->fill == FILL_ORDINARY ? 8.0f : size_of_fill(t, 1e-6f, 1e4f);
     const uint32_t gate = floats(t, n, d, gate_size), up = floats(t, n, d, gate_size);
     const uint32_t y = floats(t, n, d, 1.0f);
@@ -463,8 +481,8 @@ static uint32_t pick_head_dim(struct trial *t, bool by_blocks) {
 }
 
 static tl_dtype pick_cache_dtype(struct trial *t) {
-    static const tl_dtype dtypes[] = {TL_F16, TL_F16, TL_F16, TL_F16, TL_F32,
-                                      TL_BF16, TL_Q8_0, TL_Q4_0};
+    static const tl_dtype dtypes[] = {TL_F16, TL_F16,  TL_F16,  TL_F16,
+                                      TL_F32, TL_BF16, TL_Q8_0, TL_Q4_0};
     return dtypes[rng_below(&t->rng, 8)];
 }
 
@@ -521,8 +539,8 @@ static void parity_attend(struct trial *t) {
     const float spread = t->fill == FILL_TINY ? 0.1f : t->fill == FILL_LIMIT ? 8.0f : 2.0f;
     snprintf(t->what, sizeof t->what,
              "%s, n %u, %u x %u heads of %u, %u of %u rows, window %u, softcap %.0f, spread %.1f",
-             tl_dtype_info(a.dtype)->name, a.n, a.kv_heads, a.group, a.d, a.n_rows, a.cap,
-             a.window, (double)softcap, (double)spread);
+             tl_dtype_info(a.dtype)->name, a.n, a.kv_heads, a.group, a.d, a.n_rows, a.cap, a.window,
+             (double)softcap, (double)spread);
     int32_t positions[70];
     for (uint32_t i = 0; i < a.n; i++) { /* mostly the newest rows in order, some anywhere */
         const int32_t newest = (int32_t)a.n_rows - (int32_t)a.n + (int32_t)i;
@@ -536,7 +554,8 @@ static void parity_attend(struct trial *t) {
     const uint32_t v = weights(t, rows, a.d, a.dtype, cache);
     /* Scores are sums of d products of uniform numbers, each of variance (q k / 3)^2. */
     const float scale = 1.0f / sqrtf((float)a.d);
-    const uint32_t q = floats(t, a.n, n_heads * a.d, 3.0f * spread / (float)fmax(rms(t, k) * sqrt(3.0), 1e-9));
+    const uint32_t q =
+        floats(t, a.n, n_heads * a.d, 3.0f * spread / (float)fmax(rms(t, k) * sqrt(3.0), 1e-9));
     const uint32_t out = floats(t, a.n, n_heads * a.d, 1.0f), lse = floats(t, a.n, n_heads, 1.0f);
     const uint32_t pos = ints(t, a.n, positions), count = ints(t, 1, &(int32_t){(int32_t)a.n_rows});
     for (uint32_t i = 0; i < t->sides->n; i++) {

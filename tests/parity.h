@@ -1,5 +1,5 @@
-/* What parity.c (cases) and parity_bench.c (speed) share: a device under test, operands that live on
- * the reference and on every candidate, and the way to print what runs where. */
+/* What parity.c (cases) and parity_bench.c (speed) share: a device under test, operands that live
+ * on the reference and on every candidate, and the way to print what runs where. */
 #ifndef TL_PARITY_H
 #define TL_PARITY_H
 
@@ -12,7 +12,7 @@ enum { SIDES_MAX = 16 };
 struct side {
     tl_dev *dev;
     tl_stream *s;
-    char name[64]; /* "cpu avx2, 2 threads" */
+    char name[128]; /* "cpu avx2, 2 threads" */
 };
 
 struct sides {

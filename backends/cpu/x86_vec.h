@@ -5,11 +5,12 @@
 #ifndef TL_X86_VEC_H
 #define TL_X86_VEC_H
 
+#include <stdint.h>
+#include <string.h>
+
 #if defined(__AVX2__) /* else nothing: the header must compile everywhere */
 
 #include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
 
 #define VEC_INLINE static inline __attribute__((always_inline))
 /* Loops over registers must be unrolled, or the arrays they index live in memory. */
