@@ -15,8 +15,10 @@ failed=()
 fixed=()
 setarch -R true 2>/dev/null && fixed=(setarch -R)
 
+# configure_and_build PRESET [TARGET]
 configure_and_build() {
-    cmake --preset "$1" --log-level=NOTICE && cmake --build --preset "$1" -j "$jobs" -- --quiet
+    cmake --preset "$1" --log-level=NOTICE &&
+        cmake --build --preset "$1" -j "$jobs" --target "${2:-all}" -- --quiet
 }
 
 # A slow test (label "slow") runs only in the main build, a house rule needs to hold only once.
@@ -34,7 +36,7 @@ stage_build() { configure_and_build dev; }
 
 # Every fuzz target for FUZZ_SECONDS from its seed corpus, as many at a time as there are cores.
 stage_fuzz() {
-    configure_and_build fuzz || return 1
+    configure_and_build fuzz fuzzers || return 1
     find build/fuzz/tests -maxdepth 1 -name 'fuzz_*' -type f -perm -u+x | sort |
         xargs -r -P "$jobs" -n 1 scripts/fuzz_one.sh "${FUZZ_SECONDS:-60}"
 }
