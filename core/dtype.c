@@ -265,18 +265,20 @@ static void decode_iq4_nl(const void *src, float *dst, uint64_t n_blocks) {
     }
 }
 
-/* The two bits of element e of a large block that Q2_K and Q3_K keep in q. */
-static int two_bits(const uint8_t *q, uint32_t e) {
-    return q[32 * (e / 128) + e % 32] >> 2 * (e / 32 % 4) & 3;
-}
+/* Large blocks are decoded by sub-blocks of 16 or 32 elements, first element `at`, within which
+ * scales and shifts are the same and bytes lie side by side. */
 
 static void decode_q2_k(const void *src, float *dst, uint64_t n_blocks) {
     const struct q2_k *b = src;
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d), dm = load_f16(b->dm);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            const int s = b->s[e / 16];
-            dst[e] = d * (float)((s & 15) * two_bits(b->q, e)) - dm * (float)(s >> 4);
+        for (uint32_t at = 0; at < LARGE; at += 16) {
+            const uint8_t *const q = b->q + 32 * (at / 128) + at % 32;
+            const uint32_t shift = 2 * (at / 32 % 4);
+            const float s = d * (float)(b->s[at / 16] & 15), m = dm * (float)(b->s[at / 16] >> 4);
+            for (uint32_t e = 0; e < 16; e++) {
+                dst[at + e] = s * (float)(q[e] >> shift & 3) - m;
+            }
         }
     }
 }
@@ -290,9 +292,14 @@ static void decode_q3_k(const void *src, float *dst, uint64_t n_blocks) {
     const struct q3_k *b = src;
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            const int n = two_bits(b->q, e) | (b->h[e % 32] >> e / 32 & 1) << 2;
-            dst[e] = d * (float)q3_k_scale(b->s, e / 16) * (float)(n - 4);
+        for (uint32_t at = 0; at < LARGE; at += 16) {
+            const uint8_t *const q = b->q + 32 * (at / 128) + at % 32, *const h = b->h + at % 32;
+            const uint32_t shift = 2 * (at / 32 % 4), bit = at / 32;
+            const float s = d * (float)q3_k_scale(b->s, at / 16);
+            for (uint32_t e = 0; e < 16; e++) {
+                const int n = (q[e] >> shift & 3) | (h[e] >> bit & 1) << 2;
+                dst[at + e] = s * (float)(n - 4);
+            }
         }
     }
 }
@@ -312,11 +319,15 @@ static void decode_q4_k(const void *src, float *dst, uint64_t n_blocks) {
     const struct q4_k *b = src;
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d), dm = load_f16(b->dm);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            int s, m;
-            q4_k_scale(b->s, e / 32, &s, &m);
-            const int n = b->q[32 * (e / 64) + e % 32] >> 4 * (e / 32 % 2) & 15;
-            dst[e] = d * (float)(s * n) - dm * (float)m;
+        for (uint32_t at = 0; at < LARGE; at += 32) {
+            int scale, min;
+            q4_k_scale(b->s, at / 32, &scale, &min);
+            const uint8_t *const q = b->q + 32 * (at / 64);
+            const uint32_t shift = 4 * (at / 32 % 2);
+            const float s = d * (float)scale, m = dm * (float)min;
+            for (uint32_t e = 0; e < 32; e++) {
+                dst[at + e] = s * (float)(q[e] >> shift & 15) - m;
+            }
         }
     }
 }
@@ -325,12 +336,16 @@ static void decode_q5_k(const void *src, float *dst, uint64_t n_blocks) {
     const struct q5_k *b = src;
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d), dm = load_f16(b->dm);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            int s, m;
-            q4_k_scale(b->s, e / 32, &s, &m);
-            const int low = b->q[32 * (e / 64) + e % 32] >> 4 * (e / 32 % 2) & 15;
-            const int n = low | (b->h[e % 32] >> e / 32 & 1) << 4;
-            dst[e] = d * (float)(s * n) - dm * (float)m;
+        for (uint32_t at = 0; at < LARGE; at += 32) {
+            int scale, min;
+            q4_k_scale(b->s, at / 32, &scale, &min);
+            const uint8_t *const q = b->q + 32 * (at / 64);
+            const uint32_t shift = 4 * (at / 32 % 2), bit = at / 32;
+            const float s = d * (float)scale, m = dm * (float)min;
+            for (uint32_t e = 0; e < 32; e++) {
+                const int n = (q[e] >> shift & 15) | (b->h[e] >> bit & 1) << 4;
+                dst[at + e] = s * (float)n - m;
+            }
         }
     }
 }
@@ -339,10 +354,15 @@ static void decode_q6_k(const void *src, float *dst, uint64_t n_blocks) {
     const struct q6_k *b = src;
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            const int low = b->q[64 * (e / 128) + e % 64] >> 4 * (e / 64 % 2) & 15;
-            const int n = low | (b->h[32 * (e / 128) + e % 32] >> 2 * (e / 32 % 4) & 3) << 4;
-            dst[e] = d * (float)b->s[e / 16] * (float)(n - 32);
+        for (uint32_t at = 0; at < LARGE; at += 16) {
+            const uint8_t *const q = b->q + 64 * (at / 128) + at % 64;
+            const uint8_t *const h = b->h + 32 * (at / 128) + at % 32;
+            const uint32_t shift = 4 * (at / 64 % 2), high = 2 * (at / 32 % 4);
+            const float s = d * (float)b->s[at / 16];
+            for (uint32_t e = 0; e < 16; e++) {
+                const int n = (q[e] >> shift & 15) | (h[e] >> high & 3) << 4;
+                dst[at + e] = s * (float)(n - 32);
+            }
         }
     }
 }
@@ -352,11 +372,13 @@ static void decode_iq4_xs(const void *src, float *dst, uint64_t n_blocks) {
     for (uint64_t i = 0; i < n_blocks; i++, b++, dst += LARGE) {
         const float d = load_f16(b->d);
         const uint32_t sh = load_u16(b->sh);
-        for (uint32_t e = 0; e < LARGE; e++) {
-            const uint32_t sub = e / 32;
+        for (uint32_t at = 0; at < LARGE; at += 32) {
+            const uint32_t sub = at / 32;
             const int low = b->sl[sub / 2] >> 4 * (sub % 2) & 15;
-            const int s = low | (int)(sh >> 2 * sub & 3u) << 4;
-            dst[e] = d * (float)(s - 32) * (float)iq4[nibble(b->q + 16 * sub, e % 32)];
+            const float s = d * (float)((low | (int)(sh >> 2 * sub & 3u) << 4) - 32);
+            for (uint32_t e = 0; e < 32; e++) {
+                dst[at + e] = s * (float)iq4[nibble(b->q + 16 * sub, e)];
+            }
         }
     }
 }
