@@ -37,7 +37,7 @@ enum tl_encode_flags {
  * User-defined added tokens are matched always, control tokens only with TL_ENCODE_SPECIAL. */
 TL_MUST tl_err tl_vocab_encode(const tl_vocab *v, tl_str text, unsigned flags, tl_ids *ids);
 
-enum { TL_TOKEN_NONE = UINT32_MAX };
+#define TL_TOKEN_NONE UINT32_MAX
 
 uint32_t tl_vocab_n(const tl_vocab *v);
 uint32_t tl_vocab_bos(const tl_vocab *v); /* TL_TOKEN_NONE where there is none */
@@ -67,6 +67,11 @@ typedef struct tl_decoder {
 
 TL_MUST tl_err tl_decoder_add(tl_decoder *d, uint32_t id, tl_bytes *out);
 TL_MUST tl_err tl_decoder_end(tl_decoder *d, tl_bytes *out); /* what is still held, as U+FFFD */
+
+/* Some families (GPT-2's, Llama 3's) ask that a text decoded as a whole loses the space before
+ * . , ? ! and in "it 's": done here, in place; for the others nothing changes. For showing ids as
+ * text (`tailor tokenize --decode`), never for a stream: it is not what the tokens spell. */
+void tl_vocab_tidy(const tl_vocab *v, tl_bytes *text);
 
 #ifdef __cplusplus
 }
