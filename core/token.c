@@ -67,15 +67,15 @@ static tl_err index_spellings(tl_vocab *v) {
     v->spelling_mask = n_slots - 1;
     for (uint32_t id = 0; id < v->n; id++) {
         const tl_str spelling = v->tokens[id].spelling;
-        const uint32_t hash = (uint32_t)tl_token_hash(spelling.data, spelling.len);
-        uint32_t i = hash & v->spelling_mask;
+        const uint64_t hash = tl_token_hash(spelling.data, spelling.len);
+        uint32_t i = (uint32_t)hash & v->spelling_mask;
         while (v->spellings[i].id_plus_1 != 0 &&
-               !(v->spellings[i].hash == hash &&
+               !(v->spellings[i].hash_above == hash >> 32 &&
                  tl_str_eq(v->tokens[v->spellings[i].id_plus_1 - 1].spelling, spelling))) {
             i = (i + 1) & v->spelling_mask;
         }
         /* Of tokens spelt alike the last one is found. */
-        v->spellings[i] = (struct tl_spelling_slot){hash, id + 1};
+        v->spellings[i] = (struct tl_spelling_slot){(uint32_t)(hash >> 32), id + 1};
         v->spelling_max = spelling.len > v->spelling_max ? spelling.len : v->spelling_max;
     }
     return TL_OK;
@@ -85,15 +85,24 @@ uint32_t tl_vocab_find(const tl_vocab *v, tl_str text) {
     if (text.len == 0 || text.len > v->spelling_max) {
         return TL_TOKEN_NONE;
     }
-    const uint32_t hash = (uint32_t)tl_token_hash(text.data, text.len);
-    for (uint32_t i = hash & v->spelling_mask; v->spellings[i].id_plus_1 != 0;
+    const uint64_t hash = tl_token_hash(text.data, text.len);
+    for (uint32_t i = (uint32_t)hash & v->spelling_mask; v->spellings[i].id_plus_1 != 0;
          i = (i + 1) & v->spelling_mask) {
         const uint32_t id = v->spellings[i].id_plus_1 - 1;
-        if (v->spellings[i].hash == hash && tl_str_eq(v->tokens[id].spelling, text)) {
+        if (v->spellings[i].hash_above == hash >> 32 &&
+            tl_str_eq(v->tokens[id].spelling, text)) {
             return id;
         }
     }
     return TL_TOKEN_NONE;
+}
+
+uint32_t tl_vocab_find_hash(const tl_vocab *v, uint64_t hash) {
+    uint32_t i = (uint32_t)hash & v->spelling_mask;
+    while (v->spellings[i].id_plus_1 != 0 && v->spellings[i].hash_above != hash >> 32) {
+        i = (i + 1) & v->spelling_mask;
+    }
+    return v->spellings[i].id_plus_1 - 1;
 }
 
 static uint8_t known_type(int64_t type) {
@@ -206,6 +215,10 @@ static tl_err read_ids(tl_vocab *v, const tl_weights *w) {
     TL_TRY(read_id(v, w, "tokenizer.ggml.bos_token_id", &v->bos));
     TL_TRY(read_id(v, w, "tokenizer.ggml.eos_token_id", &v->eos));
     TL_TRY(read_id(v, w, "tokenizer.ggml.unknown_token_id", &v->unk));
+    /* Some byte-level vocabularies name a token here that they use for something else. */
+    if (!v->is_spm && v->unk != TL_TOKEN_NONE && v->tokens[v->unk].type != TL_TOKEN_UNKNOWN) {
+        v->unk = TL_TOKEN_NONE;
+    }
     TL_TRY(read_id(v, w, "tokenizer.ggml.eot_token_id", &eot));
     TL_TRY(read_id(v, w, "tokenizer.ggml.eom_token_id", &eom));
     mark_by_name(v);

@@ -69,35 +69,37 @@ bool tl_bpe_find_merge(const tl_vocab *v, uint32_t left, uint32_t right, uint32_
     }
 }
 
+static uint32_t find_part(const tl_vocab *v, const char *data, size_t len) {
+    return len > 0 ? tl_vocab_find_hash(v, tl_token_hash(data, len)) : TL_TOKEN_NONE;
+}
+
 /* "left right" -> the slot of its pair, if all three spellings are tokens and the pair is new. */
 static tl_err add_merge(tl_vocab *v, tl_str merge, uint32_t rank, tl_bytes *joined) {
     const char *const space = merge.len > 1 ? memchr(merge.data + 1, ' ', merge.len - 1) : NULL;
     if (space == NULL) {
         return TL_OK;
     }
-    const tl_str left = {merge.data, (size_t)(space - merge.data)};
-    const tl_str right = {space + 1, merge.len - left.len - 1};
-    struct tl_merge_slot new_slot = {
-        .left = tl_vocab_find(v, left), .right = tl_vocab_find(v, right), .rank = rank};
-    if (new_slot.left == TL_TOKEN_NONE || new_slot.right == TL_TOKEN_NONE) {
-        return TL_OK;
-    }
+    const size_t left_len = (size_t)(space - merge.data), right_len = merge.len - left_len - 1;
     joined->len = 0;
-    TL_TRY(tl_bytes_add(joined, left.data, left.len));
-    TL_TRY(tl_bytes_add(joined, right.data, right.len));
-    new_slot.merged = tl_vocab_find(v, (tl_str){joined->data, joined->len});
-    if (new_slot.merged == TL_TOKEN_NONE) {
+    TL_TRY(tl_bytes_add(joined, merge.data, left_len));
+    TL_TRY(tl_bytes_add(joined, space + 1, right_len));
+    const struct tl_merge_slot found = {.left = find_part(v, merge.data, left_len),
+                                        .right = find_part(v, space + 1, right_len),
+                                        .rank = rank,
+                                        .merged = find_part(v, joined->data, joined->len)};
+    if (found.left == TL_TOKEN_NONE || found.right == TL_TOKEN_NONE ||
+        found.merged == TL_TOKEN_NONE) {
         return TL_OK;
     }
-    uint32_t i = merge_hash(new_slot.left, new_slot.right);
+    uint32_t i = merge_hash(found.left, found.right);
     struct tl_merge_slot *slot;
     while ((slot = &v->merges[i & v->merge_mask])->left != TL_TOKEN_NONE) {
-        if (slot->left == new_slot.left && slot->right == new_slot.right) {
+        if (slot->left == found.left && slot->right == found.right) {
             return TL_OK;
         }
         i++;
     }
-    *slot = new_slot;
+    *slot = found;
     return TL_OK;
 }
 

@@ -30,9 +30,10 @@ struct tl_token {
     uint8_t flags; /* TL_TOKEN_IS_END ... */
 };
 
-/* Open addressing with linear probing; `id_plus_1` == 0 is a free slot. */
+/* Open addressing with linear probing, the place by the lower half of the hash; `id_plus_1` == 0
+ * is a free slot. */
 struct tl_spelling_slot {
-    uint32_t hash, id_plus_1;
+    uint32_t hash_above, id_plus_1;
 };
 struct tl_merge_slot {
     uint32_t left, right; /* ids; left == TL_TOKEN_NONE is a free slot */
@@ -124,6 +125,9 @@ struct tl_encoder {
 
 /* token.c */
 uint64_t tl_token_hash(const void *data, size_t n);
+/* The token whose spelling has this hash as far as slots tell, or TL_TOKEN_NONE. It reads no
+ * spelling, so it is only for the file's own merges: one that is made to collide fools itself. */
+uint32_t tl_vocab_find_hash(const tl_vocab *v, uint64_t hash);
 
 /* token_special.c */
 TL_MUST tl_err tl_special_open(tl_vocab *v);
