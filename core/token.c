@@ -89,8 +89,7 @@ uint32_t tl_vocab_find(const tl_vocab *v, tl_str text) {
     for (uint32_t i = (uint32_t)hash & v->spelling_mask; v->spellings[i].id_plus_1 != 0;
          i = (i + 1) & v->spelling_mask) {
         const uint32_t id = v->spellings[i].id_plus_1 - 1;
-        if (v->spellings[i].hash_above == hash >> 32 &&
-            tl_str_eq(v->tokens[id].spelling, text)) {
+        if (v->spellings[i].hash_above == hash >> 32 && tl_str_eq(v->tokens[id].spelling, text)) {
             return id;
         }
     }
@@ -166,18 +165,43 @@ static void make_end(tl_vocab *v, uint32_t id) {
  * are control tokens whatever it says. */
 static void mark_by_name(tl_vocab *v) {
     static const char *const ENDS[] = {
-        "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>",
-        "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "\u2581<EOT>", "_<EOT>",
-        "[EOT]", "[EOS]", "<end_of_utterance>", "<eos>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<EOT>",
+        "\u2581<EOT>",
+        "_<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<end_of_utterance>",
+        "<eos>",
+        "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
         /* Padding, or another file begins: what a code model says when its answer is over. */
-        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
-        "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+        "<|fim_pad|>",
+        "<fim-pad>",
+        "<fim_pad>",
+        "<PAD>",
+        "[PAD]",
+        "<|fim_repo|>",
+        "<|repo_name|>",
+        "<fim-repo>",
+        "<REPO>",
+        "<reponame>",
+        "<|file_sep|>",
     };
     static const char *const CONTROLS[] = {
-        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>", "\u2581<PRE>",
-        "<\uFF5Cfim\u2581begin\uFF5C>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<SUF>",
-        "\u2581<SUF>", "<\uFF5Cfim\u2581hole\uFF5C>", "<|fim_middle|>", "<fim-middle>",
-        "<fim_middle>", "<MID>", "\u2581<MID>", "<\uFF5Cfim\u2581end\uFF5C>",
+        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>",
+        "<PRE>",          "\u2581<PRE>",  "<\uFF5Cfim\u2581begin\uFF5C>",
+        "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>",
+        "<SUF>",          "\u2581<SUF>",  "<\uFF5Cfim\u2581hole\uFF5C>",
+        "<|fim_middle|>", "<fim-middle>", "<fim_middle>",
+        "<MID>",          "\u2581<MID>",  "<\uFF5Cfim\u2581end\uFF5C>",
     };
     for (size_t i = 0; i < sizeof ENDS / sizeof *ENDS; i++) {
         const uint32_t id = tl_vocab_find(v, tl_str_from(ENDS[i]));
@@ -250,8 +274,8 @@ static bool has_part(tl_str text, const char *part) {
 static void set_strips(tl_vocab *v, const char *spelling, uint8_t strips, bool on) {
     const uint32_t id = tl_vocab_find(v, tl_str_from(spelling));
     if (id != TL_TOKEN_NONE) {
-        v->tokens[id].flags = (uint8_t)(on ? v->tokens[id].flags | strips
-                                           : v->tokens[id].flags & ~strips);
+        v->tokens[id].flags =
+            (uint8_t)(on ? v->tokens[id].flags | strips : v->tokens[id].flags & ~strips);
     }
 }
 

@@ -42,7 +42,7 @@ TL_MUST tl_err tl_vocab_encode(const tl_vocab *v, tl_str text, unsigned flags, t
 uint32_t tl_vocab_n(const tl_vocab *v);
 uint32_t tl_vocab_bos(const tl_vocab *v); /* TL_TOKEN_NONE where there is none */
 uint32_t tl_vocab_eos(const tl_vocab *v);
-bool tl_vocab_add_bos(const tl_vocab *v);       /* what the file (or its family) says */
+bool tl_vocab_add_bos(const tl_vocab *v);                 /* what the file (or its family) says */
 bool tl_vocab_is_end(const tl_vocab *v, uint32_t id);     /* ends an answer: eos, eot, eom ... */
 bool tl_vocab_is_control(const tl_vocab *v, uint32_t id); /* not part of the visible text */
 /* The id whose stored spelling is exactly `text`, or TL_TOKEN_NONE. */

@@ -34,8 +34,8 @@ tl_err tl_encoder_add_piece(struct tl_encoder *e, uint32_t at, uint32_t len, uin
     TL_TRY(grow(&data, &e->pieces_cap, e->n_pieces, sizeof *e->pieces));
     e->pieces = data;
     const uint32_t i = (uint32_t)e->n_pieces++;
-    e->pieces[i] = (struct tl_piece){
-        .at = at, .len = len, .prev = i - 1, .next = TL_TOKEN_NONE, .id = id};
+    e->pieces[i] =
+        (struct tl_piece){.at = at, .len = len, .prev = i - 1, .next = TL_TOKEN_NONE, .id = id};
     if (i > 0) {
         e->pieces[i - 1].next = i;
     } else {
@@ -153,8 +153,8 @@ void tl_encoder_end(struct tl_encoder *e) {
     tl_ids_free(&e->next_cuts);
 }
 
-bool tl_encoder_knows(struct tl_encoder *e, uint32_t at, uint32_t len,
-                      struct tl_known_word **slot, tl_err *err) {
+bool tl_encoder_knows(struct tl_encoder *e, uint32_t at, uint32_t len, struct tl_known_word **slot,
+                      tl_err *err) {
     *slot = NULL;
     *err = TL_OK;
     if (len > KNOWN_WORD_LEN_MAX || e->known == NULL) {

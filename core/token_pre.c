@@ -30,48 +30,46 @@ enum {
 #define LINES "\\s*[\\r\\n]+"
 #define SPACES "\\s+(?!\\S)|\\s+"
 #define REST MARKS "|" LINES "|" SPACES
-#define GPT2 \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|" SPACES
+#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|" SPACES
 #define LLAMA3 APOSTROPHE "|" WORD "|\\p{N}{1,3}|" REST
 #define QWEN2 APOSTROPHE "|" WORD "|\\p{N}|" REST
 /* Words that may begin with capitals and go on in small letters; `has` is \p{L} and \p{M} there. */
 #define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED(end)                                                                                \
-    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" end "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" \
-    end
+#define CASED(end)                                                                                 \
+    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" end "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER     \
+    "*" end
 #define SLASHED_MARKS " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*"
 #define GPT4O CASED(APOSTROPHE "?") "|\\p{N}{1,3}|" SLASHED_MARKS "|" LINES "|" SPACES
 #define CJK "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
-#define DEEPSEEK3                                                                             \
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}" \
+#define DEEPSEEK3                                                                                  \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}"    \
     "\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES "|" SPACES
-#define BLOOM                                                                               \
-    " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 /* Published as \p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N})): threes counted from the right. Only the first
  * group of a run looks ahead, the others must be whole. */
 #define THREES "(?<!\\p{N})\\p{N}{1,3}(?=(?:\\p{N}{3})*+(?!\\p{N}))|\\p{N}{3}"
 /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]], by what it is not; and the small letters. */
 #define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
 #define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
-#define DEEPSEEK_LETTERS                                                                      \
-    "A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}"              \
-    "\\x{1C4}-\\x{293}\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}"      \
-    "\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}"               \
-    "\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}"                    \
-    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}"              \
-    "\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}"              \
-    "\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}"              \
-    "\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}"      \
-    "\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}"                        \
-    "\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}"              \
-    "\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}\\x{2124}\\x{2126}"       \
-    "\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}\\x{213C}-\\x{213F}"               \
-    "\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}"      \
-    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}"               \
-    "\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}"              \
-    "\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}"              \
-    "\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}"      \
+#define DEEPSEEK_LETTERS                                                                           \
+    "A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}"                 \
+    "\\x{1C4}-\\x{293}\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}"         \
+    "\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}"                  \
+    "\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}\\x{10A0}-\\x{10C5}"                       \
+    "\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}"                 \
+    "\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}"                 \
+    "\\x{1F18}-\\x{1F1D}\\x{1F20}-\\x{1F45}\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}"                 \
+    "\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-\\x{1F7D}\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}"         \
+    "\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}\\x{1FD0}-\\x{1FD3}"                           \
+    "\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}"                 \
+    "\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}\\x{2124}\\x{2126}"          \
+    "\\x{2128}\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}\\x{213C}-\\x{213F}"                  \
+    "\\x{2145}-\\x{2149}\\x{214E}\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}"         \
+    "\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}"                  \
+    "\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}\\x{AB70}-\\x{ABBF}"                 \
+    "\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}"                 \
+    "\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}"         \
     "\\x{10CC0}-\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
 
 enum pre_rule {
@@ -147,12 +145,14 @@ static const char *const RULES[RULES_N][STEPS_MAX + 1] = {
                     "\\x{E80}-\\x{EFF}\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}\\x{AA60}-\\x{AA7F}"
                     "\\x{A9E0}-\\x{A9FF}\\x{AC00}-\\x{D7AF}\\x{1100}-\\x{11FF}]+",
                     DEEPSEEK3},
-    [RULE_EXAONE_MOE] = {APOSTROPHE "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++"
-                                    "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|" SPACES},
-    [RULE_YOUTU] = {"[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}"
-                    "\\x{2018}\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}"
-                    "\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+|" CJK,
-                    CASED(APOSTROPHE "?") "|\\p{N}|" SLASHED_MARKS "|" LINES "|" SPACES},
+    [RULE_EXAONE_MOE] = {APOSTROPHE
+                         "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++"
+                         "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|" SPACES},
+    [RULE_YOUTU] =
+        {"[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}"
+         "\\x{2018}\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}"
+         "\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+|" CJK,
+         CASED(APOSTROPHE "?") "|\\p{N}|" SLASHED_MARKS "|" LINES "|" SPACES},
     /* LINES, but not tried again for each piece of one long run of spaces. */
     [RULE_JAIS2] = {APOSTROPHE "|" WORD "|\\p{N}{1,3}|" MARKS "|(?<![^\\S\\r\\n])" LINES
                                "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)"
@@ -264,13 +264,12 @@ static const struct {
 static const struct {
     uint32_t first, last, stand_in;
 } STAND_INS[] = {
-    {0xCF3, 0xCF3, 0x903},      {0xECE, 0xECE, 0x901},      {0x180E, 0x180E, 0x200B},
-    {0x2FFC, 0x2FFF, 0x2300},   {0x31EF, 0x31EF, 0x2300},   {0x10EFD, 0x10EFF, 0x11001},
+    {0xCF3, 0xCF3, 0x903},       {0xECE, 0xECE, 0x901},       {0x180E, 0x180E, 0x200B},
+    {0x2FFC, 0x2FFF, 0x2300},    {0x31EF, 0x31EF, 0x2300},    {0x10EFD, 0x10EFF, 0x11001},
     {0x1123F, 0x11240, 0x10280}, {0x11241, 0x11241, 0x11001}, {0x11B00, 0x11B09, 0x10100},
-    {0x11F00, 0x11F01, 0x11001},
-    {0x11F02, 0x11F02, 0x10280}, {0x11F03, 0x11F03, 0x11001}, {0x11F04, 0x11F10, 0x10280},
-    {0x11F12, 0x11F33, 0x10280}, {0x11F34, 0x11F3A, 0x11001}, {0x11F3E, 0x11F42, 0x11001},
-    {0x11F43, 0x11F4F, 0x10100}, {0x11F50, 0x11F59, 0x1D7CE},
+    {0x11F00, 0x11F01, 0x11001}, {0x11F02, 0x11F02, 0x10280}, {0x11F03, 0x11F03, 0x11001},
+    {0x11F04, 0x11F10, 0x10280}, {0x11F12, 0x11F33, 0x10280}, {0x11F34, 0x11F3A, 0x11001},
+    {0x11F3E, 0x11F42, 0x11001}, {0x11F43, 0x11F4F, 0x10100}, {0x11F50, 0x11F59, 0x1D7CE},
     {0x1342F, 0x1342F, 0x10280}, {0x13440, 0x13440, 0x11001}, {0x13441, 0x13446, 0x10280},
     {0x13447, 0x13455, 0x11001}, {0x1B132, 0x1B132, 0x10280}, {0x1B155, 0x1B155, 0x10280},
     {0x1D2C0, 0x1D2D3, 0x10107}, {0x1DF25, 0x1DF2A, 0x1DF00}, {0x1E030, 0x1E06D, 0x16B40},
@@ -292,9 +291,8 @@ struct tl_pre {
 static tl_err compile(pcre2_code **out, const char *pattern, const tl_log *log) {
     int error;
     PCRE2_SIZE at;
-    pcre2_code *const code =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
-                      &at, NULL);
+    pcre2_code *const code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                           PCRE2_UTF | PCRE2_UCP, &error, &at, NULL);
     if (code == NULL && error == PCRE2_ERROR_HEAP_FAILED) {
         return TL_ERR_MEMORY;
     }
@@ -434,8 +432,7 @@ static tl_err cut_word(const tl_pre *pre, unsigned step, tl_str text, size_t at,
     return done < n ? add_cut(cuts, at + n) : TL_OK;
 }
 
-tl_err tl_pre_split(const tl_pre *pre, tl_str text, tl_ids *cuts, tl_ids *next,
-                    tl_bytes *buffer) {
+tl_err tl_pre_split(const tl_pre *pre, tl_str text, tl_ids *cuts, tl_ids *next, tl_bytes *buffer) {
     tl_str fit;
     TL_TRY(make_fit(text, &fit, buffer));
     pcre2_match_data *const match = pcre2_match_data_create(1, NULL);

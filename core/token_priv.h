@@ -63,7 +63,7 @@ struct tl_vocab {
 
     /* Byte-level BPE. */
     bool whole_words;
-    size_t spelling_max; /* of the longest token, bytes */
+    size_t spelling_max;          /* of the longest token, bytes */
     struct tl_merge_slot *merges; /* owned, [merge_mask + 1] */
     uint32_t merge_mask;
     tl_pre *pre; /* owned */
@@ -74,7 +74,7 @@ struct tl_vocab {
     uint32_t joins_mask;
 
     /* Tokens to look for in a text, and what helps to find them; see token_special.c. */
-    uint64_t *openings;       /* owned, one bit per first two bytes */
+    uint64_t *openings;        /* owned, one bit per first two bytes */
     uint32_t *special_lengths; /* owned, [n_special_lengths], descending */
     uint32_t n_special_lengths;
 };
@@ -119,7 +119,7 @@ struct tl_encoder {
     size_t n_pieces, pieces_cap, n_heap, heap_cap;
     struct tl_known_word *known; /* [known_mask + 1], or NULL */
     uint32_t known_mask;
-    tl_bytes buffer; /* the text with spaces escaped (SentencePiece), or fit for PCRE2 */
+    tl_bytes buffer;        /* the text with spaces escaped (SentencePiece), or fit for PCRE2 */
     tl_ids cuts, next_cuts; /* ends of words, before and after a step of the pre-tokenizer */
 };
 
@@ -144,8 +144,8 @@ TL_MUST tl_err tl_encoder_merge(struct tl_encoder *e);
 TL_MUST tl_err tl_encoder_add_piece(struct tl_encoder *e, uint32_t at, uint32_t len, uint32_t id);
 /* True, and the ids are appended, when the same bytes were a word before in this call (*err tells
  * of memory). Otherwise *slot is where to note it with tl_encoder_know. */
-bool tl_encoder_knows(struct tl_encoder *e, uint32_t at, uint32_t len,
-                      struct tl_known_word **slot, tl_err *err);
+bool tl_encoder_knows(struct tl_encoder *e, uint32_t at, uint32_t len, struct tl_known_word **slot,
+                      tl_err *err);
 void tl_encoder_know(const struct tl_encoder *e, struct tl_known_word *slot, uint32_t at,
                      uint32_t len, size_t id_at);
 

@@ -14,9 +14,7 @@ enum {
     OPENING_BITS = 1 << 16,
 };
 
-static unsigned opening_of(const char *p) {
-    return (unsigned)(uint8_t)p[0] << 8 | (uint8_t)p[1];
-}
+static unsigned opening_of(const char *p) { return (unsigned)(uint8_t)p[0] << 8 | (uint8_t)p[1]; }
 
 static bool has_opening(const tl_vocab *v, unsigned opening) {
     return (v->openings[opening / 64] >> opening % 64 & 1) != 0;
@@ -131,8 +129,8 @@ static tl_err cut_spans(const tl_vocab *v, tl_str text, bool control, uint32_t l
         if (span.id != TL_TOKEN_NONE || first == last || len > span.len) {
             TL_TRY(add_span(out, span));
         } else {
-            TL_TRY(cut_span(v, text, control, len, span, places->data + first,
-                            places->data + last, out));
+            TL_TRY(cut_span(v, text, control, len, span, places->data + first, places->data + last,
+                            out));
         }
         first = last;
     }

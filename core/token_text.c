@@ -60,10 +60,14 @@ tl_err tl_vocab_piece(const tl_vocab *v, uint32_t id, bool special, tl_bytes *ou
     case TL_TOKEN_CONTROL:
     case TL_TOKEN_UNKNOWN:
         return special ? tl_bytes_add(out, token->spelling.data, token->spelling.len) : TL_OK;
-    case TL_TOKEN_USER: return tl_bytes_add(out, token->spelling.data, token->spelling.len);
-    case TL_TOKEN_UNUSED: return TL_OK;
-    case TL_TOKEN_BYTE: return add_byte_token(token->spelling, out);
-    case TL_TOKEN_NORMAL: break;
+    case TL_TOKEN_USER:
+        return tl_bytes_add(out, token->spelling.data, token->spelling.len);
+    case TL_TOKEN_UNUSED:
+        return TL_OK;
+    case TL_TOKEN_BYTE:
+        return add_byte_token(token->spelling, out);
+    case TL_TOKEN_NORMAL:
+        break;
     }
     return v->is_spm ? add_spm(token->spelling, out) : add_byte_level(token->spelling, out);
 }
