@@ -8,6 +8,8 @@ void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t n, size_t bytes);
 void *__real_realloc(void *block, size_t bytes);
 void __real_free(void *block);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t n, size_t bytes);
 void *__wrap_realloc(void *block, size_t bytes);
@@ -35,6 +37,10 @@ void *__wrap_malloc(size_t bytes) { return count(bytes, true) ? __real_malloc(by
 
 void *__wrap_calloc(size_t n, size_t bytes) {
     return count(n * bytes, true) ? __real_calloc(n, bytes) : NULL;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+    return count(bytes, true) ? __real_aligned_alloc(alignment, bytes) : NULL;
 }
 
 void *__wrap_realloc(void *block, size_t bytes) {

@@ -1,6 +1,6 @@
 /* The heap as tests see it: what this thread allocates can be counted, and made to fail. Everything
- * linked into a test program goes through it (--wrap of malloc, calloc, realloc, free), the C
- * library's own allocations do not. */
+ * linked into a test program goes through it (--wrap of malloc, calloc, realloc, aligned_alloc,
+ * free); the C library's own allocations do not. */
 #ifndef TL_HEAP_H
 #define TL_HEAP_H
 

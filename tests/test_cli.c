@@ -1,0 +1,336 @@
+/* The program as a user meets it: exit codes, what goes to which stream, the command line contract
+ * of docs/architecture.md. Each case runs the built binary. Values are checked against the
+ * committed goldens, which other programs made. */
+#include "support.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GOLDEN TL_SOURCE_DIR "/tests/golden/"
+
+struct ran {
+    int code;
+    tl_bytes out, err;
+};
+
+static char scratch_dir[] = "/tmp/tailor-cli-XXXXXX";
+
+static const char *scratch(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", scratch_dir, name);
+    return path;
+}
+
+static void write_file(const char *path, const void *data, size_t n) {
+    FILE *const f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Runs `tailor ARGS` through the shell, input from /dev/null unless ARGS redirect it. */
+static struct ran tailor(const char *args) {
+    char command[4096];
+    const int n = snprintf(command, sizeof command, "exec '%s' %s >%s/out 2>%s/err", TL_TAILOR,
+                           args, scratch_dir, scratch_dir);
+    assert_true(n > 0 && (size_t)n < sizeof command);
+    const int status = system(command);
+    assert_true(WIFEXITED(status));
+    struct ran ran = {.code = WEXITSTATUS(status)};
+    ran.out = read_file(scratch("out"));
+    ran.err = read_file(scratch("err"));
+    return ran;
+}
+
+static void done(struct ran *ran) {
+    tl_bytes_free(&ran->out);
+    tl_bytes_free(&ran->err);
+}
+
+static unsigned n_lines(const tl_bytes *text) {
+    unsigned n = 0;
+    for (size_t i = 0; i < text->len; i++) {
+        n += text->data[i] == '\n';
+    }
+    return n;
+}
+
+/* An error is one line on stderr that begins with the program's name, and nothing on stdout. */
+static void expect_error(const char *args, int code, const char *part) {
+    struct ran ran = tailor(args);
+    if (ran.code != code || ran.out.len != 0 || n_lines(&ran.err) != 1 ||
+        strncmp(ran.err.data, "tailor: ", 8) != 0 || strstr(ran.err.data, part) == NULL) {
+        fail_msg("%s: exit %d, stdout %zu bytes, stderr: %s", args, ran.code, ran.out.len,
+                 ran.err.data);
+    }
+    done(&ran);
+}
+
+static void test_usage_errors(void **state) {
+    (void)state;
+    expect_error("sing", 2, "unknown command 'sing'");
+    expect_error("run", 2, "needs -m");
+    expect_error("run -m x", 2, "-p TEXT");
+    expect_error("run -m x -p y -f z", 2, "one of");
+    expect_error("run -m x -p y --colour", 2, "unknown option '--colour'");
+    expect_error("run -m x -p y -n", 2, "a value is missing");
+    expect_error("run -m x -p y -n -3", 2, "not a valid number");
+    expect_error("run -m x -p y -n 12x", 2, "not a valid number");
+    expect_error("run -m x -p y -c 99999999999999999999", 2, "not a valid number");
+    expect_error("run -m x -p y --temp nan", 2, "not a valid number");
+    expect_error("run -m x -p y --top-p 1.5", 2, "between 0 and 1");
+    expect_error("run -m x -p y --json=yes", 2, "takes no value");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv abacus", 2, "abacus");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 x'", 2, "not a list");
+    expect_error("tokenize -m x --lines0 -p y", 2, "needs");
+    expect_error("template --template x", 2, "--messages");
+    expect_error("bench -m x --depth 1,b", 2, "not a list");
+    expect_error("chat -m x -f -", 2, "standard input");
+    expect_error("info", 2, "-m MODEL");
+}
+
+static void test_failures(void **state) {
+    (void)state;
+    expect_error("run -m /nonexistent.gguf -p y", 1, "/nonexistent.gguf");
+    expect_error("info -m /tmp", 1, "/tmp");
+    expect_error("run -m /etc/passwd -p y", 1, "/etc/passwd");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -f /nonexistent.txt", 1, "nonexistent.txt");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 4000000000", 1, "4000000000");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 2 3 4 5' -c 4", 1, "5 tokens");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend abacus", 1, "abacus");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend cpu --device 7", 1, "7");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -n 0 --logits /nonexistent/x", 1,
+                 "/nonexistent/x");
+    expect_error("template --template /nonexistent --messages /nonexistent", 1, "/nonexistent");
+    expect_error("tokenize -m " GOLDEN "smollm-9-3.gguf --decode 4000000000", 1, "4000000000");
+}
+
+static void test_help_and_version(void **state) {
+    (void)state;
+    struct ran ran = tailor("--version");
+    assert_int_equal(ran.code, 0);
+    assert_string_equal(ran.out.data, "tailor " TL_VERSION "\n");
+    done(&ran);
+    ran = tailor("run --help");
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.out.data, "--n-predict"));
+    assert_int_equal(ran.err.len, 0);
+    done(&ran);
+    ran = tailor("devices --json");
+    assert_int_equal(ran.code, 0);
+    json_t *const devices = json_loads(ran.out.data, 0, NULL);
+    assert_true(json_array_size(json_object_get(devices, "devices")) > 0);
+    json_decref(devices);
+    done(&ran);
+}
+
+/* Joins "1 2 3" from a JSON list. */
+static void join_ids(const json_t *list, char *out, size_t cap) {
+    size_t at = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        at += (size_t)snprintf(out + at, cap - at, "%s%d", i > 0 ? " " : "",
+                               (int)json_integer_value(json_array_get(list, i)));
+        assert_true(at < cap);
+    }
+}
+
+/* Goal: `run --ids --logits --prefill --json` gives the golden's continuation, a logits file with a
+ * row for each token, and every field of the contract. */
+static void test_run_json(void **state) {
+    (void)state;
+    tl_bytes text = read_file(GOLDEN "qwen2-14-2.ids.json");
+    json_t *const golden = json_loads(text.data, 0, NULL);
+    tl_bytes_free(&text);
+    assert_non_null(golden);
+    const json_t *const ids = json_object_get(golden, "ids");
+    const json_t *const want = json_object_get(golden, "greedy_ids");
+    char joined[2048], args[4096];
+    join_ids(ids, joined, sizeof joined);
+    snprintf(args, sizeof args,
+             "run -m " GOLDEN "qwen2-14-2.gguf --ids '%s' --prefill 7 -n 4 --temp 0 --ignore-eos "
+             "--json --logits %s",
+             joined, scratch("logits"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_int_equal(n_lines(&ran.out), 1);
+    json_t *const got = json_loads(ran.out.data, 0, NULL);
+    assert_non_null(got);
+    static const char *const fields[] = {
+        "text",    "tokens", "prompt_tokens", "generated_tokens", "prefill_ms",  "decode_ms",
+        "backend", "device", "kv",            "memory",           "traffic",     "logits_hash",
+        "layers",  "stop",   "kernels",       "ctx",              "seed"};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (json_object_get(got, fields[i]) == NULL) {
+            fail_msg("no field %s", fields[i]);
+        }
+    }
+    const json_t *const tokens = json_object_get(got, "tokens");
+    assert_int_equal(json_array_size(tokens), 4);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(json_integer_value(json_array_get(tokens, i)),
+                         json_integer_value(json_array_get(want, i)));
+    }
+    assert_int_equal(json_integer_value(json_object_get(got, "prompt_tokens")),
+                     json_array_size(ids));
+    struct stat st;
+    assert_int_equal(stat(scratch("logits"), &st), 0);
+    const json_int_t n_vocab = json_integer_value(json_object_get(golden, "n_vocab"));
+    assert_int_equal(st.st_size, (json_int_t)json_array_size(ids) * n_vocab * 4);
+    json_decref(got);
+    json_decref(golden);
+    done(&ran);
+}
+
+/* Goal: a seed makes sampling repeatable, and text mode prints the text that JSON mode says. */
+static void test_run_repeatable(void **state) {
+    (void)state;
+    const char *const args = "run -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9' -n 12 --seed 3";
+    struct ran a = tailor(args), b = tailor(args);
+    assert_int_equal(a.code, 0);
+    assert_int_equal(a.out.len, b.out.len);
+    assert_memory_equal(a.out.data, b.out.data, a.out.len);
+    assert_int_equal(a.err.len, 0); /* no terminal: nothing but the text */
+    struct ran c =
+        tailor("run -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9' -n 12 --seed 3 --json");
+    json_t *const json = json_loadb(c.out.data, c.out.len, JSON_ALLOW_NUL, NULL);
+    const json_t *const text = json_object_get(json, "text");
+    assert_int_equal(json_string_length(text), a.out.len);
+    assert_memory_equal(json_string_value(text), a.out.data, a.out.len);
+    json_decref(json);
+    done(&a);
+    done(&b);
+    done(&c);
+}
+
+/* Goal: ids and text through every door of `tokenize` agree. */
+static void test_tokenize(void **state) {
+    (void)state;
+    static const char texts[] = "one two\0\0three\n";
+    write_file(scratch("texts"), texts, sizeof texts - 1);
+    char args[1024];
+    snprintf(args, sizeof args, "tokenize -m " GOLDEN "smollm-9-3.gguf --lines0 -f %s",
+             scratch("texts"));
+    struct ran lines = tailor(args);
+    assert_int_equal(lines.code, 0);
+    assert_int_equal(n_lines(&lines.out), 3);
+    struct ran plain = tailor("tokenize -m " GOLDEN "smollm-9-3.gguf -p 'one two'");
+    assert_int_equal(plain.code, 0);
+    json_t *const first = json_loadb(lines.out.data, strcspn(lines.out.data, "\n"), 0, NULL);
+    char joined[1024];
+    join_ids(json_object_get(first, "ids"), joined, sizeof joined);
+    json_decref(first);
+    assert_int_equal(plain.out.len, strlen(joined) + 1);
+    assert_memory_equal(plain.out.data, joined, strlen(joined));
+    char decode[2048];
+    snprintf(decode, sizeof decode, "tokenize -m " GOLDEN "smollm-9-3.gguf --decode '%s'", joined);
+    struct ran back = tailor(decode);
+    assert_string_equal(back.out.data, "one two");
+    done(&lines);
+    done(&plain);
+    done(&back);
+}
+
+static void test_template(void **state) {
+    (void)state;
+    static const char template[] =
+        "{% for m in messages %}[{{ m.role }}] {{ m['content'] | trim }}{{ eos_token }}\n"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+    static const char messages[] = "{\"messages\": [{\"role\": \"user\", \"content\": \" hi \"}], "
+                                   "\"eos_token\": \"<e>\"}";
+    write_file(scratch("t.jinja"), template, strlen(template));
+    write_file(scratch("m.json"), messages, strlen(messages));
+    char args[1024];
+    char template_path[256];
+    snprintf(template_path, sizeof template_path, "%s", scratch("t.jinja"));
+    snprintf(args, sizeof args, "template --template %s --messages %s --add-generation-prompt",
+             template_path, scratch("m.json"));
+    struct ran ran = tailor(args);
+    assert_string_equal(ran.out.data, "[user] hi<e>\n[assistant]");
+    assert_int_equal(ran.code, 0);
+    done(&ran);
+}
+
+/* Goal: chat in line mode answers each line of its input and leaves at the end of it; a command that
+ * does not exist is said so and costs nothing. */
+static void test_chat_lines(void **state) {
+    (void)state;
+    write_file(scratch("said"), "hello\n/nonsense\n/context\nagain\n", 33);
+    char args[1024];
+    snprintf(args, sizeof args,
+             "chat -m " GOLDEN "smollm-9-3.gguf -n 5 --temp 0 --ignore-eos -c 200 <%s",
+             scratch("said"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.err.data, "/nonsense: no such command"));
+    assert_non_null(strstr(ran.out.data, " of 200 tokens"));
+    done(&ran);
+}
+
+/* Goal: a conversation that does not fit is refused with the numbers, nothing is cut. */
+static void test_chat_full(void **state) {
+    (void)state;
+    write_file(scratch("said"), "a b c d e f g h i j k l m n o p q r s t u v w x y z\n", 52);
+    char args[1024];
+    snprintf(args, sizeof args, "chat -m " GOLDEN "smollm-9-3.gguf -n 5 --temp 0 -c 8 <%s",
+             scratch("said"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.err.data, "the conversation is too long: "));
+    assert_non_null(strstr(ran.err.data, "the context holds 8"));
+    done(&ran);
+}
+
+/* Goal: every prefix of a model file is one line of error through the program too. */
+static void test_truncated_model(void **state) {
+    (void)state;
+    tl_bytes model = read_file(GOLDEN "llama-hd128-yarn-params.gguf");
+    struct tl_rng rng = {5};
+    for (int i = 0; i < 40; i++) {
+        const size_t n = i < 10 ? (size_t)i * 7 : (size_t)rng_below(&rng, model.len);
+        write_file(scratch("cut.gguf"), model.data, n);
+        char args[512];
+        snprintf(args, sizeof args, "run -m %s --ids 1 -n 1", scratch("cut.gguf"));
+        expect_error(args, 1, "cut.gguf");
+    }
+    tl_bytes_free(&model);
+}
+
+static void test_full_disk(void **state) {
+    (void)state;
+    if (access("/dev/full", W_OK) != 0) {
+        skip();
+    }
+    char command[1024];
+    snprintf(command, sizeof command,
+             "'%s' run -m " GOLDEN "smollm-9-3.gguf --ids '1 2' -n 4 >/dev/full 2>%s", TL_TAILOR,
+             scratch("err"));
+    const int status = system(command);
+    assert_int_equal(WEXITSTATUS(status), 1);
+    tl_bytes err = read_file(scratch("err"));
+    assert_int_equal(n_lines(&err), 1);
+    tl_bytes_free(&err);
+}
+
+int main(void) {
+    if (mkdtemp(scratch_dir) == NULL) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_usage_errors),   cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_run_json),
+        cmocka_unit_test(test_run_repeatable), cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_template),       cmocka_unit_test(test_chat_lines),
+        cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
+        cmocka_unit_test(test_full_disk),
+    };
+    const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
+    return system(command) == 0 ? n_failed : 1;
+}
