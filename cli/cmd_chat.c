@@ -244,8 +244,14 @@ int cmd_chat(const struct cli_args *args) {
         cli_error("chat: -f - is not possible, standard input is what you say");
         return 2;
     }
-    struct chat chat = {.args = args, .prompts = isatty(STDIN_FILENO) == 1 && cli_stdout_is_tty()};
-    int code = cli_load(&chat.loaded, args);
+    struct cli_args with_model = *args;
+    char bundled[4352];
+    if (args->model == NULL && cli_bundled_model(bundled, sizeof bundled)) {
+        with_model.model = bundled;
+    }
+    struct chat chat = {.args = &with_model,
+                        .prompts = isatty(STDIN_FILENO) == 1 && cli_stdout_is_tty()};
+    int code = cli_load(&chat.loaded, &with_model);
     if (code == 0) {
         if (cli_stderr_is_tty()) {
             cli_print_plan(&chat.loaded);

@@ -2,6 +2,25 @@
 
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
+
+bool cli_bundled_model(char *path, size_t cap) {
+    char exe[4096];
+    const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0) {
+        return false;
+    }
+    exe[n] = '\0';
+    *strrchr(exe, '/') = '\0';
+    static const char *const places[] = {"../share/tailor/demo.gguf", "../../models/demo.gguf"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const int len = snprintf(path, cap, "%s/%s", exe, places[i]);
+        if (len > 0 && (size_t)len < cap && access(path, R_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     *out = (struct cli_loaded){.log = {.strict = args->strict}};

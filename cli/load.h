@@ -14,6 +14,10 @@ struct cli_loaded {
     tl_session *session;
 };
 
+/* The model that comes with the program, beside it where it was installed or built; false where it
+ * is not there. */
+bool cli_bundled_model(char *path, size_t cap);
+
 /* Opens engine and session. Returns 0, or the exit code after an error line. The log member must
  * not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
