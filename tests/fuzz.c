@@ -5,7 +5,8 @@
  *
  * Invariant: an input is anything; a target may refuse it but not crash, hang, leak, or use memory
  * out of proportion to it. */
-#include "core/weights.h"
+#include "core/token.h"
+#include "token_walk.h"
 #include "weights_walk.h"
 
 #include <string.h>
@@ -19,11 +20,44 @@ static void fuzz_weights(const uint8_t *data, size_t bytes) {
     tl_weights_close(&w);
 }
 
+/* A model file with a vocabulary, given some text; else a text, given a small vocabulary. */
+static void fuzz_token(const uint8_t *data, size_t bytes) {
+    static const char *const PRES[] = {"default", "llama-bpe", "gpt-4o", "deepseek-llm",
+                                       "deepseek-v3", "tiny_aya", "jais-2", "exaone-moe"};
+    const size_t n_pres = sizeof PRES / sizeof *PRES;
+    const bool is_file = bytes > 4 && memcmp(data, "GGUF", 4) == 0;
+    tl_bytes file = {0};
+    tl_weights *w = NULL;
+    tl_vocab *v = NULL;
+    tl_str text = tl_str_from("Hello <s> a\n\n\xFF\xF0\x9F\xA6\x99 it's 1234 </s>");
+    size_t which = 0;
+    tl_err err = TL_OK;
+    if (is_file) {
+        err = tl_bytes_add(&file, data, bytes);
+    } else if (bytes > 0) {
+        which = data[0] % (n_pres + 2);
+        text = (tl_str){(const char *)data + 1, bytes - 1};
+        err = which < n_pres ? token_make_bpe(PRES[which], &file) : token_make_spm(which > n_pres, &file);
+    }
+    err = err ? err : tl_weights_open_memory(&w, file.data, file.len, "fuzz", NULL);
+    err = err ? err : tl_vocab_open(&v, w, NULL);
+    if (err == TL_OK) {
+        token_walk(v, text);
+        if (!is_file && which <= n_pres) {
+            token_round_trip(v, which == n_pres, text);
+        }
+    }
+    tl_vocab_close(&v);
+    tl_weights_close(&w);
+    tl_bytes_free(&file);
+}
+
 static const struct {
     const char *name;
     void (*run)(const uint8_t *data, size_t bytes);
 } targets[] = {
     {"weights", fuzz_weights},
+    {"token", fuzz_token},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
