@@ -50,24 +50,18 @@ static void finish_row(const struct plan *p, uint32_t kv_head, uint32_t f, uint6
     for (uint32_t c = 0; c < p->n_chunks; c++) {
         most = fmaxf(most, p->most[at + c * step]);
     }
-    for (uint32_t j = 0; j < d; j++) {
-        out[j] = 0.0f;
+    /* Finite, so that chunks which saw nothing weigh 0 and not NaN. */
+    const float zero_at = fmaxf(most, -3e38f);
+    for (uint32_t c = 0; c < p->n_chunks; c++) {
+        weights += expf(p->most[at + c * step] - zero_at) * p->weights[at + c * step];
     }
     for (uint32_t c = 0; c < p->n_chunks; c++) {
-        const uint64_t from = at + c * step;
-        if (p->weights[from] == 0.0f) {
-            continue;
-        }
-        const float share = expf(p->most[from] - most);
-        const float *const sums = p->sums + from * p->stride;
-        weights += share * p->weights[from];
+        const float *const sums = p->sums + (at + c * step) * p->stride;
+        const float share =
+            weights > 0.0f ? expf(p->most[at + c * step] - zero_at) / weights : 0.0f;
         for (uint32_t j = 0; j < d; j++) {
-            out[j] += share * sums[j];
+            out[j] = (c > 0 ? out[j] : 0.0f) + share * sums[j];
         }
-    }
-    const float scale = weights > 0.0f ? 1.0f / weights : 0.0f;
-    for (uint32_t j = 0; j < d; j++) {
-        out[j] *= scale;
     }
     if (op->lse.buf != NULL) {
         ((float *)cpu_row(&op->lse, i))[head] = most + logf(weights);
