@@ -256,7 +256,7 @@ static void compare_side(struct trial *t, uint32_t side, const float *want, cons
             if (want[i] == got[i]) {
                 continue;
             }
-            diff_most = INFINITY;
+            diff_most = (double)INFINITY;
             break;
         }
         const double diff = fabs((double)want[i] - (double)got[i]);

@@ -47,10 +47,8 @@ static double read_bandwidth(const tl_buf *buf, uint32_t n_threads) {
             must(pthread_create(&threads[i], NULL, read_words, &readers[i]) ? TL_ERR_MEMORY : TL_OK,
                  "pthread_create");
         }
-        volatile uint64_t sum = 0; /* the sums are wanted, as far as the compiler can tell */
         for (uint32_t i = 0; i < n_threads; i++) {
             pthread_join(threads[i], NULL);
-            sum += readers[i].sum;
         }
         best = fmax(best, (double)buf->bytes / ((double)(tl_now_ns() - begin_ns) * 1e-9));
     }
@@ -76,7 +74,7 @@ static void print_row(const char *name, double ns, uint64_t bytes, double flops,
 /* Nanoseconds of run(arg, i), the best of all runs within the time, as for the bandwidth: on a
  * shared machine that is what repeats. */
 static double time_of(void (*run)(void *arg, uint64_t i), void *arg) {
-    double best = INFINITY;
+    double best = (double)INFINITY;
     const uint64_t begin_ns = tl_now_ns();
     for (uint64_t i = 0; i < 3 || tl_now_ns() - begin_ns < MEASURE_NS; i++) {
         const uint64_t run_ns = tl_now_ns();
