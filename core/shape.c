@@ -94,8 +94,8 @@ static tl_err read_per_layer(const tl_weights *w, const struct tl_shape *shape, 
         }
     }
     if (first < 0 || first > UINT32_MAX) {
-        return tl_fail(tl_weights_log(w), TL_ERR_FORMAT, "%s: %s: out of range",
-                       tl_weights_path(w), key.text);
+        return tl_fail(tl_weights_log(w), TL_ERR_FORMAT, "%s: %s: out of range", tl_weights_path(w),
+                       key.text);
     }
     *out = (uint32_t)first;
     return TL_OK;
@@ -267,7 +267,8 @@ static void fill_table(struct tl_rope_table *table, const struct tl_shape *s,
                        const struct rope_scaling *r, double base) {
     const double n = s->n_rot, two_pi = 6.283185307179586;
     const double span = 2 * log(base);
-    const double low = fmax(0, floor(n * log(r->n_ctx_orig / (two_pi * (double)r->beta_fast)) / span));
+    const double low =
+        fmax(0, floor(n * log(r->n_ctx_orig / (two_pi * (double)r->beta_fast)) / span));
     const double high =
         fmin(n - 1, ceil(n * log(r->n_ctx_orig / (two_pi * (double)r->beta_slow)) / span));
     for (uint32_t j = 0; j < s->n_rot / 2; j++) {
@@ -293,9 +294,10 @@ static tl_err read_scaling_type(const tl_weights *w, const struct tl_shape *s,
     r->yarn = tl_str_is(type, "yarn");
     if (!r->yarn && !tl_str_is(type, "linear") && !tl_str_is(type, "none") &&
         !tl_str_is(type, "longrope")) {
-        return tl_fail(tl_weights_log(w), TL_ERR_UNSUPPORTED,
-                       "%s: rope scaling '%.*s' is not supported (known: none, linear, yarn, longrope)",
-                       tl_weights_path(w), (int)tl_min_u64(type.len, 64), type.data);
+        return tl_fail(
+            tl_weights_log(w), TL_ERR_UNSUPPORTED,
+            "%s: rope scaling '%.*s' is not supported (known: none, linear, yarn, longrope)",
+            tl_weights_path(w), (int)tl_min_u64(type.len, 64), type.data);
     }
     if (!(factor >= 0) || factor > 1e6f) {
         return tl_fail(tl_weights_log(w), TL_ERR_FORMAT, "%s: rope.scaling.factor is out of range",
@@ -333,11 +335,9 @@ static tl_err read_divisors(const tl_weights *w, const struct tl_shape *s, uint3
     if (t == NULL) {
         return TL_OK;
     }
-    if (t->n_dims != 1 || t->dims[0] != s->n_rot / 2 ||
-        tl_dtype_info(t->dtype)->block_elems != 1) {
-        return tl_fail(tl_weights_log(w), TL_ERR_FORMAT,
-                       "%s: %.*s: expected %u rotary factors", tl_weights_path(w),
-                       (int)t->name.len, t->name.data, s->n_rot / 2);
+    if (t->n_dims != 1 || t->dims[0] != s->n_rot / 2 || tl_dtype_info(t->dtype)->block_elems != 1) {
+        return tl_fail(tl_weights_log(w), TL_ERR_FORMAT, "%s: %.*s: expected %u rotary factors",
+                       tl_weights_path(w), (int)t->name.len, t->name.data, s->n_rot / 2);
     }
     tl_decode_row(t->dtype, t->data, r->divisors, t->dims[0]);
     for (uint32_t j = 0; j < s->n_rot / 2; j++) {
@@ -362,7 +362,9 @@ static tl_err read_rope(const tl_weights *w, struct tl_shape *s, uint32_t n_ctx)
     TL_TRY(read_f32(w, s, "rope.freq_base_swa", &r.base_local));
     TL_TRY(read_u32(w, s, "rope.scaling.original_context_length", TL_OPTIONAL, &r.n_ctx_orig));
     TL_TRY(read_f32(w, s, "rope.scaling.attn_factor", &r.attn_factor));
-    const bool bases_ok = r.base > 1 && r.base_local > 1 && r.base < 1e12f && r.base_local < 1e12f;
+    /* Constructed models have bases near the largest float: keys that hardly turn. */
+    const bool bases_ok =
+        r.base > 0 && r.base_local > 0 && isfinite(r.base) && isfinite(r.base_local);
     if (!bases_ok || r.n_ctx_orig == 0 || !(r.attn_factor > 0 && r.attn_factor < 100)) {
         return tl_fail(tl_weights_log(w), TL_ERR_FORMAT,
                        "%s: rotary base or scaling is out of range", tl_weights_path(w));
