@@ -47,8 +47,11 @@ enum {
     "\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES "|" SPACES
 #define BLOOM " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 /* Published as \p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N})) and the like: threes counted from the right.
- * Only the first group of a run looks ahead, the others must be whole. */
-#define THREES(digit) "(?<!" digit ")" digit "{1,3}(?=(?:" digit "{3})*+(?!" digit "))|" digit "{3}"
+ * Only the first group of a run looks ahead, the others follow it. `run` and `end`: what else must
+ * hold where a run begins and behind it. */
+#define THREES(digit, run, end)                                                                    \
+    "(?<!" digit ")" run digit "{1,3}(?=(?:" digit "{3})*+(?!" digit ")" end ")"                   \
+    "|\\G(?<=" digit ")" digit "{3}"
 /* [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]], by what it is not; and the small letters. */
 #define UPPER_NO_HAN "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
 #define LOWER_NO_HAN "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
@@ -128,21 +131,18 @@ static const char *const RULES[RULES_N][STEPS_MAX + 1] = {
     [RULE_GPT4O] = {GPT4O},
     [RULE_CHAMELEON] = {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}",
                         "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
-    /* \d{1,3}(?=(?:\d{3})*\b) is published for the first: threes from the right, where no
-     * letter follows. */
-    [RULE_TINY_AYA] = {"(?<!\\d)\\d{1,3}(?=(?:\\d{3})*+(?![\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}]))"
-                       "|\\G(?<=\\d)\\d{3}",
-                       GPT4O},
+    /* \d{1,3}(?=(?:\d{3})*\b) is published for the first. */
+    [RULE_TINY_AYA] = {THREES("\\d", "", "(?![\\p{L}\\p{M}\\p{N}\\p{Pc}])"), GPT4O},
     [RULE_KIMI] = {"\\p{sc:Han}+|[^\\r\\n\\p{L}\\p{N}]?" UPPER_NO_HAN "*" LOWER_NO_HAN
                    "+" APOSTROPHE "?|[^\\r\\n\\p{L}\\p{N}]?" UPPER_NO_HAN "+" LOWER_NO_HAN
                    "*" APOSTROPHE "?|\\p{N}{1,3}|" REST},
-    /* (?=(\d{3})+(?!\d)) is published for the second, a cut before each three from the right. */
-    [RULE_SUPERBPE] = {"\\p{N}+", THREES("\\d")},
+    /* (?=(\d{3})+(?!\d)) is published for the second: a cut before each three. */
+    [RULE_SUPERBPE] = {"\\p{N}+", THREES("\\d", "(?=\\d{3})", "")},
     [RULE_BAILING] = {"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|" WORD "|\\p{N}|" MARKS
                       "|\\s*[\\r\\n]|" SPACES},
     [RULE_SEED_CODER] = {APOSTROPHE "|" WORD "|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" LINES
                                     "|" SPACES},
-    [RULE_AFMOE] = {THREES("\\p{N}"),
+    [RULE_AFMOE] = {THREES("\\p{N}", "", ""),
                     "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{F900}-\\x{FAFF}\\x{3040}-\\x{309F}"
                     "\\x{30A0}-\\x{30FF}\\x{FF65}-\\x{FF9F}\\x{2F00}-\\x{2FDF}\\x{E40}-\\x{E7F}"
                     "\\x{E80}-\\x{EFF}\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}\\x{AA60}-\\x{AA7F}"
