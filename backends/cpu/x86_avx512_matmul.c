@@ -1,8 +1,64 @@
-/* No fast products yet: every product falls to the plain loops. */
-#include "cpu.h"
+/* The table of AVX-512 matrix products (F, BW, VL, DQ, VNNI), and the rounding of activations. */
+#include "x86_avx512_matmul.h"
+
+/* The largest magnitude of a block becomes 127. Blocks that are all zero, or so small that the
+ * reciprocal overflows, become zero. */
+static void quantise(const struct mm_quantise *work) {
+    const uint32_t group = work->group;
+    for (uint32_t at = 0; at < work->k_pad; at += MM_BLOCK) {
+        const uint32_t n = at >= work->k ? 0 : work->k - at < MM_BLOCK ? work->k - at : MM_BLOCK;
+        const __mmask16 lo = (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1);
+        const __mmask16 hi = (__mmask16)(n >= 32 ? 0xffff : n <= 16 ? 0 : (1u << (n - 16)) - 1);
+        const __m512 a = _mm512_maskz_loadu_ps(lo, work->x + at);
+        const __m512 b = _mm512_maskz_loadu_ps(hi, work->x + at + 16);
+        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+        const bool tiny = most < 1e-36f;
+        const __m512 inverse = _mm512_set1_ps(tiny ? 0.0f : 127.0f / most);
+        const float d = tiny ? 0.0f : most / 127.0f;
+        const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
+        const __m512i qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+        int8_t *const chunk = work->to.q + at / MM_CHUNK * MM_CHUNK;
+        const uint8_t *const place = work->places + at % MM_CHUNK / 16;
+        _mm_storeu_si128((__m128i *)(chunk + 16 * place[0]), _mm512_cvtepi32_epi8(qa));
+        _mm_storeu_si128((__m128i *)(chunk + 16 * place[1]), _mm512_cvtepi32_epi8(qb));
+        work->to.d[at / MM_BLOCK] = d;
+        const int32_t sum_a = _mm512_reduce_add_epi32(qa), sum_b = _mm512_reduce_add_epi32(qb);
+        if (group == MM_BLOCK) {
+            work->to.s[at / group] = d * (float)(sum_a + sum_b);
+            work->to.z[at / group] = -work->offset * (sum_a + sum_b);
+        } else {
+            work->to.s[at / group] = d * (float)sum_a;
+            work->to.s[at / group + 1] = d * (float)sum_b;
+            work->to.z[at / group] = -work->offset * sum_a;
+            work->to.z[at / group + 1] = -work->offset * sum_b;
+        }
+    }
+}
+
+#define FORMAT(name, ...) {mm512_dots_##name, mm512_unpack_##name, __VA_ARGS__}
+
+static const struct mm_isa isa = {
+    .quantise = quantise,
+    .dots_max = 4,
+    .formats = {
+        [TL_F32] = {mm512_dots_f32, mm512_unpack_f32, mm512_tile_float, NULL, 0, 64, 0},
+        [TL_F16] = {mm512_dots_f16, mm512_unpack_f16, mm512_tile_float, NULL, 0, 64, 0},
+        [TL_BF16] = {mm512_dots_bf16, mm512_unpack_bf16, mm512_tile_float, NULL, 0, 64, 0},
+        [TL_Q8_0] = FORMAT(q8_0, mm512_tile_32, mm_places_plain, 32, 32, 128),
+        [TL_Q4_0] = FORMAT(q4_0, mm512_tile_32, mm_places_nibbles, 32, 32, 8),
+        [TL_Q4_1] = FORMAT(q4_1, mm512_tile_32_min, mm_places_nibbles, 32, 32, 0),
+        [TL_Q5_0] = FORMAT(q5_0, mm512_tile_32, mm_places_nibbles, 32, 32, 16),
+        [TL_Q5_1] = FORMAT(q5_1, mm512_tile_32_min, mm_places_nibbles, 32, 32, 0),
+        [TL_IQ4_NL] = FORMAT(iq4_nl, mm512_tile_32, mm_places_nibbles, 32, 32, MM_IQ4_OFFSET),
+        [TL_IQ4_XS] = FORMAT(iq4_xs, mm512_tile_32, mm_places_nibbles, 32, 32, MM_IQ4_OFFSET),
+        [TL_Q2_K] = FORMAT(q2_k, mm512_tile_16_min, mm_places_q2_k, 16, 32, 0),
+        [TL_Q3_K] = FORMAT(q3_k, mm512_tile_16, mm_places_q2_k, 16, 32, 4),
+        [TL_Q4_K] = FORMAT(q4_k, mm512_tile_32_min, mm_places_q4_k, 32, 32, 0),
+        [TL_Q5_K] = FORMAT(q5_k, mm512_tile_32_min, mm_places_q4_k, 32, 32, 0),
+        [TL_Q6_K] = FORMAT(q6_k, mm512_tile_16, mm_places_plain, 16, 32, 32),
+    },
+};
 
 bool cpu_matmul_avx512(struct cpu_dev *dev, const struct tl_matmul *op) {
-    (void)dev;
-    (void)op;
-    return false;
+    return op->w.dtype < TL_I32 && mm_run(dev, op, &isa);
 }
