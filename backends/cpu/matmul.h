@@ -1,6 +1,6 @@
 /* Private to the CPU backend: the matrix products. matmul.c splits a product over threads, lays out
- * scratch and finishes results; an instruction set brings one table of kernels, `struct mm_isa`, and
- * one row of it per weight format. Both know two shapes of work:
+ * scratch and finishes results; an instruction set brings one table of kernels, `struct mm_isa`,
+ * and one row of it per weight format. Both know two shapes of work:
  *
  *   few activation rows (decode): `dots` streams weight rows once, straight from the model file;
  *   many (prefill): `unpack` turns a panel of weight rows into an interleaved layout that stays in
@@ -57,8 +57,8 @@ struct mm_unpack {
 };
 
 /* MM_TOKENS rows of activations abreast, rows past the end zero.
- * x (k, MM_TOKENS) f32; q (k / 4, MM_TOKENS, 4) i8; d (k / 32, MM_TOKENS); s (k / group, MM_TOKENS);
- * z (k / group, MM_TOKENS): -offset * sum of q over a group. */
+ * x (k, MM_TOKENS) f32; q (k / 4, MM_TOKENS, 4) i8; d (k / 32, MM_TOKENS); s (k / group,
+ * MM_TOKENS); z (k / group, MM_TOKENS): -offset * sum of q over a group. */
 struct mm_tile_act {
     float *x;
     int8_t *q;
@@ -77,9 +77,9 @@ typedef struct mm_format {
     void (*dots)(const struct mm_dots *work);
     void (*unpack)(const struct mm_unpack *work);
     void (*tile)(const struct mm_tile *work);
-    const uint8_t *places; /* of q for dots: one of mm_places_* */
-    uint32_t group;       /* elements of a weight scale, 16 or 32; 0: float weights */
-    uint32_t rows;        /* weight rows of a tile, at most MM_ROWS_MAX */
+    const uint8_t *places; /* of q for dots: one of cpu_places_* */
+    uint32_t group;        /* elements of a weight scale, 16 or 32; 0: float weights */
+    uint32_t rows;         /* weight rows of a tile, at most MM_ROWS_MAX */
     int32_t offset;
 } mm_format;
 
@@ -94,20 +94,21 @@ struct mm_quantise {
 
 struct mm_isa {
     void (*quantise)(const struct mm_quantise *work);
-    uint32_t dots_max; /* so many activation rows are faster by dots than by tiles */
+    uint32_t dots_max;         /* so many activation rows are faster by dots than by tiles */
     mm_format formats[TL_I32]; /* every weight dtype */
 };
 
 /* The values that IQ4_NL and IQ4_XS codes stand for, plus MM_IQ4_OFFSET. */
 enum { MM_IQ4_OFFSET = 127 };
-extern const uint8_t mm_iq4_values[16];
+extern const uint8_t cpu_iq4_values[16];
 
-/* Where 16-byte unit i of a chunk of activations goes: for formats with element i and i + 16 of a block in one byte, ... */
-extern const uint8_t mm_places_plain[16], mm_places_nibbles[16];
+/* Where 16-byte unit i of a chunk of activations goes: for formats with element i and i + 16 of a
+ * block in one byte, ... */
+extern const uint8_t cpu_places_plain[16], cpu_places_nibbles[16];
 /* ... with blocks 2 i and 2 i + 1 in the same bytes (Q4_K, Q5_K), and 0 .. 3 of each half (Q2_K,
  * Q3_K). */
-extern const uint8_t mm_places_q4_k[16], mm_places_q2_k[16];
+extern const uint8_t cpu_places_q4_k[16], cpu_places_q2_k[16];
 
-bool mm_run(struct cpu_dev *dev, const struct tl_matmul *op, const struct mm_isa *isa);
+bool cpu_matmul_run(struct cpu_dev *dev, const struct tl_matmul *op, const struct mm_isa *isa);
 
 #endif

@@ -35,30 +35,37 @@ static void quantise(const struct mm_quantise *work) {
     }
 }
 
-#define FORMAT(name, ...) {mm512_dots_##name, mm512_unpack_##name, __VA_ARGS__}
+#define FORMAT(name, ...)                                                                          \
+    { cpu_dots_##name##_avx512, cpu_unpack_##name##_avx512, __VA_ARGS__ }
 
 static const struct mm_isa isa = {
     .quantise = quantise,
     .dots_max = 4,
-    .formats = {
-        [TL_F32] = {mm512_dots_f32, mm512_unpack_f32, mm512_tile_float, NULL, 0, 64, 0},
-        [TL_F16] = {mm512_dots_f16, mm512_unpack_f16, mm512_tile_float, NULL, 0, 64, 0},
-        [TL_BF16] = {mm512_dots_bf16, mm512_unpack_bf16, mm512_tile_float, NULL, 0, 64, 0},
-        [TL_Q8_0] = FORMAT(q8_0, mm512_tile_32, mm_places_plain, 32, 32, 128),
-        [TL_Q4_0] = FORMAT(q4_0, mm512_tile_32, mm_places_nibbles, 32, 32, 8),
-        [TL_Q4_1] = FORMAT(q4_1, mm512_tile_32_min, mm_places_nibbles, 32, 32, 0),
-        [TL_Q5_0] = FORMAT(q5_0, mm512_tile_32, mm_places_nibbles, 32, 32, 16),
-        [TL_Q5_1] = FORMAT(q5_1, mm512_tile_32_min, mm_places_nibbles, 32, 32, 0),
-        [TL_IQ4_NL] = FORMAT(iq4_nl, mm512_tile_32, mm_places_nibbles, 32, 32, MM_IQ4_OFFSET),
-        [TL_IQ4_XS] = FORMAT(iq4_xs, mm512_tile_32, mm_places_nibbles, 32, 32, MM_IQ4_OFFSET),
-        [TL_Q2_K] = FORMAT(q2_k, mm512_tile_16_min, mm_places_q2_k, 16, 32, 0),
-        [TL_Q3_K] = FORMAT(q3_k, mm512_tile_16, mm_places_q2_k, 16, 32, 4),
-        [TL_Q4_K] = FORMAT(q4_k, mm512_tile_32_min, mm_places_q4_k, 32, 32, 0),
-        [TL_Q5_K] = FORMAT(q5_k, mm512_tile_32_min, mm_places_q4_k, 32, 32, 0),
-        [TL_Q6_K] = FORMAT(q6_k, mm512_tile_16, mm_places_plain, 16, 32, 32),
-    },
+    .formats =
+        {
+            [TL_F32] = {cpu_dots_f32_avx512, cpu_unpack_f32_avx512, cpu_tile_float_avx512, NULL, 0,
+                        64, 0},
+            [TL_F16] = {cpu_dots_f16_avx512, cpu_unpack_f16_avx512, cpu_tile_float_avx512, NULL, 0,
+                        64, 0},
+            [TL_BF16] = {cpu_dots_bf16_avx512, cpu_unpack_bf16_avx512, cpu_tile_float_avx512, NULL,
+                         0, 64, 0},
+            [TL_Q8_0] = FORMAT(q8_0, cpu_tile_32_avx512, cpu_places_plain, 32, 32, 128),
+            [TL_Q4_0] = FORMAT(q4_0, cpu_tile_32_avx512, cpu_places_nibbles, 32, 32, 8),
+            [TL_Q4_1] = FORMAT(q4_1, cpu_tile_32_min_avx512, cpu_places_nibbles, 32, 32, 0),
+            [TL_Q5_0] = FORMAT(q5_0, cpu_tile_32_avx512, cpu_places_nibbles, 32, 32, 16),
+            [TL_Q5_1] = FORMAT(q5_1, cpu_tile_32_min_avx512, cpu_places_nibbles, 32, 32, 0),
+            [TL_IQ4_NL] =
+                FORMAT(iq4_nl, cpu_tile_32_avx512, cpu_places_nibbles, 32, 32, MM_IQ4_OFFSET),
+            [TL_IQ4_XS] =
+                FORMAT(iq4_xs, cpu_tile_32_avx512, cpu_places_nibbles, 32, 32, MM_IQ4_OFFSET),
+            [TL_Q2_K] = FORMAT(q2_k, cpu_tile_16_min_avx512, cpu_places_q2_k, 16, 32, 0),
+            [TL_Q3_K] = FORMAT(q3_k, cpu_tile_16_avx512, cpu_places_q2_k, 16, 32, 4),
+            [TL_Q4_K] = FORMAT(q4_k, cpu_tile_32_min_avx512, cpu_places_q4_k, 32, 32, 0),
+            [TL_Q5_K] = FORMAT(q5_k, cpu_tile_32_min_avx512, cpu_places_q4_k, 32, 32, 0),
+            [TL_Q6_K] = FORMAT(q6_k, cpu_tile_16_avx512, cpu_places_plain, 16, 32, 32),
+        },
 };
 
 bool cpu_matmul_avx512(struct cpu_dev *dev, const struct tl_matmul *op) {
-    return op->w.dtype < TL_I32 && mm_run(dev, op, &isa);
+    return op->w.dtype < TL_I32 && cpu_matmul_run(dev, op, &isa);
 }

@@ -4,55 +4,57 @@
 
 #include "matmul.h"
 
+#if defined(__AVX512F__) /* else nothing: the header must compile everywhere */
+
 #include <immintrin.h>
 #include <string.h>
 
 #define MM_INLINE static inline __attribute__((always_inline))
 
 /* x86_avx512_matmul_float.c */
-void mm512_dots_f32(const struct mm_dots *work);
-void mm512_dots_f16(const struct mm_dots *work);
-void mm512_dots_bf16(const struct mm_dots *work);
-void mm512_unpack_f32(const struct mm_unpack *work);
-void mm512_unpack_f16(const struct mm_unpack *work);
-void mm512_unpack_bf16(const struct mm_unpack *work);
-void mm512_tile_float(const struct mm_tile *work);
+void cpu_dots_f32_avx512(const struct mm_dots *work);
+void cpu_dots_f16_avx512(const struct mm_dots *work);
+void cpu_dots_bf16_avx512(const struct mm_dots *work);
+void cpu_unpack_f32_avx512(const struct mm_unpack *work);
+void cpu_unpack_f16_avx512(const struct mm_unpack *work);
+void cpu_unpack_bf16_avx512(const struct mm_unpack *work);
+void cpu_tile_float_avx512(const struct mm_tile *work);
 
 /* x86_avx512_matmul_dots.c: formats of blocks of 32 */
-void mm512_dots_q8_0(const struct mm_dots *work);
-void mm512_dots_q4_0(const struct mm_dots *work);
-void mm512_dots_q4_1(const struct mm_dots *work);
-void mm512_dots_q5_0(const struct mm_dots *work);
-void mm512_dots_q5_1(const struct mm_dots *work);
-void mm512_dots_iq4_nl(const struct mm_dots *work);
+void cpu_dots_q8_0_avx512(const struct mm_dots *work);
+void cpu_dots_q4_0_avx512(const struct mm_dots *work);
+void cpu_dots_q4_1_avx512(const struct mm_dots *work);
+void cpu_dots_q5_0_avx512(const struct mm_dots *work);
+void cpu_dots_q5_1_avx512(const struct mm_dots *work);
+void cpu_dots_iq4_nl_avx512(const struct mm_dots *work);
 /* x86_avx512_matmul_dots_k.c: formats of blocks of 256 */
-void mm512_dots_iq4_xs(const struct mm_dots *work);
-void mm512_dots_q2_k(const struct mm_dots *work);
-void mm512_dots_q3_k(const struct mm_dots *work);
-void mm512_dots_q4_k(const struct mm_dots *work);
-void mm512_dots_q5_k(const struct mm_dots *work);
-void mm512_dots_q6_k(const struct mm_dots *work);
+void cpu_dots_iq4_xs_avx512(const struct mm_dots *work);
+void cpu_dots_q2_k_avx512(const struct mm_dots *work);
+void cpu_dots_q3_k_avx512(const struct mm_dots *work);
+void cpu_dots_q4_k_avx512(const struct mm_dots *work);
+void cpu_dots_q5_k_avx512(const struct mm_dots *work);
+void cpu_dots_q6_k_avx512(const struct mm_dots *work);
 
 /* x86_avx512_matmul_tile.c */
-void mm512_unpack_q8_0(const struct mm_unpack *work);
-void mm512_unpack_q4_0(const struct mm_unpack *work);
-void mm512_unpack_q4_1(const struct mm_unpack *work);
-void mm512_unpack_q5_0(const struct mm_unpack *work);
-void mm512_unpack_q5_1(const struct mm_unpack *work);
-void mm512_unpack_iq4_nl(const struct mm_unpack *work);
-void mm512_unpack_iq4_xs(const struct mm_unpack *work);
-void mm512_unpack_q2_k(const struct mm_unpack *work);
-void mm512_unpack_q3_k(const struct mm_unpack *work);
-void mm512_unpack_q4_k(const struct mm_unpack *work);
-void mm512_unpack_q5_k(const struct mm_unpack *work);
-void mm512_unpack_q6_k(const struct mm_unpack *work);
-void mm512_tile_32(const struct mm_tile *work);
-void mm512_tile_32_min(const struct mm_tile *work);
-void mm512_tile_16(const struct mm_tile *work);
-void mm512_tile_16_min(const struct mm_tile *work);
+void cpu_unpack_q8_0_avx512(const struct mm_unpack *work);
+void cpu_unpack_q4_0_avx512(const struct mm_unpack *work);
+void cpu_unpack_q4_1_avx512(const struct mm_unpack *work);
+void cpu_unpack_q5_0_avx512(const struct mm_unpack *work);
+void cpu_unpack_q5_1_avx512(const struct mm_unpack *work);
+void cpu_unpack_iq4_nl_avx512(const struct mm_unpack *work);
+void cpu_unpack_iq4_xs_avx512(const struct mm_unpack *work);
+void cpu_unpack_q2_k_avx512(const struct mm_unpack *work);
+void cpu_unpack_q3_k_avx512(const struct mm_unpack *work);
+void cpu_unpack_q4_k_avx512(const struct mm_unpack *work);
+void cpu_unpack_q5_k_avx512(const struct mm_unpack *work);
+void cpu_unpack_q6_k_avx512(const struct mm_unpack *work);
+void cpu_tile_32_avx512(const struct mm_tile *work);
+void cpu_tile_32_min_avx512(const struct mm_tile *work);
+void cpu_tile_16_avx512(const struct mm_tile *work);
+void cpu_tile_16_min_avx512(const struct mm_tile *work);
 
 /* The sums of four vectors. */
-MM_INLINE __m128 mm512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
+MM_INLINE __m128 mm_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
     const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
@@ -63,7 +65,7 @@ MM_INLINE __m128 mm512_sum4(__m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 /* Transposes 16 x 16 dwords: afterwards v[j] holds element j of each of the former vectors. */
-MM_INLINE void mm512_transpose16(__m512 v[16]) {
+MM_INLINE void mm_transpose16(__m512 v[16]) {
     __m512 t[16];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
@@ -97,73 +99,72 @@ MM_INLINE void mm512_transpose16(__m512 v[16]) {
 
 /* The activations of one step along k, shared by the four rows that are summed together, and the
  * constants of a format. Each format uses some of it. */
-struct mm512_step {
-    __m512i q[4];    /* activations against the weights of each of a step's vectors */
-    __m512i init[4]; /* -offset * sum of each lane's activations */
-    __m512 d, d2;    /* activation scales, in the place of the weight scales they multiply */
+struct mm_step {
+    __m512i q[4];      /* activations against the weights of each of a step's vectors */
+    __m512i init[4];   /* -offset * sum of each lane's activations */
+    __m512 d, d2;      /* activation scales, in the place of the weight scales they multiply */
     __m512i spread[4]; /* permutations of scales to the lanes they belong to */
     __m512i pick, head, table;
 };
 
-typedef void mm512_setup(struct mm512_step *step);
-typedef void mm512_load(struct mm512_step *step, const struct mm_act *act, uint32_t at);
-/* Adds the products of one step of a row, n_blocks of whose blocks exist. */
-typedef __m512 mm512_row(__m512 sum, const uint8_t *w, const struct mm512_step *step,
-                         uint32_t n_blocks);
+typedef void mm_setup(struct mm_step *step);
+typedef void mm_load(struct mm_step *step, const struct mm_act *act, uint32_t at);
+/* Adds the products of one step of four rows, n_blocks of whose blocks exist. */
+typedef void mm_rows(__m512 sum[4], const uint8_t *const w[4], const struct mm_step *step,
+                     uint32_t n_blocks);
 
-struct mm512_walk {
-    mm512_setup *setup;
-    mm512_load *load;
-    mm512_row *row;
+struct mm_walk {
+    mm_setup *setup;
+    mm_load *load;
+    mm_rows *rows;
     uint32_t step_elems, step_blocks, block_bytes;
 };
 
 /* Four rows at a time, so that activations are loaded once for four weights and four sums hide the
  * latency of one. The rows of a model lie one behind the other: prefetching runs in that order, a
  * fixed distance ahead of the four streams, across the ends of rows. */
-enum { MM512_AHEAD = 8192 };
+enum { MM_AHEAD = 8192 };
 
-MM_INLINE void mm512_walk_rows(const struct mm_dots *work, const struct mm512_walk walk) {
-    struct mm512_step step;
+MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk walk) {
+    struct mm_step step;
     walk.setup(&step);
     const uint32_t step_bytes = walk.step_blocks * walk.block_bytes;
     const uint32_t n_steps = work->k / walk.step_elems;
     const uint32_t tail = work->k % walk.step_elems * walk.step_blocks / walk.step_elems;
     for (uint32_t i = 0; i < work->n_rows; i += 4) {
         const uint32_t last = work->n_rows - 1 - i;
-        const uint8_t *const w0 = work->w + i * work->row_bytes;
-        const uint8_t *const w1 = w0 + (last < 1 ? last : 1) * work->row_bytes;
-        const uint8_t *const w2 = w0 + (last < 2 ? last : 2) * work->row_bytes;
-        const uint8_t *const w3 = w0 + (last < 3 ? last : 3) * work->row_bytes;
-        const uint8_t *ahead = w0 + MM512_AHEAD;
-        __m512 a = _mm512_setzero_ps(), b = a, c = a, d = a;
+        const uint8_t *w[4];
+        __m512 sum[4];
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < 4; r++) {
+            w[r] = work->w + (i + (last < r ? last : r)) * work->row_bytes;
+            sum[r] = _mm512_setzero_ps();
+        }
+        const uint8_t *ahead = w[0] + MM_AHEAD;
         for (uint32_t j = 0; j < n_steps; j++) {
-            const uint64_t at = (uint64_t)j * step_bytes;
+#pragma GCC unroll 32
             for (uint32_t p = 0; p < 4 * step_bytes; p += 64) {
                 _mm_prefetch((const char *)ahead + p, _MM_HINT_T0);
             }
             ahead += (size_t)4 * step_bytes;
             walk.load(&step, &work->act, j * walk.step_elems);
-            a = walk.row(a, w0 + at, &step, walk.step_blocks);
-            b = walk.row(b, w1 + at, &step, walk.step_blocks);
-            c = walk.row(c, w2 + at, &step, walk.step_blocks);
-            d = walk.row(d, w3 + at, &step, walk.step_blocks);
+            walk.rows(sum, w, &step, walk.step_blocks);
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < 4; r++) {
+                w[r] += step_bytes;
+            }
         }
         if (tail > 0) {
-            const uint64_t at = (uint64_t)n_steps * step_bytes;
             walk.load(&step, &work->act, n_steps * walk.step_elems);
-            a = walk.row(a, w0 + at, &step, tail);
-            b = walk.row(b, w1 + at, &step, tail);
-            c = walk.row(c, w2 + at, &step, tail);
-            d = walk.row(d, w3 + at, &step, tail);
+            walk.rows(sum, w, &step, tail);
         }
-        const __m128 sums = mm512_sum4(a, b, c, d);
+        const __m128 sums = mm_sum4(sum[0], sum[1], sum[2], sum[3]);
         _mm_mask_storeu_ps(work->y + i, (__mmask8)(last >= 3 ? 15 : (2u << last) - 1), sums);
     }
 }
 
 /* The first n (possibly none, possibly more than 64) bytes at p, zeros behind. */
-MM_INLINE __m512i mm512_load_upto(const uint8_t *p, int n) {
+MM_INLINE __m512i mm_load_upto(const uint8_t *p, int n) {
     if (n >= 64) {
         return _mm512_loadu_si512(p);
     }
@@ -177,15 +178,9 @@ MM_INLINE uint32_t load_u32(const uint8_t *p) {
 }
 
 MM_INLINE __m512 broadcast_f16(const uint8_t *p) {
-    uint16_t h;
+    int16_t h;
     memcpy(&h, p, sizeof h);
-    return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
-}
-
-/* Lanes 0..7 take the first of the two halfs at p, lanes 8..15 the second. */
-MM_INLINE __m512 two_f16(const uint8_t *p, __m512i head) {
-    const __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128((int)load_u32(p)));
-    return _mm512_permutexvar_ps(head, _mm512_castps128_ps512(both));
+    return _mm512_cvtph_ps(_mm256_set1_epi16(h));
 }
 
 /* Lane i of a product takes scale first + i / lanes, and other the upper half. */
@@ -201,7 +196,8 @@ MM_INLINE __m512i two_halves(const uint8_t *p) {
 
 /* Per-lane rotations, one for each half of the vector. */
 MM_INLINE __m512i rotate(__m512i v, int lo, int hi) {
-    return _mm512_rolv_epi32(v, _mm512_mask_set1_epi32(_mm512_set1_epi32(lo & 31), 0xff00, hi & 31));
+    return _mm512_rolv_epi32(v,
+                             _mm512_mask_set1_epi32(_mm512_set1_epi32(lo & 31), 0xff00, hi & 31));
 }
 
 /* codes | (high & mask) */
@@ -219,59 +215,116 @@ MM_INLINE __m512i two_bits(__m512i q, unsigned shift) {
     return _mm512_and_si512(_mm512_srli_epi16(q, shift), _mm512_set1_epi8(3));
 }
 
-/* Eight scales times activation scales, then eight minima times activation sums. */
-MM_INLINE __m512 scales_q4_k(const uint8_t *w, __m512 act) {
-    const uint32_t a = load_u32(w + 4), b = load_u32(w + 8), c = load_u32(w + 12);
-    const uint32_t d_hi = (c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030);
-    const uint32_t m_hi = ((c >> 4) & 0x0f0f0f0f) | ((b >> 2) & 0x30303030);
-    const uint64_t d8 = (a & 0x3f3f3f3f) | (uint64_t)d_hi << 32;
-    const uint64_t m8 = (b & 0x3f3f3f3f) | (uint64_t)m_hi << 32;
-    const __m512i codes = _mm512_cvtepu8_epi32(_mm_set_epi64x((int64_t)m8, (int64_t)d8));
-    const __m512 dm = _mm512_mul_ps(two_f16(w, spread_of(0, 1, 3)), act);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(codes), dm);
+/* The scales of one block of 256 of each of four rows, times a factor for each (activation scales,
+ * or ones). */
+typedef void mm_scales(__m512 scales[4], const uint8_t *const w[4], __m512 act);
+
+/* Sixteen bytes of each row, one behind the other. */
+MM_INLINE __m512i load_heads(const uint8_t *const w[4], uint32_t at) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(w[0] + at)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(w[1] + at)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(w[2] + at)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(w[3] + at)), 3);
 }
 
-/* Sixteen 6-bit scales: low nibbles in 8 bytes, two high bits each in 4 more. */
-MM_INLINE __m512 scales_q3_k(const uint8_t *w, __m512 act) {
-    const uint32_t a = load_u32(w + 96), b = load_u32(w + 100), c = load_u32(w + 104);
+/* The same four dwords in each 128-bit lane, the first of them lowest. */
+MM_INLINE __m512i four_u32(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    return _mm512_broadcast_i32x4(_mm_set_epi32((int)d, (int)c, (int)b, (int)a));
+}
+
+/* The four 128-bit lanes. */
+MM_INLINE void split_lanes(__m128i lanes[4], __m512i v) {
+    lanes[0] = _mm512_castsi512_si128(v);
+    lanes[1] = _mm512_extracti32x4_epi32(v, 1);
+    lanes[2] = _mm512_extracti32x4_epi32(v, 2);
+    lanes[3] = _mm512_extracti32x4_epi32(v, 3);
+}
+
+/* Eight 6-bit scales and eight minima in 12 bytes, behind two halfs d and dmin that multiply them:
+ * scales in lanes 0..7, minima in lanes 8..15. Unpacked for four rows at once: one by one it is a
+ * third of the product's instructions. */
+MM_INLINE void scales_q4_k(__m512 scales[4], const uint8_t *const w[4], __m512 act) {
+    const uint32_t lo = 0x0f0f0f0f, hi = 0x30303030, all = 0x3f3f3f3f;
+    const __m512i heads = load_heads(w, 0);
+    const __m512i own = _mm512_srlv_epi32(_mm512_shuffle_epi32(heads, 0xa5), four_u32(0, 2, 0, 2));
+    const __m512i more = _mm512_srlv_epi32(_mm512_shuffle_epi32(heads, 0xff), four_u32(0, 0, 0, 4));
+    const __m512i codes = _mm512_or_si512(_mm512_and_si512(own, four_u32(all, hi, all, hi)),
+                                          _mm512_and_si512(more, four_u32(0, lo, 0, lo)));
+    const __m512i firsts = _mm512_permutexvar_epi32(
+        _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0), heads);
+    const __m512 dm = _mm512_castps256_ps512(_mm256_cvtph_ps(_mm512_castsi512_si128(firsts)));
+    __m128i lanes[4];
+    split_lanes(lanes, codes);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m512 row_dm = _mm512_permutexvar_ps(spread_of(2 * r, 2 * r + 1, 3), dm);
+        const __m512 factors = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(lanes[r]));
+        scales[r] = _mm512_mul_ps(factors, _mm512_mul_ps(row_dm, act));
+    }
+}
+
+/* Sixteen 6-bit scales less 32: low nibbles in 8 bytes, two high bits each in 4 more; then d. */
+MM_INLINE void scales_q3_k(__m512 scales[4], const uint8_t *const w[4], __m512 act) {
     const uint32_t lo = 0x0f0f0f0f, hi = 0x30303030;
-    const __m128i codes = _mm_set_epi32((int)(((b >> 4) & lo) | ((c >> 2) & hi)),
-                                        (int)(((a >> 4) & lo) | (c & hi)),
-                                        (int)((b & lo) | ((c << 2) & hi)),
-                                        (int)((a & lo) | ((c << 4) & hi)));
-    const __m512i d16 =
-        _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), _mm512_set1_epi32(32));
-    const __m512 d = _mm512_mul_ps(broadcast_f16(w + 108), act);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(d16), d);
+    const __m512i heads = load_heads(w, 94); /* from two bytes before the scales to the end */
+    const __m512i nibbles =
+        _mm512_shuffle_epi8(heads, four_u32(0x05040302, 0x09080706, 0x05040302, 0x09080706));
+    const __m512i bits =
+        _mm512_shuffle_epi8(heads, four_u32(0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a, 0x0d0c0b0a));
+    const __m512i low = _mm512_srlv_epi32(nibbles, four_u32(0, 0, 4, 4));
+    const __m512i high = _mm512_rolv_epi32(bits, four_u32(4, 2, 0, 30));
+    const __m512i codes = _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32((int)lo)),
+                                          _mm512_and_si512(high, _mm512_set1_epi32((int)hi)));
+    __m128i lanes[4];
+    split_lanes(lanes, _mm512_sub_epi8(codes, _mm512_set1_epi8(32)));
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m512 d = _mm512_mul_ps(broadcast_f16(w[r] + 108), act);
+        scales[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(lanes[r])), d);
+    }
 }
 
-MM_INLINE __m512 scales_q2_k(const uint8_t *w, __m512 act) {
-    const __m128i codes = _mm_and_si128(_mm_loadu_si128((const __m128i *)w), _mm_set1_epi8(15));
-    const __m512 d = _mm512_mul_ps(broadcast_f16(w + 80), act);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes)), d);
+MM_INLINE void scales_q2_k(__m512 scales[4], const uint8_t *const w[4], __m512 act) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m128i heads = _mm_loadu_si128((const __m128i *)w[r]);
+        const __m512i codes = _mm512_cvtepu8_epi32(_mm_and_si128(heads, _mm_set1_epi8(15)));
+        const __m512 d = _mm512_mul_ps(broadcast_f16(w[r] + 80), act);
+        scales[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(codes), d);
+    }
 }
 
-MM_INLINE __m512 mins_q2_k(const uint8_t *w, __m512 act_sums) {
-    const __m128i heads = _mm_loadu_si128((const __m128i *)w);
-    const __m128i codes = _mm_and_si128(_mm_srli_epi16(heads, 4), _mm_set1_epi8(15));
-    const __m512 m = _mm512_mul_ps(broadcast_f16(w + 82), act_sums);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes)), m);
+MM_INLINE void mins_q2_k(__m512 mins[4], const uint8_t *const w[4], __m512 act_sums) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m128i heads = _mm_srli_epi16(_mm_loadu_si128((const __m128i *)w[r]), 4);
+        const __m512i codes = _mm512_cvtepu8_epi32(_mm_and_si128(heads, _mm_set1_epi8(15)));
+        const __m512 m = _mm512_mul_ps(broadcast_f16(w[r] + 82), act_sums);
+        mins[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(codes), m);
+    }
 }
 
-MM_INLINE __m512 scales_q6_k(const uint8_t *w, __m512 act) {
-    const __m512i codes = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(w + 192)));
-    const __m512 d = _mm512_mul_ps(broadcast_f16(w + 208), act);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(codes), d);
+MM_INLINE void scales_q6_k(__m512 scales[4], const uint8_t *const w[4], __m512 act) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const __m128i codes = _mm_loadu_si128((const __m128i *)(w[r] + 192));
+        const __m512 d = _mm512_mul_ps(broadcast_f16(w[r] + 208), act);
+        scales[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)), d);
+    }
 }
 
-/* Eight 6-bit scales: their low nibbles in 4 bytes, two high bits each in 2 more. */
-MM_INLINE __m512 scales_iq4_xs(const uint8_t *w, __m512 act) {
-    const uint64_t codes = _pdep_u64(load_u32(w + 4), 0x0f0f0f0f0f0f0f0f) |
-                           _pdep_u64(load_u32(w) >> 16, 0x3030303030303030);
-    const __m512i d8 = _mm512_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)codes));
-    const __m512 d = _mm512_mul_ps(broadcast_f16(w), act);
-    return _mm512_mul_ps(
-        _mm512_cvtepi32_ps(_mm512_sub_epi32(d8, _mm512_set1_epi32(32))), d);
+/* Eight 6-bit scales less 32: their low nibbles in 4 bytes, two high bits each in 2 more. */
+MM_INLINE void scales_iq4_xs(__m512 scales[4], const uint8_t *const w[4], __m512 act) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        const uint64_t codes = _pdep_u64(load_u32(w[r] + 4), 0x0f0f0f0f0f0f0f0f) |
+                               _pdep_u64(load_u32(w[r]) >> 16, 0x3030303030303030);
+        const __m512i d8 = _mm512_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)codes));
+        const __m512 d = _mm512_mul_ps(broadcast_f16(w[r]), act);
+        scales[r] =
+            _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(d8, _mm512_set1_epi32(32))), d);
+    }
 }
 
+#endif
 #endif

@@ -6,9 +6,9 @@
 
 enum { STEP = 32, LANES = 16, VECTORS = 4 };
 
-MM_INLINE void setup_none(struct mm512_step *step) { (void)step; }
+MM_INLINE void setup_none(struct mm_step *step) { (void)step; }
 
-MM_INLINE void load_x(struct mm512_step *step, const struct mm_act *act, uint32_t at) {
+MM_INLINE void load_x(struct mm_step *step, const struct mm_act *act, uint32_t at) {
     step->d = _mm512_loadu_ps(act->x + at);
     step->d2 = _mm512_loadu_ps(act->x + at + LANES);
 }
@@ -17,22 +17,20 @@ MM_INLINE __m512 from_bf16(__m256i h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-MM_INLINE __m512 row_f32(__m512 sum, const uint8_t *w, const struct mm512_step *step,
-                         uint32_t n) {
+MM_INLINE __m512 row_f32(__m512 sum, const uint8_t *w, const struct mm_step *step, uint32_t n) {
     const int n_bytes = 4 * (int)n;
-    const __m512i a = mm512_load_upto(w, n_bytes), b = mm512_load_upto(w + 64, n_bytes - 64);
+    const __m512i a = mm_load_upto(w, n_bytes), b = mm_load_upto(w + 64, n_bytes - 64);
     sum = _mm512_fmadd_ps(_mm512_castsi512_ps(a), step->d, sum);
     return _mm512_fmadd_ps(_mm512_castsi512_ps(b), step->d2, sum);
 }
 
-MM_INLINE __m512 row_f16(__m512 sum, const uint8_t *w, const struct mm512_step *step,
-                         uint32_t n) {
+MM_INLINE __m512 row_f16(__m512 sum, const uint8_t *w, const struct mm_step *step, uint32_t n) {
     __m256i a, b;
     if (n == STEP) {
         a = _mm256_loadu_si256((const __m256i *)w);
         b = _mm256_loadu_si256((const __m256i *)(w + 32));
     } else {
-        const __m512i both = mm512_load_upto(w, 2 * (int)n);
+        const __m512i both = mm_load_upto(w, 2 * (int)n);
         a = _mm512_castsi512_si256(both);
         b = _mm512_extracti64x4_epi64(both, 1);
     }
@@ -40,14 +38,13 @@ MM_INLINE __m512 row_f16(__m512 sum, const uint8_t *w, const struct mm512_step *
     return _mm512_fmadd_ps(_mm512_cvtph_ps(b), step->d2, sum);
 }
 
-MM_INLINE __m512 row_bf16(__m512 sum, const uint8_t *w, const struct mm512_step *step,
-                          uint32_t n) {
+MM_INLINE __m512 row_bf16(__m512 sum, const uint8_t *w, const struct mm_step *step, uint32_t n) {
     __m256i a, b;
     if (n == STEP) {
         a = _mm256_loadu_si256((const __m256i *)w);
         b = _mm256_loadu_si256((const __m256i *)(w + 32));
     } else {
-        const __m512i both = mm512_load_upto(w, 2 * (int)n);
+        const __m512i both = mm_load_upto(w, 2 * (int)n);
         a = _mm512_castsi512_si256(both);
         b = _mm512_extracti64x4_epi64(both, 1);
     }
@@ -55,31 +52,55 @@ MM_INLINE __m512 row_bf16(__m512 sum, const uint8_t *w, const struct mm512_step 
     return _mm512_fmadd_ps(from_bf16(b), step->d2, sum);
 }
 
-void mm512_dots_f32(const struct mm_dots *work) {
-    mm512_walk_rows(work, (struct mm512_walk){setup_none, load_x, row_f32, STEP, STEP, 4});
+MM_INLINE void rows_f32(__m512 sum[4], const uint8_t *const w[4], const struct mm_step *step,
+                        uint32_t n_blocks) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        sum[r] = row_f32(sum[r], w[r], step, n_blocks);
+    }
 }
 
-void mm512_dots_f16(const struct mm_dots *work) {
-    mm512_walk_rows(work, (struct mm512_walk){setup_none, load_x, row_f16, STEP, STEP, 2});
+void cpu_dots_f32_avx512(const struct mm_dots *work) {
+    mm_walk_rows(work, (struct mm_walk){setup_none, load_x, rows_f32, STEP, STEP, 4});
 }
 
-void mm512_dots_bf16(const struct mm_dots *work) {
-    mm512_walk_rows(work, (struct mm512_walk){setup_none, load_x, row_bf16, STEP, STEP, 2});
+MM_INLINE void rows_f16(__m512 sum[4], const uint8_t *const w[4], const struct mm_step *step,
+                        uint32_t n_blocks) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        sum[r] = row_f16(sum[r], w[r], step, n_blocks);
+    }
+}
+
+void cpu_dots_f16_avx512(const struct mm_dots *work) {
+    mm_walk_rows(work, (struct mm_walk){setup_none, load_x, rows_f16, STEP, STEP, 2});
+}
+
+MM_INLINE void rows_bf16(__m512 sum[4], const uint8_t *const w[4], const struct mm_step *step,
+                         uint32_t n_blocks) {
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++) {
+        sum[r] = row_bf16(sum[r], w[r], step, n_blocks);
+    }
+}
+
+void cpu_dots_bf16_avx512(const struct mm_dots *work) {
+    mm_walk_rows(work, (struct mm_walk){setup_none, load_x, rows_bf16, STEP, STEP, 2});
 }
 
 /* Up to 16 elements of a row. */
 typedef __m512 load16(const uint8_t *w, uint32_t n);
 
 MM_INLINE __m512 load16_f32(const uint8_t *w, uint32_t n) {
-    return _mm512_castsi512_ps(mm512_load_upto(w, 4 * (int)n));
+    return _mm512_castsi512_ps(mm_load_upto(w, 4 * (int)n));
 }
 
 MM_INLINE __m512 load16_f16(const uint8_t *w, uint32_t n) {
-    return _mm512_cvtph_ps(_mm512_castsi512_si256(mm512_load_upto(w, n < LANES ? 2 * (int)n : 32)));
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(mm_load_upto(w, n < LANES ? 2 * (int)n : 32)));
 }
 
 MM_INLINE __m512 load16_bf16(const uint8_t *w, uint32_t n) {
-    return from_bf16(_mm512_castsi512_si256(mm512_load_upto(w, n < LANES ? 2 * (int)n : 32)));
+    return from_bf16(_mm512_castsi512_si256(mm_load_upto(w, n < LANES ? 2 * (int)n : 32)));
 }
 
 MM_INLINE void unpack(const struct mm_unpack *work, load16 *load, uint32_t elem_bytes) {
@@ -89,11 +110,10 @@ MM_INLINE void unpack(const struct mm_unpack *work, load16 *load, uint32_t elem_
             const uint32_t n = work->n_cols - col < LANES ? work->n_cols - col : LANES;
             __m512 v[LANES];
             for (uint32_t i = 0; i < LANES; i++) {
-                const uint32_t row =
-                    first + i < work->n_rows ? first + i : work->n_rows - 1;
+                const uint32_t row = first + i < work->n_rows ? first + i : work->n_rows - 1;
                 v[i] = load(work->w + row * work->row_bytes + (uint64_t)col * elem_bytes, n);
             }
-            mm512_transpose16(v);
+            mm_transpose16(v);
             for (uint32_t i = 0; i < n; i++) {
                 _mm512_storeu_ps(work->to.w + (uint64_t)(col + i) * rows + first, v[i]);
             }
@@ -101,12 +121,12 @@ MM_INLINE void unpack(const struct mm_unpack *work, load16 *load, uint32_t elem_
     }
 }
 
-void mm512_unpack_f32(const struct mm_unpack *work) { unpack(work, load16_f32, 4); }
-void mm512_unpack_f16(const struct mm_unpack *work) { unpack(work, load16_f16, 2); }
-void mm512_unpack_bf16(const struct mm_unpack *work) { unpack(work, load16_bf16, 2); }
+void cpu_unpack_f32_avx512(const struct mm_unpack *work) { unpack(work, load16_f32, 4); }
+void cpu_unpack_f16_avx512(const struct mm_unpack *work) { unpack(work, load16_f16, 2); }
+void cpu_unpack_bf16_avx512(const struct mm_unpack *work) { unpack(work, load16_bf16, 2); }
 
 /* 64 weight rows by 6 activation rows: 24 accumulators, 10 loads for 24 FMAs. */
-void mm512_tile_float(const struct mm_tile *work) {
+void cpu_tile_float_avx512(const struct mm_tile *work) {
     __m512 sum[MM_TOKENS * VECTORS];
 #pragma GCC unroll 24
     for (int i = 0; i < MM_TOKENS * VECTORS; i++) {

@@ -1,5 +1,5 @@
-/* Matrix-matrix products with quantised weights, AVX-512 with VNNI: unpacking of panels of 32 weight
- * rows, and the product of a panel with six activation rows.
+/* Matrix-matrix products with quantised weights, AVX-512 with VNNI: unpacking of panels of 32
+ * weight rows, and the product of a panel with six activation rows.
  *
  * Unpacking takes 64 codes (two blocks) of each of 16 rows in natural order, one vector a row, and
  * transposes their 32-bit lanes: vector j then holds codes 4j .. 4j + 3 of 16 rows, as VPDPBUSD
@@ -29,9 +29,9 @@ MM_INLINE const uint8_t *second(const uint8_t *a, uint32_t block_bytes, uint32_t
 
 MM_INLINE __m512i codes_q8_0(const uint8_t *w, uint32_t part, uint32_t n_blocks) {
     const uint8_t *const a = w + (size_t)part * 68, *const b = second(a, 34, n_blocks);
-    const __m512i q = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(a + 2))),
-        _mm256_loadu_si256((const __m256i *)(b + 2)), 1);
+    const __m512i q =
+        _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(a + 2))),
+                           _mm256_loadu_si256((const __m256i *)(b + 2)), 1);
     return _mm512_xor_si512(q, _mm512_set1_epi8(-128));
 }
 
@@ -61,7 +61,7 @@ MM_INLINE __m512i codes_q5_1(const uint8_t *w, uint32_t part, uint32_t n_blocks)
 }
 
 MM_INLINE __m512i iq4_values(__m512i codes) {
-    const __m128i values = _mm_loadu_si128((const __m128i *)mm_iq4_values);
+    const __m128i values = _mm_loadu_si128((const __m128i *)cpu_iq4_values);
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), codes);
 }
 
@@ -78,8 +78,8 @@ MM_INLINE __m512i codes_iq4_xs(const uint8_t *w, uint32_t part, uint32_t n_block
 }
 
 MM_INLINE __m512i halves_shifted(const uint8_t *p, int lo, int hi) {
-    return _mm512_srlv_epi16(two_halves(p), _mm512_mask_set1_epi16(
-        _mm512_set1_epi16((int16_t)lo), 0xffff0000, (int16_t)hi));
+    return _mm512_srlv_epi16(two_halves(p), _mm512_mask_set1_epi16(_mm512_set1_epi16((int16_t)lo),
+                                                                   0xffff0000, (int16_t)hi));
 }
 
 MM_INLINE __m512i codes_q4_k(const uint8_t *w, uint32_t part, uint32_t n_blocks) {
@@ -128,7 +128,7 @@ MM_INLINE void unpack_pair(const uint8_t *const rows[LANES], uint32_t part, uint
     for (int i = 0; i < LANES; i++) {
         v[i] = _mm512_castsi512_ps(load(rows[i], part, n_blocks));
     }
-    mm512_transpose16(v);
+    mm_transpose16(v);
     const int n = n_blocks > 1 ? 16 : 8;
     for (int i = 0; i < n; i++) {
         _mm512_storeu_ps(to + (size_t)i * ROWS * 4, v[i]);
@@ -170,24 +170,21 @@ MM_INLINE void unpack32(const struct mm_unpack *work, const struct layout32 layo
     }
 }
 
-/* Up to 16 scales of a block. */
-typedef __m512 load_scales(const uint8_t *w, __m512 act);
-
 struct layout256 {
     load_codes *load;
-    load_scales *scales, *mins;
+    mm_scales *scales, *mins;
     uint32_t block_bytes, n_scales;
     bool mins_behind; /* scales 8 .. 15 are the minima */
 };
 
-MM_INLINE void unpack_scales(const uint8_t *const rows[LANES], size_t from, load_scales *load,
-                             float *first8, float *rest8) {
+MM_INLINE void unpack_scales(const uint8_t *const rows[LANES], mm_scales *load, float *first8,
+                             float *rest8) {
     __m512 v[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) {
-        v[i] = load(rows[i] + from, _mm512_set1_ps(1.0f));
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; i += 4) {
+        load(v + i, rows + i, _mm512_set1_ps(1.0f));
     }
-    mm512_transpose16(v);
+    mm_transpose16(v);
     for (size_t i = 0; i < 8; i++) {
         _mm512_storeu_ps(first8 + i * ROWS, v[i]);
         if (rest8 != NULL) {
@@ -205,15 +202,13 @@ MM_INLINE void unpack256(const struct mm_unpack *work, const struct layout256 la
         }
         for (uint32_t b = 0; b < n_blocks; b++) {
             const size_t at = ((size_t)b * layout.n_scales) * ROWS + first;
-            const size_t from = (size_t)b * layout.block_bytes;
             float *const d = work->to.d + at, *const m = work->to.m + at;
-            float *const rest = layout.mins_behind ? m : layout.n_scales == 16 ? d + 8 * ROWS : NULL;
-            unpack_scales(rows, from, layout.scales, d, rest);
+            float *const rest = layout.mins_behind      ? m
+                                : layout.n_scales == 16 ? d + 8 * ROWS
+                                                        : NULL;
+            unpack_scales(rows, layout.scales, d, rest);
             if (layout.mins != NULL) {
-                unpack_scales(rows, from, layout.mins, m, m + 8 * ROWS);
-            }
-            for (uint32_t i = 0; i < LANES; i++) {
-                rows[i] += from;
+                unpack_scales(rows, layout.mins, m, m + 8 * ROWS);
             }
             uint8_t *const to = work->to.q + ((size_t)b * 256 * ROWS + first * 4);
             unpack_pair(rows, 0, 2, layout.load, to);
@@ -221,46 +216,46 @@ MM_INLINE void unpack256(const struct mm_unpack *work, const struct layout256 la
             unpack_pair(rows, 2, 2, layout.load, to + (size_t)PAIR * ROWS * 2);
             unpack_pair(rows, 3, 2, layout.load, to + (size_t)PAIR * ROWS * 3);
             for (uint32_t i = 0; i < LANES; i++) {
-                rows[i] -= from;
+                rows[i] += layout.block_bytes;
             }
         }
     }
 }
 
-void mm512_unpack_q8_0(const struct mm_unpack *work) {
+void cpu_unpack_q8_0_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_q8_0, 34, false});
 }
-void mm512_unpack_q4_0(const struct mm_unpack *work) {
+void cpu_unpack_q4_0_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_q4_0, 18, false});
 }
-void mm512_unpack_q4_1(const struct mm_unpack *work) {
+void cpu_unpack_q4_1_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_q4_1, 20, true});
 }
-void mm512_unpack_q5_0(const struct mm_unpack *work) {
+void cpu_unpack_q5_0_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_q5_0, 22, false});
 }
-void mm512_unpack_q5_1(const struct mm_unpack *work) {
+void cpu_unpack_q5_1_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_q5_1, 24, true});
 }
-void mm512_unpack_iq4_nl(const struct mm_unpack *work) {
+void cpu_unpack_iq4_nl_avx512(const struct mm_unpack *work) {
     unpack32(work, (struct layout32){codes_iq4_nl, 18, false});
 }
-void mm512_unpack_iq4_xs(const struct mm_unpack *work) {
+void cpu_unpack_iq4_xs_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_iq4_xs, scales_iq4_xs, NULL, 136, 8, false});
 }
-void mm512_unpack_q2_k(const struct mm_unpack *work) {
+void cpu_unpack_q2_k_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_q2_k, scales_q2_k, mins_q2_k, 84, 16, false});
 }
-void mm512_unpack_q3_k(const struct mm_unpack *work) {
+void cpu_unpack_q3_k_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_q3_k, scales_q3_k, NULL, 110, 16, false});
 }
-void mm512_unpack_q4_k(const struct mm_unpack *work) {
+void cpu_unpack_q4_k_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_q4_k, scales_q4_k, NULL, 144, 8, true});
 }
-void mm512_unpack_q5_k(const struct mm_unpack *work) {
+void cpu_unpack_q5_k_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_q5_k, scales_q4_k, NULL, 176, 8, true});
 }
-void mm512_unpack_q6_k(const struct mm_unpack *work) {
+void cpu_unpack_q6_k_avx512(const struct mm_unpack *work) {
     unpack256(work, (struct layout256){codes_q6_k, scales_q6_k, NULL, 210, 16, false});
 }
 
@@ -298,8 +293,8 @@ MM_INLINE void tile(const struct mm_tile *work, uint32_t group, bool mins) {
 #pragma GCC unroll 6
         for (int t = 0; t < MM_TOKENS; t++) {
             const __m512 v = _mm512_set1_ps(d[t]);
-            sum[2 * t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[2 * t]), _mm512_mul_ps(da, v),
-                                         sum[2 * t]);
+            sum[2 * t] =
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[2 * t]), _mm512_mul_ps(da, v), sum[2 * t]);
             sum[2 * t + 1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[2 * t + 1]),
                                              _mm512_mul_ps(db, v), sum[2 * t + 1]);
         }
@@ -320,7 +315,7 @@ MM_INLINE void tile(const struct mm_tile *work, uint32_t group, bool mins) {
     }
 }
 
-void mm512_tile_32(const struct mm_tile *work) { tile(work, 32, false); }
-void mm512_tile_32_min(const struct mm_tile *work) { tile(work, 32, true); }
-void mm512_tile_16(const struct mm_tile *work) { tile(work, 16, false); }
-void mm512_tile_16_min(const struct mm_tile *work) { tile(work, 16, true); }
+void cpu_tile_32_avx512(const struct mm_tile *work) { tile(work, 32, false); }
+void cpu_tile_32_min_avx512(const struct mm_tile *work) { tile(work, 32, true); }
+void cpu_tile_16_avx512(const struct mm_tile *work) { tile(work, 16, false); }
+void cpu_tile_16_min_avx512(const struct mm_tile *work) { tile(work, 16, true); }
