@@ -15,7 +15,7 @@
 enum {
     K_PIECE_INT8 = 4096,  /* x 32 rows: 128 KiB and its scales */
     K_PIECE_FLOAT = 1024, /* x 64 rows: 256 KiB */
-    DOTS_ROWS = 64,       /* sums that wait for finish() */
+    DOTS_ROWS = 256,      /* sums that wait for finish() */
     CLAIM_BYTES = 16384,  /* weights worth a visit to the shared counter */
 };
 
@@ -136,24 +136,42 @@ static void finish(const struct product *p, struct span at, float *sums) {
     memcpy(y, sums, at.n_rows * sizeof *y);
 }
 
-static void dots_rows(const struct product *p, uintptr_t rows_at, uint32_t begin, uint32_t end) {
-    for (uint32_t row = begin; row < end; row += DOTS_ROWS) {
+struct rows {
+    uint32_t begin, end;
+};
+
+/* `next`: the rows that this thread takes afterwards. */
+static void dots_rows(const struct product *p, uintptr_t acts_at, struct rows rows,
+                      struct rows next) {
+    for (uint32_t row = rows.begin; row < rows.end; row += DOTS_ROWS) {
         float sums[DOTS_ROWS];
+        const uint32_t n_rows = (uint32_t)tl_min_u64(rows.end - row, DOTS_ROWS);
         struct mm_dots work = {.y = sums,
                                .w = cpu_row(&p->op->w, row),
                                .row_bytes = p->row_bytes,
-                               .n_rows = end - row < DOTS_ROWS ? end - row : DOTS_ROWS,
+                               .n_rows = n_rows,
                                .k = p->k};
+        work.next = row + n_rows < rows.end ? work.w + n_rows * p->row_bytes
+                                            : cpu_row(&p->op->w, next.begin);
         for (uint32_t i = 0; i < p->n; i++) {
-            place_row(p, rows_at + i * p->act_bytes, &work.act);
+            place_row(p, acts_at + i * p->act_bytes, &work.act);
             p->format->dots(&work);
-            finish(p, (struct span){i, row, work.n_rows, true, true}, sums);
+            finish(p, (struct span){i, row, n_rows, true, true}, sums);
         }
     }
 }
 
-/* Three quarters of the rows are dealt out, each thread's in one stream; what remains goes in small
- * pieces to whoever is done first, since a thread may have lost time to another process. */
+/* Seven eighths of the rows are dealt out, each thread's in one stream; what remains, from row
+ * `first` on, goes in small pieces to whoever is done first, since a thread may have lost time to
+ * another process. Empty when all are taken. */
+static struct rows claim_rows(const struct product *p, uint32_t first, uint32_t n_threads) {
+    const uint64_t left = p->m - first;
+    const uint64_t least = tl_div_up(CLAIM_BYTES, p->row_bytes);
+    const uint64_t n = tl_align_up(tl_max_u64(least, left / (8 * n_threads)), 4);
+    const uint64_t begin = left == 0 ? p->m : first + cpu_pool_next(p->pool) * n;
+    return (struct rows){(uint32_t)tl_min_u64(begin, p->m), (uint32_t)tl_min_u64(begin + n, p->m)};
+}
+
 static void dots_job(void *arg, uint32_t thread, uint32_t n_threads) {
     const struct product *const p = arg;
     const uintptr_t own = p->scratch + thread * p->thread_bytes;
@@ -162,19 +180,13 @@ static void dots_job(void *arg, uint32_t thread, uint32_t n_threads) {
         place_row(p, own + i * p->act_bytes, &act);
         prepare_row(p, i, &act, p->format->places);
     }
-    const uint32_t dealt = n_threads == 1 ? p->m : p->m / 4 * 3 / n_threads / 4 * 4;
-    dots_rows(p, own, thread * dealt, (thread + 1) * dealt);
-    const uint32_t left = p->m - n_threads * dealt;
-    uint32_t claim = (uint32_t)tl_div_up(CLAIM_BYTES, p->row_bytes);
-    claim = (uint32_t)tl_align_up(tl_max_u64(claim, left / (8 * n_threads)), 4);
-    while (left > 0) {
-        const uint64_t at = (uint64_t)cpu_pool_next(p->pool) * claim;
-        if (at >= left) {
-            return;
-        }
-        const uint32_t begin = n_threads * dealt + (uint32_t)at;
-        dots_rows(p, own, begin, (uint32_t)tl_min_u64(begin + claim, p->m));
-    }
+    const uint32_t dealt = n_threads == 1 ? p->m : p->m / 8 * 7 / n_threads / 4 * 4;
+    struct rows rows = {thread * dealt, (thread + 1) * dealt};
+    do {
+        const struct rows next = claim_rows(p, n_threads * dealt, n_threads);
+        dots_rows(p, own, rows, next);
+        rows = next;
+    } while (rows.begin < rows.end);
 }
 
 static bool run_dots(struct cpu_dev *dev, struct product *p) {

@@ -33,8 +33,9 @@ struct mm_act {
 };
 
 struct mm_dots {
-    float *y;         /* (n_rows) y[i] := w_i . x */
-    const uint8_t *w; /* first weight row; any alignment */
+    float *y;            /* (n_rows) y[i] := w_i . x */
+    const uint8_t *w;    /* first weight row; any alignment */
+    const uint8_t *next; /* what this thread will read afterwards; for prefetching only */
     uint64_t row_bytes;
     uint32_t n_rows, k;
     struct mm_act act;
