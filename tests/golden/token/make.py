@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tokenizer vectors of this folder with other implementations; commit what it writes.
 
-    make.py          needs tokenizers, sentencepiece, numpy, gguf and llama-cpp-python
+    make.py          ran with tokenizers 0.23.3, sentencepiece 0.2.3, gguf 0.19.0, llama-cpp-python 0.3.36
 
 words.json   where published pre-tokenizers cut: Hugging Face tokenizers (Oniguruma), which shares
              neither code nor regular expression engine with us. Lengths in bytes.
