@@ -5,6 +5,7 @@
  *
  * Invariant: an input is anything; a target may refuse it but not crash, hang, leak, or use memory
  * out of proportion to it. */
+#include "core/template.h"
 #include "core/token.h"
 #include "token_walk.h"
 #include "weights_walk.h"
@@ -66,12 +67,34 @@ static void fuzz_token(const uint8_t *data, size_t bytes) {
     }
 }
 
+/* A chat template over a small conversation, with the families for what it does not render. */
+static void fuzz_template(const uint8_t *data, size_t bytes) {
+    static const char VARS[] =
+        "{\"messages\":[{\"role\":\"system\",\"content\":\" s\\n\"},{\"role\":\"user\",\"content\":"
+        "[{\"type\":\"text\",\"text\":\"h\\u00e9\"}]},{\"role\":\"assistant\",\"content\":null,"
+        "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1,2.5,true]}}}]}],"
+        "\"tools\":[{\"type\":\"function\"}],\"bos_token\":\"<s>\",\"add_generation_prompt\":true}";
+    const tl_str source = {(const char *)data, bytes};
+    json_t *const vars = json_loads(VARS, 0, NULL);
+    const char *family = NULL;
+    tl_bytes out = {0};
+    if (vars != NULL && tl_template_render(source, vars, "26 Jul 2024", &out, NULL) == TL_OK) {
+        TL_ASSERT(out.data != NULL && out.data[out.len] == '\0');
+    }
+    if (vars != NULL && tl_template_fallback(source, vars, &out, &family, NULL) == TL_OK) {
+        TL_ASSERT(family != NULL);
+    }
+    tl_bytes_free(&out);
+    json_decref(vars);
+}
+
 static const struct {
     const char *name;
     void (*run)(const uint8_t *data, size_t bytes);
 } targets[] = {
     {"weights", fuzz_weights},
     {"token", fuzz_token},
+    {"template", fuzz_template},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
