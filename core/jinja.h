@@ -196,6 +196,8 @@ TL_MUST tl_err tl_jinja_sentence(tl_jinja *j, const char **out, const char *fmt,
 
 /* Counts work done; fails when the bound on steps is passed. */
 TL_MUST tl_err tl_jinja_spend(tl_jinja *j, uint64_t n_steps);
+/* The same for small functions that cannot fail: the next to spend does. */
+void tl_jinja_charge(tl_jinja *j, uint64_t n_steps);
 /* One level deeper, and out again; fails at TL_JINJA_DEPTH_MAX. */
 TL_MUST tl_err tl_jinja_enter(tl_jinja *j);
 static inline void tl_jinja_leave(tl_jinja *j) { j->depth--; }
@@ -225,7 +227,8 @@ TL_MUST tl_err tl_jbuf_take(tl_jbuf *b, tl_jval *out);
 TL_MUST tl_err tl_jstr_new(tl_jinja *j, tl_str text, tl_jval *out);
 /* A literal; may return MISSING only where the arena is used up, with the sentence left. */
 TL_MUST tl_err tl_jstr_c(tl_jinja *j, const char *text, tl_jval *out);
-size_t tl_jstr_points(tl_jstr *s);
+/* Counted once, and charged for. */
+size_t tl_jstr_points(tl_jinja *j, tl_jstr *s);
 
 TL_MUST tl_err tl_jlist_new(tl_jinja *j, tl_jkind list_or_tuple, size_t cap, tl_jval *out);
 TL_MUST tl_err tl_jlist_add(tl_jinja *j, tl_jval list, tl_jval item);
@@ -275,7 +278,7 @@ TL_MUST tl_err tl_jtext_capital(tl_jbuf *out, tl_str text);
 TL_MUST tl_err tl_jtext_pad(tl_jinja *j, tl_jval str, size_t left, size_t right, tl_str fill,
                             tl_jval *out);
 /* The bytes before code point `n` (n <= number of points). */
-size_t tl_jtext_offset(tl_jstr *s, size_t n);
+size_t tl_jtext_offset(tl_jinja *j, tl_jstr *s, size_t n);
 /* Python's notion of a number in a string: spaces around, underscores between. */
 bool tl_jtext_to_int(tl_str text, int base, int64_t *out, bool *overflow);
 bool tl_jtext_to_float(tl_str text, double *out);

@@ -69,6 +69,7 @@ static tl_err find_attr(tl_jinja *j, tl_jval object, tl_jval name, tl_jval *out)
     }
     switch (object.kind) {
     case TL_J_NAMESPACE: {
+        tl_jinja_charge(j, object.as.dict->n / 16);
         const tl_jval *const found = tl_jdict_get(object.as.dict, text);
         *out = found != NULL ? *found : tl_jmissing();
         return TL_OK;
@@ -126,13 +127,12 @@ static bool place(int64_t i, size_t n, size_t *out) {
 
 static tl_err str_item(tl_jinja *j, tl_jstr *s, int64_t i, tl_jval *out) {
     size_t at = 0;
-    if (!place(i, tl_jstr_points(s), &at)) {
+    if (!place(i, tl_jstr_points(j, s), &at)) {
         return TL_OK;
     }
-    const size_t begin = tl_jtext_offset(s, at);
+    const size_t begin = tl_jtext_offset(j, s, at);
     size_t end = begin;
     (void)tl_utf8_next((tl_str){s->data, s->len}, &end);
-    TL_TRY(tl_jinja_spend(j, begin / 1024));
     return tl_jstr_new(j, (tl_str){s->data + begin, end - begin}, out);
 }
 
@@ -224,7 +224,7 @@ tl_err tl_jval_len(tl_jinja *j, tl_jval v, size_t *out) {
         *out = 0;
         return TL_OK;
     case TL_J_STR:
-        *out = tl_jstr_points(v.as.str);
+        *out = tl_jstr_points(j, v.as.str);
         return TL_OK;
     case TL_J_LIST:
     case TL_J_TUPLE:
@@ -295,15 +295,14 @@ static tl_err slice_of(tl_jinja *j, const tl_jval bounds[3], size_t len, struct 
 
 static tl_err slice_str(tl_jinja *j, tl_jval v, struct slice s, tl_jval *out) {
     tl_jstr *const str = v.as.str;
-    TL_TRY(tl_jinja_spend(j, str->len / 256));
     if (s.step == 1) {
-        const size_t begin = tl_jtext_offset(str, (size_t)s.start);
-        const size_t end = tl_jtext_offset(str, (size_t)s.start + s.n);
+        const size_t begin = tl_jtext_offset(j, str, (size_t)s.start);
+        const size_t end = tl_jtext_offset(j, str, (size_t)s.start + s.n);
         return tl_jstr_new(j, (tl_str){str->data + begin, end - begin}, out);
     }
     const tl_str text = {str->data, str->len};
     tl_jbuf b = {.j = j};
-    size_t at = s.n > 0 ? tl_jtext_offset(str, (size_t)s.start) : 0;
+    size_t at = s.n > 0 ? tl_jtext_offset(j, str, (size_t)s.start) : 0;
     for (size_t i = 0; i < s.n; i++) {
         size_t end = at;
         (void)tl_utf8_next(text, &end);

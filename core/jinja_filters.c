@@ -150,8 +150,8 @@ static tl_err filter_truncate(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     }
     tl_jval end_value;
     TL_TRY(tl_jstr_new(j, end, &end_value));
-    const int64_t n_end = (int64_t)tl_jstr_points(end_value.as.str);
-    const int64_t n = (int64_t)tl_jstr_points(call->bound[0].as.str);
+    const int64_t n_end = (int64_t)tl_jstr_points(j, end_value.as.str);
+    const int64_t n = (int64_t)tl_jstr_points(j, call->bound[0].as.str);
     if (length < n_end || leeway < 0) {
         return tl_jinja_fail(j, TL_ERR_FORMAT, "truncate: expected length >= %lld, leeway >= 0",
                              (long long)n_end);
@@ -160,7 +160,7 @@ static tl_err filter_truncate(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         *out = call->bound[0];
         return TL_OK;
     }
-    text.len = tl_jtext_offset(call->bound[0].as.str, (size_t)(length - n_end));
+    text.len = tl_jtext_offset(j, call->bound[0].as.str, (size_t)(length - n_end));
     for (size_t i = text.len; !tl_jval_true(call->bound[2]) && i > 0; i--) {
         if (text.data[i - 1] == ' ') {
             text.len = i - 1;
@@ -178,6 +178,7 @@ static tl_err filter_wordcount(tl_jinja *j, const tl_jcall *call, tl_jval *out) 
     int64_t n = 0;
     bool inside = false;
     TL_TRY(to_text(j, call->bound[0], &text));
+    TL_TRY(tl_jinja_spend(j, text.len / 16));
     for (size_t at = 0; at < text.len;) {
         const uint32_t p = tl_utf8_next(text, &at);
         const bool word = p == '_' || (p >= '0' && p <= '9') || tl_jpoint_is_alpha(j, p);
@@ -193,7 +194,7 @@ static tl_err filter_center(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_jval text;
     TL_TRY(tl_jval_str(j, call->bound[0], &text));
     TL_TRY(tl_jarg_int(j, call->bound[1], "center: width", 80, &width));
-    const int64_t missing = width - (int64_t)tl_jstr_points(text.as.str);
+    const int64_t missing = width - (int64_t)tl_jstr_points(j, text.as.str);
     const size_t gap = missing > 0 ? (size_t)missing : 0;
     const size_t left = gap / 2 + (gap & (size_t)width & 1); /* Python's rounding */
     return tl_jtext_pad(j, text, left, gap - left, tl_str_from(" "), out);
@@ -225,10 +226,14 @@ static tl_err filter_format(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
 
 /* ---- numbers ---- */
 
+static tl_err too_large(tl_jinja *j) {
+    return tl_jinja_fail(j, TL_ERR_UNSUPPORTED, "an integer beyond 64 bits");
+}
+
 /* A whole float as an int. */
 static tl_err truncated(tl_jinja *j, double f, tl_jval *out) {
-    if (!(f > -9.3e18 && f < 9.2e18)) {
-        return tl_jinja_fail(j, TL_ERR_UNSUPPORTED, "an integer beyond 64 bits");
+    if (!(f > -9.2e18 && f < 9.2e18)) {
+        return too_large(j);
     }
     *out = tl_jint((int64_t)f);
     return TL_OK;
@@ -253,7 +258,7 @@ static tl_err filter_int(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         return isnan(v.as.real) ? TL_OK : truncated(j, v.as.real, out);
     } else if (v.kind == TL_J_STR && tl_jtext_to_int(tl_jval_text(v), (int)base, &i, &overflow)) {
         *out = tl_jint(i);
-        return overflow ? truncated(j, INFINITY, out) : TL_OK;
+        return overflow ? too_large(j) : TL_OK;
     } else if (v.kind == TL_J_STR && tl_jtext_to_float(tl_jval_text(v), &f) && isfinite(f)) {
         return truncated(j, f, out);
     }

@@ -25,7 +25,7 @@ typedef struct spec {
 static tl_err put_padded(tl_jbuf *b, const spec *s, tl_str sign, tl_str body, char usual) {
     const char align = s->align != '\0' ? s->align : usual;
     tl_jstr points = {.data = body.data, .len = body.len, .n_points = SIZE_MAX};
-    const int64_t gap = s->width - (int64_t)sign.len - (int64_t)tl_jstr_points(&points);
+    const int64_t gap = s->width - (int64_t)sign.len - (int64_t)tl_jstr_points(b->j, &points);
     const size_t n = gap > 0 ? (size_t)gap : 0;
     const size_t left = align == '>' || align == '=' ? n : align == '^' ? n / 2 : 0;
     TL_TRY(align == '=' ? tl_jbuf_add(b, sign) : TL_OK);
@@ -102,8 +102,8 @@ static tl_err put_int(tl_jbuf *b, const spec *s, int64_t i) {
 
 static tl_err put_str(tl_jbuf *b, const spec *s, tl_jval str) {
     tl_str text = tl_jval_text(str);
-    if (s->precision >= 0 && (uint64_t)s->precision < tl_jstr_points(str.as.str)) {
-        text.len = tl_jtext_offset(str.as.str, (size_t)s->precision);
+    if (s->precision >= 0 && (uint64_t)s->precision < tl_jstr_points(b->j, str.as.str)) {
+        text.len = tl_jtext_offset(b->j, str.as.str, (size_t)s->precision);
     }
     return put_padded(b, s, (tl_str){"", 0}, text, '<');
 }
@@ -216,7 +216,7 @@ static tl_err percent_value(tl_jbuf *b, spec *s, tl_jval v) {
         TL_TRY(tl_jbuf_take(&repr, &text));
         return put_str(b, s, text);
     case 'c':
-        if (v.kind != TL_J_STR || tl_jstr_points(v.as.str) != 1) {
+        if (v.kind != TL_J_STR || tl_jstr_points(b->j, v.as.str) != 1) {
             return tl_jinja_fail(b->j, TL_ERR_FORMAT, "%%c requires int or char");
         }
         return put_str(b, s, v);

@@ -85,6 +85,7 @@ static bool ends_with(tl_str text, tl_str part) {
 static tl_err str_removeprefix(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_str text = self_text(call), part;
     TL_TRY(tl_jarg_str(j, call->bound[1], "removeprefix() argument", &part));
+    tl_jinja_charge(j, part.len / 1024);
     if (begins_with(text, part)) {
         text = (tl_str){text.data + part.len, text.len - part.len};
     }
@@ -94,6 +95,7 @@ static tl_err str_removeprefix(tl_jinja *j, const tl_jcall *call, tl_jval *out) 
 static tl_err str_removesuffix(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_str text = self_text(call), part;
     TL_TRY(tl_jarg_str(j, call->bound[1], "removesuffix() argument", &part));
+    tl_jinja_charge(j, part.len / 1024);
     text.len -= ends_with(text, part) ? part.len : 0;
     return tl_jstr_new(j, text, out);
 }
@@ -104,7 +106,7 @@ static tl_err str_removesuffix(tl_jinja *j, const tl_jcall *call, tl_jval *out) 
 static tl_err stretch(tl_jinja *j, const tl_jcall *call, unsigned first, tl_str *out, size_t *begin,
                       bool *empty) {
     tl_jstr *const s = call->bound[0].as.str;
-    const int64_t n = (int64_t)tl_jstr_points(s);
+    const int64_t n = (int64_t)tl_jstr_points(j, s);
     int64_t bound[2] = {0, n};
     for (unsigned i = 0; i < 2; i++) {
         if (call->bound[first + i].kind != TL_J_NONE) {
@@ -116,10 +118,10 @@ static tl_err stretch(tl_jinja *j, const tl_jcall *call, unsigned first, tl_str 
     if (*empty) {
         bound[0] = bound[1] = 0;
     }
-    *begin = tl_jtext_offset(s, (size_t)bound[0]);
+    *begin = tl_jtext_offset(j, s, (size_t)bound[0]);
     *out = (tl_str){s->data + *begin,
-                    tl_jtext_offset(s, (size_t)(bound[1] > n ? n : bound[1])) - *begin};
-    return tl_jinja_spend(j, s->len / 1024);
+                    tl_jtext_offset(j, s, (size_t)(bound[1] > n ? n : bound[1])) - *begin};
+    return TL_OK;
 }
 
 static tl_err find_last(tl_jinja *j, tl_str text, tl_str part, size_t *out) {
@@ -149,7 +151,7 @@ static tl_err find(tl_jinja *j, const tl_jcall *call, bool last, bool must, tl_j
         return must ? tl_jinja_fail(j, TL_ERR_FORMAT, "substring not found") : TL_OK;
     }
     tl_jstr before = {.data = call->bound[0].as.str->data, .len = begin + at, .n_points = SIZE_MAX};
-    *out = tl_jint((int64_t)tl_jstr_points(&before));
+    *out = tl_jint((int64_t)tl_jstr_points(j, &before));
     return TL_OK;
 }
 
@@ -178,7 +180,7 @@ static tl_err str_count(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     TL_TRY(stretch(j, call, 2, &text, &begin, &empty));
     if (part.len == 0) {
         tl_jstr whole = {.data = text.data, .len = text.len, .n_points = SIZE_MAX};
-        *out = tl_jint(empty ? 0 : (int64_t)tl_jstr_points(&whole) + 1);
+        *out = tl_jint(empty ? 0 : (int64_t)tl_jstr_points(j, &whole) + 1);
         return TL_OK;
     }
     for (; !empty; n++) {
@@ -301,6 +303,7 @@ static tl_err split(tl_jinja *j, const tl_jcall *call, bool from_right, tl_jval 
     tl_str separator = {0};
     TL_TRY(tl_jarg_int(j, call->bound[2], "split() maxsplit", -1, &n_max));
     n_max = n_max < 0 ? -1 : n_max;
+    TL_TRY(tl_jinja_spend(j, self_text(call).len / 32));
     TL_TRY(tl_jlist_new(j, TL_J_LIST, 0, out));
     if (call->bound[1].kind == TL_J_MISSING || call->bound[1].kind == TL_J_NONE) {
         TL_TRY((from_right ? rsplit_at_space : split_at_space)(j, self_text(call), n_max, *out));
@@ -394,12 +397,12 @@ static tl_err pad(tl_jinja *j, const tl_jcall *call, enum side side, tl_jval *ou
     TL_TRY(tl_jarg_int(j, call->bound[1], "width", 0, &width));
     if (call->bound[2].kind != TL_J_MISSING) {
         TL_TRY(tl_jarg_str(j, call->bound[2], "fill character", &fill));
-        if (tl_jstr_points(call->bound[2].as.str) != 1) {
+        if (tl_jstr_points(j, call->bound[2].as.str) != 1) {
             return tl_jinja_fail(j, TL_ERR_FORMAT,
                                  "The fill character must be exactly one character long");
         }
     }
-    const int64_t missing = width - (int64_t)tl_jstr_points(call->bound[0].as.str);
+    const int64_t missing = width - (int64_t)tl_jstr_points(j, call->bound[0].as.str);
     const size_t gap = missing > 0 ? (size_t)missing : 0;
     const size_t left = side == SIDE_LEFT    ? gap
                         : side == SIDE_RIGHT ? 0
@@ -425,7 +428,7 @@ static tl_err str_zfill(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_jbuf b = {.j = j};
     TL_TRY(tl_jarg_int(j, call->bound[1], "width", 0, &width));
     const size_t n_sign = text.len > 0 && (text.data[0] == '-' || text.data[0] == '+');
-    const int64_t missing = width - (int64_t)tl_jstr_points(call->bound[0].as.str);
+    const int64_t missing = width - (int64_t)tl_jstr_points(j, call->bound[0].as.str);
     TL_TRY(tl_jbuf_add(&b, (tl_str){text.data, n_sign}));
     TL_TRY(tl_jbuf_add_many(&b, tl_str_from("0"), missing > 0 ? (size_t)missing : 0));
     TL_TRY(tl_jbuf_add(&b, (tl_str){text.data + n_sign, text.len - n_sign}));
@@ -461,7 +464,7 @@ static tl_err all_points(tl_jinja *j, const tl_jcall *call, point_test *test, bo
         holds = test(j, tl_utf8_next(text, &at));
     }
     *out = tl_jbool(holds);
-    return tl_jinja_spend(j, text.len / 256);
+    return tl_jinja_spend(j, text.len / 16);
 }
 
 static tl_err str_isalpha(tl_jinja *j, const tl_jcall *call, tl_jval *out) {

@@ -73,6 +73,7 @@ static tl_err add(tl_jinja *j, symbols *s, symbol symbol_new) {
 }
 
 static tl_err declare_parameter(tl_jinja *j, symbols *s, tl_str name, uint32_t *slot) {
+    TL_TRY(tl_jinja_spend(j, s->n / 16));
     symbol *own = find_own(s, name);
     if (own == NULL) {
         TL_TRY(add(j, s, (symbol){.name = name}));
@@ -98,6 +99,7 @@ static tl_err declare_load(tl_jinja *j, symbols *s, tl_str name) {
 static tl_err declare_store(tl_jinja *j, symbols *s, tl_str name, bool in_branch) {
     symbol *known = NULL;
     uint32_t hops = 0;
+    TL_TRY(tl_jinja_spend(j, s->n / 16));
     if (find_own(s, name) != NULL) {
         return TL_OK;
     }
@@ -285,7 +287,6 @@ static tl_err bind_macro(tl_jinja *j, symbols *s, tl_jnode *node) {
     symbols inner = {.outer = s, .n_slots = &n_slots};
     for (uint32_t i = 0; i < node->list.n; i++) {
         TL_TRY(declare_parameter(j, &inner, node->list.at[i]->name, NULL));
-        TL_TRY(tl_jinja_spend(j, inner.n / 16));
     }
     for (unsigned i = 0; i < 3; i++) {
         const tl_str name = tl_str_from(special[i].name);

@@ -74,10 +74,11 @@ size_t tl_utf8_put(uint32_t point, char out[4]) {
     return n;
 }
 
-size_t tl_jtext_offset(tl_jstr *s, size_t n) {
-    if (tl_jstr_points(s) == s->len) {
+size_t tl_jtext_offset(tl_jinja *j, tl_jstr *s, size_t n) {
+    if (tl_jstr_points(j, s) == s->len) {
         return n;
     }
+    tl_jinja_charge(j, n / 32);
     const tl_str text = {s->data, s->len};
     size_t at = 0;
     while (n-- > 0) {
@@ -194,7 +195,7 @@ static bool has_point(tl_str chars, uint32_t point) {
 
 tl_err tl_jtext_strip(tl_jinja *j, tl_str text, tl_str chars, bool left, bool right, tl_str *out) {
     size_t begin = 0, end = text.len;
-    uint64_t n_looked = 0;
+    uint64_t n_looked = 0; /* characters of `chars`, in sixteens */
     while (left && begin < end) {
         size_t next = begin;
         const uint32_t p = tl_utf8_next(text, &next);
@@ -216,7 +217,7 @@ tl_err tl_jtext_strip(tl_jinja *j, tl_str text, tl_str chars, bool left, bool ri
         end = next;
     }
     *out = (tl_str){text.data + begin, end - begin};
-    return tl_jinja_spend(j, n_looked);
+    return tl_jinja_spend(j, n_looked + (text.len - out->len) / 32);
 }
 
 tl_err tl_jtext_find(tl_jinja *j, tl_str text, tl_str needle, size_t from, size_t *out) {
@@ -252,6 +253,7 @@ static bool ends_line(uint32_t p) {
 
 tl_err tl_jtext_lines(tl_jinja *j, tl_str text, bool with_ends, tl_jval *out) {
     size_t begin = 0;
+    TL_TRY(tl_jinja_spend(j, text.len / 32));
     TL_TRY(tl_jlist_new(j, TL_J_LIST, 0, out));
     for (size_t at = 0, next = 0; begin < text.len; at = next) {
         const bool at_end = at == text.len;

@@ -73,6 +73,10 @@ tl_err tl_jinja_spend(tl_jinja *j, uint64_t n_steps) {
     return TL_OK;
 }
 
+void tl_jinja_charge(tl_jinja *j, uint64_t n_steps) {
+    j->n_steps += tl_min_u64(n_steps, j->n_steps_max - j->n_steps);
+}
+
 tl_err tl_jinja_enter(tl_jinja *j) {
     if (j->depth >= TL_JINJA_DEPTH_MAX) {
         return tl_jinja_fail(j, TL_ERR_MEMORY, "nested more than %d deep", TL_JINJA_DEPTH_MAX);
@@ -202,9 +206,10 @@ tl_err tl_jstr_c(tl_jinja *j, const char *text, tl_jval *out) {
     return tl_jstr_new(j, tl_str_from(text), out);
 }
 
-size_t tl_jstr_points(tl_jstr *s) {
+size_t tl_jstr_points(tl_jinja *j, tl_jstr *s) {
     if (s->n_points == SIZE_MAX) {
         size_t n = 0;
+        tl_jinja_charge(j, s->len / 256);
         for (size_t i = 0; i < s->len; i++) {
             n += ((unsigned char)s->data[i] & 0xC0) != 0x80;
         }
