@@ -61,7 +61,9 @@ static tl_err decode_ids(const tl_vocab *vocab, const uint32_t *ids, size_t n, t
     for (size_t i = 0; i < n; i++) {
         TL_TRY(tl_decoder_add(&decoder, ids[i], text));
     }
-    return tl_decoder_end(&decoder, text);
+    TL_TRY(tl_decoder_end(&decoder, text));
+    tl_vocab_tidy(vocab, text);
+    return TL_OK;
 }
 
 static int decode(const tl_vocab *vocab, const struct cli_args *args) {
