@@ -187,9 +187,11 @@ static int feed_and_generate(struct run *run) {
         err = cli_generate(&run->loaded, sampler, &run->answer);
     }
     tl_sampler_close(&sampler);
+    if (err == TL_ERR_IO && ferror(stdout)) {
+        return 1; /* main says so */
+    }
     if (err == TL_ERR_IO && run->loaded.log.n_errors == 0) {
-        cli_error("%s: writing failed: %s", ferror(stdout) ? "stdout" : run->args->logits,
-                  strerror(errno));
+        cli_error("%s: writing failed: %s", run->args->logits, strerror(errno));
         return 1;
     }
     return err ? cli_failed(&run->loaded.log, err) : 0;

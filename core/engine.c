@@ -41,6 +41,12 @@ static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) 
             return tl_fail(&p->log, TL_ERR_UNSUPPORTED, "backend %s is not in this build",
                            p->backend);
         }
+        const uint32_t n = e->backend->dev_count();
+        if (p->device >= n) {
+            return tl_fail(&p->log, TL_ERR_UNSUPPORTED,
+                           "backend %s has no device %u: it found %u here", p->backend, p->device,
+                           n);
+        }
         return tl_dev_open(&e->dev, e->backend, &dev);
     }
     for (size_t i = 0; tl_backends[i] != NULL; i++) {

@@ -76,7 +76,7 @@ static tl_err read_u64(struct cursor *c, uint64_t *out) { return read_bytes(c, o
 /* A name goes into messages, tables and JSON, so it must be what the format asks for: plain ASCII.
  */
 static tl_err read_name(struct cursor *c) {
-    uint64_t len;
+    uint64_t len = 0;
     TL_TRY(read_u64(c, &len));
     if (len > left(c)) {
         return fail_short(c);

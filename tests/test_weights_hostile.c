@@ -65,7 +65,8 @@ static void expect(struct gguf_writer *g, tl_err want, const char *words) {
     struct kept_log kept;
     const tl_err err = try_memory(file.data, file.len, &kept);
     if (err != want || (words != NULL && strstr(kept.sentence, words) == NULL)) {
-        fail_msg("error %d, not %d with \"%s\": %s", err, want, words, kept.sentence);
+        fail_msg("error %d, not %d with \"%s\": %s", err, want, words != NULL ? words : "",
+                 kept.sentence);
     }
     tl_bytes_free(&file);
 }
