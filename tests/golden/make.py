@@ -124,8 +124,8 @@ def seed_of(name):
 
 def random_weights(arch, model, rng):
     """Weights N(0, 1/fan_in), queries and keys doubled so that attention is peaked and one wrong key
-    shows; norms around one, but small ones at the end of the branches of a deep model, which would else
-    amplify every rounding. Matrices are rounded to float16, the rest to float32: what the file stores."""
+    shows; norms around one. A deep model would amplify every rounding, so it has small norms at the end of its
+    branches, and plain queries and keys. Matrices are rounded to float16, the rest to float32: what the file stores."""
     tied = model.config.tie_word_embeddings
     deep = model.config.num_hidden_layers > 10
     for name, p in model.named_parameters():
@@ -146,7 +146,7 @@ def random_weights(arch, model, rng):
             elif "lm_head" in name:
                 gain *= 2
             w = rng.standard_normal(tuple(p.shape)) * gain
-            if name.endswith(("q_proj.weight", "k_proj.weight")):
+            if name.endswith(("q_proj.weight", "k_proj.weight")) and not deep:
                 w *= 2
             if name.endswith("qkv_proj.weight"):
                 n_qk = n_out - model.config.num_key_value_heads * head_of(model.config)
