@@ -31,9 +31,10 @@ enum tolerance_of {
     OF_FLOAT,  /* rmsnorm, rope, glu, gather: a few roundings, and sums over lanes in float */
     OF_ATTEND, /* exp of scores up to +-30, whose rounding is 1e-6 of them, and sums of f16 rows */
     OF_MATMUL_FP, /* F32, F16, BF16 weights: float products summed in another order */
-    OF_MATMUL_Q, /* quantised weights. Kernels may round activations to int8 in blocks of 32: a step
-                  * of max/127, error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4%
-                  * of the rms; weights are exact. Measured 0.0040 to 0.0045. */
+    /* Quantised weights. Kernels may round activations to int8 in blocks of 32: a step of max/127,
+     * error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4% of the rms; weights are
+     * exact. The worst of 1500 random trials is 0.0051 (2026-11, avx2 and avx512-vnni). */
+    OF_MATMUL_Q,
 };
 static const double tolerances[] = {
     [OF_FLOAT] = 2e-6, [OF_ATTEND] = 5e-6, [OF_MATMUL_FP] = 2e-6, [OF_MATMUL_Q] = 8e-3};
@@ -383,14 +384,16 @@ static void parity_matmul(struct trial *t) {
     const tl_dtype dtype = pick_weight_dtype(t, &k, 2048);
     const uint32_t n = rng_below(&t->rng, 3) == 0 ? 1 : size(t, 67), m = size(t, 261);
     const bool accumulate = rng_below(&t->rng, 2) == 0, biased = rng_below(&t->rng, 2) == 0;
-    const float softcap = rng_below(&t->rng, 3) == 0 ? 30.0f : 0.0f;
+    const bool capped = rng_below(&t->rng, 3) == 0;
     snprintf(t->what, sizeof t->what, "%s, n %u, m %u, k %u%s%s%s", tl_dtype_info(dtype)->name, n,
              m, k, accumulate ? ", accumulate" : "", biased ? ", bias" : "",
-             softcap != 0.0f ? ", softcap" : "");
+             capped ? ", softcap" : "");
     const uint32_t x = floats(t, n, k, size_of_fill(t, 1e-6f, 1e4f));
     const uint32_t w = weights(t, m, k, dtype, size_of_fill(t, 1e-4f, 1e3f));
     double typical = rms(t, x) * rms(t, w) * sqrt(k);
-    /* Of a size with the products, or the sum would test nothing else. */
+    /* All of a size with the products: smaller, and they would not be seen; and a cap far below
+     * them would make a flipped sign out of a small error. */
+    const float softcap = capped ? (float)typical : 0.0f;
     const uint32_t y = floats(t, n, m, (float)typical), bias = floats(t, 1, m, (float)typical);
     for (uint32_t i = 0; i < t->sides->n; i++) {
         const struct tl_matmul op = {.y = view(t, y, i),
@@ -402,8 +405,7 @@ static void parity_matmul(struct trial *t) {
         must(tl_matmul(t->sides->all[i].s, &op), "tl_matmul");
     }
     const bool floating = dtype == TL_F32 || dtype == TL_F16 || dtype == TL_BF16;
-    compare_floats(t, y, softcap != 0.0f ? fmin(typical, (double)softcap) : typical,
-                   floating ? OF_MATMUL_FP : OF_MATMUL_Q);
+    compare_floats(t, y, typical, floating ? OF_MATMUL_FP : OF_MATMUL_Q);
     compare_bytes(t, w);
     compare_bytes(t, x);
 }

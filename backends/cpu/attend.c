@@ -169,7 +169,8 @@ bool cpu_attend_tiled(struct cpu_dev *dev, const struct tl_attend *op,
     /* As much as a full cache would take, so that no later step of the session asks for more. */
     const uint64_t cap = op->kv.k.rows / op->kv.n_kv_heads;
     const uint64_t n_chunks = tl_min_u64(chunks_max, tl_div_up(cap, CHUNK_ROWS_MIN));
-    const uint64_t n_results = tl_max_u64(n_threads, n_places * n_chunks) * p.tile_rows;
+    const uint64_t n_parts = n_chunks > 1 ? n_places * n_chunks : 0;
+    const uint64_t n_results = tl_max_u64(n_threads, n_parts) * p.tile_rows;
     const uint64_t work = n_threads * cpu_attend_work_floats(p.stride);
     p.work = cpu_scratch(dev, (work + n_results * (p.stride + 2)) * sizeof(float));
     if (p.work == NULL) {

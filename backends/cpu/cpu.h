@@ -20,7 +20,8 @@ enum { CPU_THREADS_MAX = 256 };
 TL_MUST tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads);
 void cpu_pool_close(cpu_pool **pool);
 uint32_t cpu_pool_n(const cpu_pool *pool);
-/* What this process may use: logical CPUs, and physical cores (SMT siblings counted once). */
+/* What this process may use by its affinity and its container: logical CPUs, and physical cores
+ * (SMT siblings counted once). */
 void cpu_pool_count(uint32_t *n_cpus, uint32_t *n_cores);
 /* Runs job on all threads, the caller being thread 0, and returns when all are done. */
 void cpu_pool_run(cpu_pool *pool, cpu_job *job, void *arg);

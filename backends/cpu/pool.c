@@ -139,8 +139,21 @@ static bool leads_its_core(int cpu, const cpu_set_t *allowed) {
     return !known || first_of_list(list, allowed) >= cpu;
 }
 
+/* The CPUs' worth of time that a container grants ("200000 100000" is two); none set: no limit. */
+static uint32_t quota_cpus(void) {
+    FILE *const f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f == NULL) {
+        return UINT32_MAX;
+    }
+    unsigned long long quota = 0, period = 0;
+    const bool limited = fscanf(f, "%llu %llu", &quota, &period) == 2 && quota > 0 && period > 0;
+    fclose(f);
+    return limited ? (uint32_t)tl_min_u64(tl_div_up(quota, period), UINT32_MAX) : UINT32_MAX;
+}
+
 void cpu_pool_count(uint32_t *n_cpus, uint32_t *n_cores) {
     cpu_set_t allowed;
+    const uint32_t quota = quota_cpus();
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
         const long n = sysconf(_SC_NPROCESSORS_ONLN);
@@ -152,6 +165,8 @@ void cpu_pool_count(uint32_t *n_cpus, uint32_t *n_cores) {
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         *n_cores += CPU_ISSET(cpu, &allowed) && leads_its_core(cpu, &allowed);
     }
+    *n_cpus = *n_cpus < quota ? *n_cpus : quota;
+    *n_cores = *n_cores < quota ? *n_cores : quota;
 }
 
 tl_err cpu_pool_open(cpu_pool **out, uint32_t n_threads) {
