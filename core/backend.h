@@ -12,6 +12,7 @@
 #ifndef TL_BACKEND_H
 #define TL_BACKEND_H
 
+#include "codec.h"
 #include "dtype.h"
 
 #ifdef __cplusplus
@@ -145,6 +146,81 @@ struct tl_attend {
     uint32_t window;
 };
 
+/* ---- The hybrid cache: compressed rows, selection, exact rows fetched from their home ---- */
+
+/* The compressed copy of a layer's rows, blocks of TL_BLOCK rows as codec.h draws them: block b of KV
+ * head h is row h * cap + b of k and of v, with cap = k.rows / n_kv_heads.
+ * k (n_kv_heads * cap, tl_codec_key_bytes) u8; v likewise with tl_codec_value_bytes. */
+struct tl_sketch {
+    tl_view k, v;
+    tl_codec k_codec, v_codec;
+    uint32_t n_kv_heads, head_dim;
+};
+
+/* Encodes blocks: the TL_BLOCK rows of src from slot src_row[i] on, of every KV head, become block
+ * dst_block[i]. src f16; src_row, dst_block (n, 1) i32. */
+struct tl_compress {
+    struct tl_sketch dst;
+    struct tl_kv_rows src;
+    tl_view src_row, dst_block;
+};
+
+/* Scores of all compressed rows for one query: score[h][t] = scale * q_h . k_t (soft-capped as in
+ * tl_attend), t < n_blocks[0] * TL_BLOCK; other columns are left. q (1, n_heads * head_dim) f32;
+ * score (n_heads, cap * TL_BLOCK) f32; n_blocks (1, 1) i32. */
+struct tl_key_score {
+    tl_view score, q, n_blocks;
+    struct tl_sketch sketch;
+    uint32_t n_heads;
+    float scale, softcap;
+};
+
+/* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group of
+ * (score[h][t] - max_t score[h][t]); idx ascending, ties go to the lower row, unused places are -1
+ * and last. idx (n_kv_heads, k) i32; score (n_heads, any) f32; n_rows (1, 1) i32. */
+struct tl_topk {
+    tl_view idx, score, n_rows;
+};
+
+/* tl_attend over the compressed rows t < n_blocks[0] * TL_BLOCK, all of which every query sees, less
+ * those named in skip. score, where present, holds tl_key_score's result for this very query
+ * (n == 1) and saves computing it again. skip (n_kv_heads, k) i32 as tl_topk gives it, or absent.
+ * q, out (n, n_heads * head_dim) f32; lse (n, n_heads) f32. No row left: out = 0, lse = -inf. */
+struct tl_attend_sketch {
+    tl_view out, lse, q, n_blocks, score, skip;
+    struct tl_sketch sketch;
+    uint32_t n_heads;
+    float scale, softcap;
+};
+
+/* tl_attend over rows named one by one: for KV head h the slots slot[h][0 .. k) of kv, -1 is none.
+ * q, out (1, n_heads * head_dim) f32; lse (1, n_heads) f32; slot (n_kv_heads, k) i32. */
+struct tl_attend_slots {
+    tl_view out, lse, q, slot;
+    struct tl_kv_rows kv;
+    uint32_t n_heads;
+    float scale, softcap;
+};
+
+/* Copies the exact rows idx[h][j] of home to slots of hot, those that are not there already.
+ * Row r of head h is in slot map[h][r] of hot, -1 where it is not; owner[h][s] is the row in slot s,
+ * -1 for none; used[h][s] is 1 when the slot was wanted since the clock hand[h][0] last passed it.
+ * A row that misses takes the next slot under the hand with used == 0 that is not wanted by this
+ * very op (second chance). slot[h][j] := where idx[h][j] is now, -1 for -1. counts (1, 2) i32:
+ * [0] += rows that were there, [1] += rows copied. hot.k.rows / n_kv_heads >= 2 * k.
+ * idx, slot (n_kv_heads, k) i32; map (n_kv_heads, cap of home) i32; owner, used (n_kv_heads, slots)
+ * i32; hand (n_kv_heads, 1) i32. */
+struct tl_fetch {
+    struct tl_kv_rows hot, home;
+    tl_view idx, slot, map, owner, used, hand, counts;
+};
+
+/* (out, lse) := (out, lse) joined with (out_b, lse_b), the exact softmax over both sets of rows.
+ * out, out_b (n, n_heads * head_dim) f32; lse, lse_b (n, n_heads) f32. */
+struct tl_merge {
+    tl_view out, lse, out_b, lse_b;
+};
+
 struct tl_backend {
     const char *name;
     /* How many devices there are; 0 where the driver is absent. Never an error. */
@@ -167,6 +243,13 @@ struct tl_backend {
     tl_err (*glu)(tl_stream *s, const struct tl_glu *op);
     tl_err (*kv_encode)(tl_stream *s, const struct tl_kv_encode *op);
     tl_err (*attend)(tl_stream *s, const struct tl_attend *op);
+    tl_err (*compress)(tl_stream *s, const struct tl_compress *op);
+    tl_err (*key_score)(tl_stream *s, const struct tl_key_score *op);
+    tl_err (*topk)(tl_stream *s, const struct tl_topk *op);
+    tl_err (*attend_sketch)(tl_stream *s, const struct tl_attend_sketch *op);
+    tl_err (*attend_slots)(tl_stream *s, const struct tl_attend_slots *op);
+    tl_err (*fetch)(tl_stream *s, const struct tl_fetch *op);
+    tl_err (*merge)(tl_stream *s, const struct tl_merge *op);
 };
 
 /* The compiled-in backends, best first, NULL-terminated (backends/registry.c). */
@@ -209,6 +292,13 @@ TL_MUST tl_err tl_rope(tl_stream *s, const struct tl_rope *op);
 TL_MUST tl_err tl_glu(tl_stream *s, const struct tl_glu *op);
 TL_MUST tl_err tl_kv_encode(tl_stream *s, const struct tl_kv_encode *op);
 TL_MUST tl_err tl_attend(tl_stream *s, const struct tl_attend *op);
+TL_MUST tl_err tl_compress(tl_stream *s, const struct tl_compress *op);
+TL_MUST tl_err tl_key_score(tl_stream *s, const struct tl_key_score *op);
+TL_MUST tl_err tl_topk(tl_stream *s, const struct tl_topk *op);
+TL_MUST tl_err tl_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op);
+TL_MUST tl_err tl_attend_slots(tl_stream *s, const struct tl_attend_slots *op);
+TL_MUST tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op);
+TL_MUST tl_err tl_merge(tl_stream *s, const struct tl_merge *op);
 
 /* The bytes an op must move at least (each operand once); what benches divide by. */
 uint64_t tl_matmul_bytes(const struct tl_matmul *op);

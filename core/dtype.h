@@ -26,6 +26,7 @@ typedef enum tl_dtype {
     TL_Q5_K,
     TL_Q6_K,
     TL_I32, /* positions, slots, ids; never a weight */
+    TL_U8,  /* compressed cache blocks (codec.h); never a weight */
     TL_DTYPE_COUNT,
 } tl_dtype;
 
@@ -39,7 +40,7 @@ struct tl_dtype_info {
 /* Never NULL for a valid dtype. */
 const struct tl_dtype_info *tl_dtype_info(tl_dtype dtype);
 
-/* False where the number is none of ours (TL_I32 counts as not a weight). */
+/* False where the number is none of ours (TL_I32 and TL_U8 are not weights). */
 bool tl_dtype_from_gguf(uint32_t gguf_type, tl_dtype *out);
 
 /* The name of any GGUF tensor type ever assigned ("IQ2_XXS"), or "unknown"; for error messages. */
@@ -49,7 +50,7 @@ const char *tl_gguf_type_name(uint32_t gguf_type);
 uint64_t tl_row_bytes(tl_dtype dtype, uint64_t cols);
 
 /* dst[n] := the exact values of one row of n elements, rounded once to float where a format's
- * own arithmetic needs it. Any dtype but TL_I32. src needs no alignment. */
+ * own arithmetic needs it. Any weight dtype. src needs no alignment. */
 void tl_decode_row(tl_dtype dtype, const void *src, float *dst, uint64_t n);
 
 /* The opposite, round to nearest, for F32, F16, BF16, Q8_0, Q4_0 only (what the cache, tests and
