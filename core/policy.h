@@ -27,6 +27,8 @@ typedef enum tl_index {
 /* What happens to rows that were not selected. */
 typedef enum tl_rest { TL_REST_DROP, TL_REST_SKETCH } tl_rest;
 
+enum { TL_WINDOW_MAX = 65536, TL_TOPK_MAX = 65536 };
+
 struct tl_policy {
     uint32_t sink, recent; /* rows of the window: the first, and at least the newest ones */
     tl_codec k_codec, v_codec;
@@ -59,6 +61,11 @@ extern const char *const tl_codec_names[], *const tl_home_names[], *const tl_sel
 /* One knob from text: "k_codec" = "int2", "topk" = "256". TL_ERR_FORMAT with a sentence. */
 TL_MUST tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value,
                              const tl_log *log);
+
+/* The same knob as text: a name, or a number written to `text` (12 bytes do). NULL: no such knob. */
+const char *tl_policy_get(const struct tl_policy *p, const char *knob, char *text, size_t cap);
+/* The name of the i-th knob, NULL behind the last. */
+const char *tl_policy_knob(size_t i);
 
 #ifdef __cplusplus
 }
