@@ -1,0 +1,246 @@
+/* Recording and running of schedules. What each verb reads and writes is said once, in
+ * tl_op_get_views; checks and timelines are made from that. */
+#include "schedule.h"
+
+#include <stdlib.h>
+
+static const char *const names[] = {
+    [TL_VERB_COPY] = "copy",
+    [TL_VERB_GATHER] = "gather",
+    [TL_VERB_MATMUL] = "matmul",
+    [TL_VERB_RMSNORM] = "rmsnorm",
+    [TL_VERB_ROPE] = "rope",
+    [TL_VERB_GLU] = "glu",
+    [TL_VERB_KV_ENCODE] = "kv_encode",
+    [TL_VERB_ATTEND] = "attend",
+    [TL_VERB_COMPRESS] = "compress",
+    [TL_VERB_KEY_SCORE] = "key_score",
+    [TL_VERB_TOPK] = "topk",
+    [TL_VERB_ATTEND_SKETCH] = "attend_sketch",
+    [TL_VERB_ATTEND_SLOTS] = "attend_slots",
+    [TL_VERB_FETCH] = "fetch",
+    [TL_VERB_MERGE] = "merge",
+};
+
+const char *tl_verb_name(tl_verb verb) { return names[verb]; }
+
+tl_err tl_schedule_add(tl_schedule *s, const struct tl_op *op) {
+    if (s->n == s->cap) {
+        const uint32_t cap = s->cap == 0 ? 256 : 2 * s->cap;
+        struct tl_op *const ops = realloc(s->ops, cap * sizeof *ops);
+        if (ops == NULL) {
+            return TL_ERR_MEMORY;
+        }
+        s->ops = ops;
+        s->cap = cap;
+    }
+    s->ops[s->n++] = *op;
+    return TL_OK;
+}
+
+void tl_schedule_clear(tl_schedule *s) { s->n = 0; }
+
+void tl_schedule_free(tl_schedule *s) {
+    free(s->ops);
+    *s = (tl_schedule){0};
+}
+
+static tl_err run_op(const struct tl_op *op, tl_stream *stream) {
+    switch (op->verb) {
+    case TL_VERB_COPY:
+        return tl_copy(stream, op->u.copy.dst, op->u.copy.src);
+    case TL_VERB_GATHER:
+        return tl_gather(stream, &op->u.gather);
+    case TL_VERB_MATMUL:
+        return tl_matmul(stream, &op->u.matmul);
+    case TL_VERB_RMSNORM:
+        return tl_rmsnorm(stream, &op->u.rmsnorm);
+    case TL_VERB_ROPE:
+        return tl_rope(stream, &op->u.rope);
+    case TL_VERB_GLU:
+        return tl_glu(stream, &op->u.glu);
+    case TL_VERB_KV_ENCODE:
+        return tl_kv_encode(stream, &op->u.kv_encode);
+    case TL_VERB_ATTEND:
+        return tl_attend(stream, &op->u.attend);
+    case TL_VERB_COMPRESS:
+        return tl_compress(stream, &op->u.compress);
+    case TL_VERB_KEY_SCORE:
+        return tl_key_score(stream, &op->u.key_score);
+    case TL_VERB_TOPK:
+        return tl_topk(stream, &op->u.topk);
+    case TL_VERB_ATTEND_SKETCH:
+        return tl_attend_sketch(stream, &op->u.attend_sketch);
+    case TL_VERB_ATTEND_SLOTS:
+        return tl_attend_slots(stream, &op->u.attend_slots);
+    case TL_VERB_FETCH:
+        return tl_fetch(stream, &op->u.fetch);
+    case TL_VERB_MERGE:
+        return tl_merge(stream, &op->u.merge);
+    case TL_VERB_COUNT:
+        break;
+    }
+    TL_ASSERT(!"a verb");
+    return TL_OK;
+}
+
+tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream) {
+    for (uint32_t i = 0; i < s->n; i++) {
+        TL_TRY(run_op(&s->ops[i], stream));
+    }
+    return TL_OK;
+}
+
+static void reads(struct tl_op_views *out, const tl_view *v) {
+    if (v->buf != NULL) {
+        TL_ASSERT(out->n_reads < TL_OP_VIEWS_MAX);
+        out->reads[out->n_reads++] = v;
+    }
+}
+
+static void writes(struct tl_op_views *out, const tl_view *v) {
+    if (v->buf != NULL) {
+        TL_ASSERT(out->n_writes < TL_OP_VIEWS_MAX);
+        out->writes[out->n_writes++] = v;
+    }
+}
+
+static void updates(struct tl_op_views *out, const tl_view *v) {
+    reads(out, v);
+    writes(out, v);
+}
+
+static void reads_kv(struct tl_op_views *out, const struct tl_kv_rows *kv) {
+    reads(out, &kv->k);
+    reads(out, &kv->v);
+}
+
+static void writes_kv(struct tl_op_views *out, const struct tl_kv_rows *kv) {
+    writes(out, &kv->k);
+    writes(out, &kv->v);
+}
+
+static void row_op_views(const struct tl_op *op, struct tl_op_views *out) {
+    switch (op->verb) {
+    case TL_VERB_COPY:
+        reads(out, &op->u.copy.src);
+        writes(out, &op->u.copy.dst);
+        return;
+    case TL_VERB_GATHER:
+        reads(out, &op->u.gather.src);
+        reads(out, &op->u.gather.idx);
+        writes(out, &op->u.gather.y);
+        return;
+    case TL_VERB_MATMUL:
+        reads(out, &op->u.matmul.x);
+        reads(out, &op->u.matmul.w);
+        reads(out, &op->u.matmul.bias);
+        (op->u.matmul.accumulate ? updates : writes)(out, &op->u.matmul.y);
+        return;
+    case TL_VERB_RMSNORM:
+        reads(out, &op->u.rmsnorm.x);
+        reads(out, &op->u.rmsnorm.w);
+        (op->u.rmsnorm.accumulate ? updates : writes)(out, &op->u.rmsnorm.y);
+        return;
+    case TL_VERB_ROPE:
+        updates(out, &op->u.rope.x);
+        reads(out, &op->u.rope.pos);
+        reads(out, &op->u.rope.inv_freq);
+        return;
+    case TL_VERB_GLU:
+        reads(out, &op->u.glu.gate);
+        reads(out, &op->u.glu.up);
+        writes(out, &op->u.glu.y);
+        return;
+    default:
+        return;
+    }
+}
+
+static void attend_op_views(const struct tl_op *op, struct tl_op_views *out) {
+    switch (op->verb) {
+    case TL_VERB_ATTEND:
+        reads(out, &op->u.attend.q);
+        reads(out, &op->u.attend.q_pos);
+        reads(out, &op->u.attend.n_rows);
+        reads_kv(out, &op->u.attend.kv);
+        writes(out, &op->u.attend.out);
+        writes(out, &op->u.attend.lse);
+        return;
+    case TL_VERB_ATTEND_SKETCH:
+        reads(out, &op->u.attend_sketch.q);
+        reads(out, &op->u.attend_sketch.n_blocks);
+        reads(out, &op->u.attend_sketch.score);
+        reads(out, &op->u.attend_sketch.skip);
+        reads(out, &op->u.attend_sketch.sketch.k);
+        reads(out, &op->u.attend_sketch.sketch.v);
+        writes(out, &op->u.attend_sketch.out);
+        writes(out, &op->u.attend_sketch.lse);
+        return;
+    case TL_VERB_ATTEND_SLOTS:
+        reads(out, &op->u.attend_slots.q);
+        reads(out, &op->u.attend_slots.slot);
+        reads_kv(out, &op->u.attend_slots.kv);
+        writes(out, &op->u.attend_slots.out);
+        writes(out, &op->u.attend_slots.lse);
+        return;
+    case TL_VERB_MERGE:
+        updates(out, &op->u.merge.out);
+        updates(out, &op->u.merge.lse);
+        reads(out, &op->u.merge.out_b);
+        reads(out, &op->u.merge.lse_b);
+        return;
+    default:
+        return;
+    }
+}
+
+static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
+    switch (op->verb) {
+    case TL_VERB_KV_ENCODE:
+        reads(out, &op->u.kv_encode.k);
+        reads(out, &op->u.kv_encode.v);
+        reads(out, &op->u.kv_encode.slot);
+        writes_kv(out, &op->u.kv_encode.dst);
+        return;
+    case TL_VERB_COMPRESS:
+        reads_kv(out, &op->u.compress.src);
+        reads(out, &op->u.compress.src_row);
+        reads(out, &op->u.compress.dst_block);
+        writes(out, &op->u.compress.dst.k);
+        writes(out, &op->u.compress.dst.v);
+        return;
+    case TL_VERB_KEY_SCORE:
+        reads(out, &op->u.key_score.q);
+        reads(out, &op->u.key_score.n_blocks);
+        reads(out, &op->u.key_score.sketch.k);
+        writes(out, &op->u.key_score.score);
+        return;
+    case TL_VERB_TOPK:
+        reads(out, &op->u.topk.score);
+        reads(out, &op->u.topk.n_rows);
+        writes(out, &op->u.topk.idx);
+        return;
+    case TL_VERB_FETCH:
+        reads_kv(out, &op->u.fetch.home);
+        reads(out, &op->u.fetch.idx);
+        writes_kv(out, &op->u.fetch.hot);
+        writes(out, &op->u.fetch.slot);
+        updates(out, &op->u.fetch.map);
+        updates(out, &op->u.fetch.owner);
+        updates(out, &op->u.fetch.used);
+        updates(out, &op->u.fetch.hand);
+        updates(out, &op->u.fetch.counts);
+        return;
+    default:
+        return;
+    }
+}
+
+void tl_op_get_views(const struct tl_op *op, struct tl_op_views *out) {
+    out->n_reads = 0;
+    out->n_writes = 0;
+    row_op_views(op, out);
+    attend_op_views(op, out);
+    cache_op_views(op, out);
+}
