@@ -157,12 +157,12 @@ struct tl_sketch {
     uint32_t n_kv_heads, head_dim;
 };
 
-/* Encodes blocks: the TL_BLOCK rows of src from slot src_row[i] on, of every KV head, become block
- * dst_block[i]. src f16; src_row, dst_block (n, 1) i32. */
+/* Encodes n_blocks blocks: rows src_row + 64 i ... of src, of every KV head, become block
+ * dst_block + i. src f16. Not part of a recorded step, hence plain numbers. */
 struct tl_compress {
     struct tl_sketch dst;
     struct tl_kv_rows src;
-    tl_view src_row, dst_block;
+    uint32_t src_row, dst_block, n_blocks;
 };
 
 /* Scores of all compressed rows for one query: score[h][t] = scale * q_h . k_t (soft-capped as in
@@ -193,16 +193,17 @@ struct tl_attend_sketch {
     float scale, softcap;
 };
 
-/* tl_attend over rows named one by one: for KV head h the slots slot[h][0 .. k) of kv, -1 is none.
+/* tl_attend over rows named one by one: for KV head h the slots row0 + slot[h][0 .. k) of kv, slot -1
+ * is none.
  * q, out (1, n_heads * head_dim) f32; lse (1, n_heads) f32; slot (n_kv_heads, k) i32. */
 struct tl_attend_slots {
     tl_view out, lse, q, slot;
     struct tl_kv_rows kv;
-    uint32_t n_heads;
+    uint32_t row0, n_heads;
     float scale, softcap;
 };
 
-/* Copies the exact rows idx[h][j] of home to slots of hot, those that are not there already.
+/* Copies the exact rows row0 + idx[h][j] of home to slots of hot, those that are not there already.
  * Row r of head h is in slot map[h][r] of hot, -1 where it is not; owner[h][s] is the row in slot s,
  * -1 for none; used[h][s] is 1 when the slot was wanted since the clock hand[h][0] last passed it.
  * A row that misses takes the next slot under the hand with used == 0 that is not wanted by this
@@ -213,6 +214,7 @@ struct tl_attend_slots {
 struct tl_fetch {
     struct tl_kv_rows hot, home;
     tl_view idx, slot, map, owner, used, hand, counts;
+    uint32_t row0;
 };
 
 /* (out, lse) := (out, lse) joined with (out_b, lse_b), the exact softmax over both sets of rows.

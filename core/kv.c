@@ -1,26 +1,176 @@
-/* Allocation of the cache: K and V of each layer are one f16 buffer each, head-major as
- * struct tl_kv_rows draws it, so that decode reads each head's rows in one run of memory.
- * The CPU device commits pages as they are first written: a large context costs what it holds. */
+/* Allocation and bookkeeping of the cache; kv.h draws it. All decisions are functions of the row
+ * count and the policy, so any order of appends and rewinds that ends in the same rows ends in the
+ * same tiers. */
 #include "kv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-static uint64_t side_bytes(const struct tl_shape *shape, uint64_t cap) {
-    return cap * shape->n_kv_heads * tl_row_bytes(TL_F16, shape->head_dim);
+enum { BUFS_PER_LAYER = 12, N_STEP_INTS = 5, N_SHARED_INTS = 2 };
+
+uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n) {
+    const uint64_t kept = (uint64_t)policy->sink + policy->recent;
+    return n < kept + TL_BLOCK ? 0 : (uint32_t)((n - kept) / TL_BLOCK);
 }
 
-uint64_t tl_kv_bytes(const struct tl_shape *shape, uint64_t cap) {
-    return 2 * side_bytes(shape, cap) * shape->n_layers;
+bool tl_kv_is_exact(const struct tl_kv_layer *layer) {
+    return layer->policy.select == TL_SELECT_ALL;
 }
 
-static tl_err open_side(tl_kv *kv, const struct tl_shape *shape, tl_dev *dev, uint32_t i,
+static bool has_home(const struct tl_kv_layer *layer) {
+    return layer->policy.home != TL_HOME_NONE;
+}
+
+static bool has_sketch(const struct tl_policy *policy) {
+    return policy->k_codec != TL_CODEC_NONE;
+}
+
+struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
+                                    const struct tl_policy *policy) {
+    if (!shape->windowed[il] || policy->select == TL_SELECT_ALL) {
+        return *policy;
+    }
+    return (struct tl_policy){.recent = shape->window, .select = TL_SELECT_NONE};
+}
+
+/* Rows that the window must have room for: a block that is not yet due beside those that stay. */
+static uint32_t window_cap(const struct tl_policy *policy, uint32_t cap) {
+    return (uint32_t)tl_min_u64((uint64_t)policy->sink + policy->recent + TL_BLOCK, cap);
+}
+
+static uint32_t block_cap(const struct tl_policy *policy, uint32_t cap) {
+    return (uint32_t)tl_max_u64(tl_kv_n_blocks(policy, cap), 1);
+}
+
+struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
+                                     const struct tl_policy *given, uint32_t cap) {
+    const struct tl_policy policy = tl_kv_layer_policy(shape, il, given);
+    const uint64_t heads = shape->n_kv_heads;
+    const uint64_t row = 2 * tl_row_bytes(TL_F16, shape->head_dim) * heads;
+    struct tl_kv_bytes bytes = {0};
+    const uint64_t home = policy.home != TL_HOME_NONE ? cap * row : 0;
+    *(policy.home == TL_HOME_HOST ? &bytes.home_host : &bytes.home_device) = home;
+    if (policy.select == TL_SELECT_ALL) {
+        return bytes;
+    }
+    bytes.window = window_cap(&policy, cap) * row;
+    if (has_sketch(&policy)) {
+        bytes.sketch = heads * block_cap(&policy, cap) *
+                       (tl_codec_key_bytes(policy.k_codec, shape->head_dim) +
+                        tl_codec_value_bytes(policy.v_codec, shape->head_dim));
+    }
+    if (policy.hot > 0) {
+        bytes.hot = policy.hot * row + heads * 4 * ((uint64_t)cap + 2 * policy.hot + 1);
+    }
+    return bytes;
+}
+
+/* ---- opening ---- */
+
+struct opener {
+    tl_kv *kv;
+    tl_dev *dev;
+    const struct tl_shape *shape;
+};
+
+static tl_err open_view(struct opener *o, uint64_t rows, uint64_t cols, tl_dtype dtype, tl_mem mem,
                         tl_view *view) {
-    TL_TRY(tl_buf_alloc(&kv->bufs[i], dev, side_bytes(shape, kv->cap), TL_MEM_DEVICE));
-    *view = tl_view_of(kv->bufs[i], 0, shape->n_kv_heads * kv->cap, shape->head_dim, TL_F16);
+    tl_kv *const kv = o->kv;
+    TL_ASSERT(rows <= UINT32_MAX && cols <= UINT32_MAX);
+    TL_TRY(tl_buf_alloc(&kv->bufs[kv->n_bufs], o->dev, rows * tl_row_bytes(dtype, cols), mem));
+    *view = tl_view_of(kv->bufs[kv->n_bufs++], 0, (uint32_t)rows, (uint32_t)cols, dtype);
     return TL_OK;
 }
 
-tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, tl_dev *dev, uint32_t cap) {
+static tl_err open_rows(struct opener *o, uint32_t cap, tl_mem mem, struct tl_kv_rows *rows) {
+    const struct tl_shape *const s = o->shape;
+    rows->n_kv_heads = s->n_kv_heads;
+    const uint64_t n = (uint64_t)cap * s->n_kv_heads;
+    TL_TRY(open_view(o, n, s->head_dim, TL_F16, mem, &rows->k));
+    return open_view(o, n, s->head_dim, TL_F16, mem, &rows->v);
+}
+
+static tl_err open_sketch(struct opener *o, struct tl_kv_layer *layer) {
+    const struct tl_policy *const p = &layer->policy;
+    const struct tl_shape *const s = o->shape;
+    layer->sketch = (struct tl_sketch){.k_codec = p->k_codec,
+                                       .v_codec = p->v_codec,
+                                       .n_kv_heads = s->n_kv_heads,
+                                       .head_dim = s->head_dim};
+    const uint64_t n = (uint64_t)block_cap(p, o->kv->cap) * s->n_kv_heads;
+    TL_TRY(open_view(o, n, tl_codec_key_bytes(p->k_codec, s->head_dim), TL_U8, TL_MEM_DEVICE,
+                     &layer->sketch.k));
+    return open_view(o, n, tl_codec_value_bytes(p->v_codec, s->head_dim), TL_U8, TL_MEM_DEVICE,
+                     &layer->sketch.v);
+}
+
+/* The maps are host memory so that a rewind can empty them; on a GPU they are mapped. */
+static tl_err open_hot(struct opener *o, struct tl_kv_layer *layer) {
+    const uint32_t heads = o->shape->n_kv_heads, hot = layer->policy.hot;
+    TL_TRY(open_rows(o, hot, TL_MEM_DEVICE, &layer->hot));
+    TL_TRY(open_view(o, heads, o->kv->cap, TL_I32, TL_MEM_HOST, &layer->map));
+    TL_TRY(open_view(o, heads, hot, TL_I32, TL_MEM_HOST, &layer->owner));
+    TL_TRY(open_view(o, heads, hot, TL_I32, TL_MEM_HOST, &layer->used));
+    return open_view(o, heads, 1, TL_I32, TL_MEM_HOST, &layer->hand);
+}
+
+static void forget_hot(const struct tl_kv_layer *layer) {
+    if (layer->hot.k.buf != NULL) {
+        memset(tl_view_host(layer->map), 0xff, tl_view_bytes(layer->map));
+        memset(tl_view_host(layer->owner), 0xff, tl_view_bytes(layer->owner));
+        memset(tl_view_host(layer->used), 0, tl_view_bytes(layer->used));
+        memset(tl_view_host(layer->hand), 0, tl_view_bytes(layer->hand));
+    }
+}
+
+static tl_view one_int(tl_buf *buf, uint32_t i) {
+    return tl_view_of(buf, (uint64_t)i * 4, 1, 1, TL_I32);
+}
+
+static tl_err open_layer(struct opener *o, struct tl_kv_layer *layer, tl_buf *ints, uint32_t il) {
+    const struct tl_policy *const p = &layer->policy;
+    const uint32_t first = N_SHARED_INTS + il * N_STEP_INTS;
+    layer->slot = one_int(ints, first);
+    layer->n_window = one_int(ints, first + 1);
+    layer->window_pos = one_int(ints, first + 2);
+    layer->n_blocks_view = one_int(ints, first + 3);
+    layer->n_old = one_int(ints, first + 4);
+    if (has_home(layer)) {
+        const tl_mem mem = p->home == TL_HOME_HOST ? TL_MEM_HOST : TL_MEM_DEVICE;
+        TL_TRY(open_rows(o, o->kv->cap, mem, &layer->home));
+    }
+    if (tl_kv_is_exact(layer)) {
+        return TL_OK;
+    }
+    TL_TRY(open_rows(o, window_cap(p, o->kv->cap), TL_MEM_DEVICE, &layer->window));
+    if (has_sketch(p)) {
+        TL_TRY(open_sketch(o, layer));
+    }
+    if (p->hot > 0) {
+        TL_TRY(open_hot(o, layer));
+        forget_hot(layer);
+    }
+    return TL_OK;
+}
+
+static tl_err open_layers(struct opener *o, const struct tl_policy *policies) {
+    tl_kv *const kv = o->kv;
+    tl_view ints;
+    TL_TRY(open_view(o, 1, N_SHARED_INTS + (uint64_t)kv->n_layers * N_STEP_INTS, TL_I32,
+                     TL_MEM_HOST, &ints));
+    kv->pos = one_int(ints.buf, 0);
+    kv->n_rows_view = one_int(ints.buf, 1);
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        layer->policy = tl_kv_layer_policy(o->shape, il, &policies[il]);
+        layer->model_window = o->shape->windowed[il] ? o->shape->window : 0;
+        TL_TRY(open_layer(o, layer, ints.buf, il));
+    }
+    return TL_OK;
+}
+
+tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, const struct tl_policy *policies,
+                  tl_dev *dev, uint32_t cap) {
     TL_ASSERT(cap > 0 && (uint64_t)cap * shape->n_kv_heads <= UINT32_MAX);
     tl_kv *kv = calloc(1, sizeof *kv);
     if (kv == NULL) {
@@ -28,17 +178,11 @@ tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, tl_dev *dev, uint32
     }
     kv->n_layers = shape->n_layers;
     kv->cap = cap;
-    kv->device_bytes = tl_kv_bytes(shape, cap);
     kv->layers = calloc(shape->n_layers, sizeof *kv->layers);
-    kv->bufs = calloc((size_t)shape->n_layers * 2, sizeof(tl_buf *));
-    tl_err err = kv->layers != NULL && kv->bufs != NULL ? TL_OK : TL_ERR_MEMORY;
-    for (uint32_t il = 0; il < shape->n_layers && !err; il++) {
-        kv->layers[il].n_kv_heads = shape->n_kv_heads;
-        err = open_side(kv, shape, dev, 2 * il, &kv->layers[il].k);
-        if (!err) {
-            err = open_side(kv, shape, dev, 2 * il + 1, &kv->layers[il].v);
-        }
-    }
+    kv->bufs = calloc((size_t)shape->n_layers * BUFS_PER_LAYER + 1, sizeof(tl_buf *));
+    struct opener o = {.kv = kv, .dev = dev, .shape = shape};
+    const tl_err err = kv->layers != NULL && kv->bufs != NULL ? open_layers(&o, policies)
+                                                              : TL_ERR_MEMORY;
     if (err) {
         tl_kv_close(&kv);
         return err;
@@ -51,11 +195,146 @@ void tl_kv_close(tl_kv **kv) {
     if (*kv == NULL) {
         return;
     }
-    for (uint32_t i = 0; (*kv)->bufs != NULL && i < (*kv)->n_layers * 2; i++) {
+    for (uint32_t i = 0; i < (*kv)->n_bufs; i++) {
         tl_buf_free(&(*kv)->bufs[i]);
     }
     free((*kv)->bufs);
     free((*kv)->layers);
     free(*kv);
     *kv = NULL;
+}
+
+/* ---- moving rows ---- */
+
+/* Rows [from, from + n) of src to [to, to + n) of dst, every head. The ranges may overlap in one
+ * buffer only downwards (to < from), and are then moved in pieces that do not. */
+static tl_err copy_rows(const struct tl_kv_rows *dst, uint32_t to, const struct tl_kv_rows *src,
+                        uint32_t from, uint32_t n, tl_stream *stream) {
+    const uint32_t dst_cap = dst->k.rows / dst->n_kv_heads, src_cap = src->k.rows / src->n_kv_heads;
+    const bool same = dst->k.buf == src->k.buf;
+    TL_ASSERT(!same || to < from || n == 0);
+    const uint32_t step = same ? from - to : n;
+    for (uint32_t h = 0; h < dst->n_kv_heads; h++) {
+        for (uint32_t i = 0; i < n; i += step) {
+            const uint32_t rows = (uint32_t)tl_min_u64(step, n - i);
+            TL_TRY(tl_copy(stream, tl_view_rows(dst->k, h * dst_cap + to + i, rows),
+                           tl_view_rows(src->k, h * src_cap + from + i, rows)));
+            TL_TRY(tl_copy(stream, tl_view_rows(dst->v, h * dst_cap + to + i, rows),
+                           tl_view_rows(src->v, h * src_cap + from + i, rows)));
+        }
+    }
+    return TL_OK;
+}
+
+/* Block b of the sketch from the rows of src from `row` on. */
+static tl_err compress(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
+                       uint32_t block, tl_stream *stream) {
+    if (layer->sketch.k.buf == NULL) {
+        return TL_OK;
+    }
+    return tl_compress(stream, &(struct tl_compress){.dst = layer->sketch,
+                                                     .src = *src,
+                                                     .src_row = row,
+                                                     .dst_block = block,
+                                                     .n_blocks = 1});
+}
+
+/* The first row behind the sinks and the blocks: what window slot `sink` holds. */
+static uint32_t window_origin(const struct tl_kv_layer *layer) {
+    return layer->policy.sink + layer->n_blocks * TL_BLOCK;
+}
+
+/* The oldest block's worth of the window, which is due: into the sketch, and the rest moves up. */
+static tl_err promote(struct tl_kv_layer *layer, uint32_t n_rows, tl_stream *stream) {
+    const uint32_t sink = layer->policy.sink;
+    TL_TRY(compress(layer, &layer->window, sink, layer->n_blocks, stream));
+    layer->n_blocks++;
+    return copy_rows(&layer->window, sink, &layer->window, sink + TL_BLOCK,
+                     n_rows - window_origin(layer), stream);
+}
+
+static void set_int(tl_view v, uint32_t value) { *(int32_t *)tl_view_host(v) = (int32_t)value; }
+
+tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream) {
+    const uint32_t n = kv->n_rows;
+    set_int(kv->pos, n);
+    set_int(kv->n_rows_view, n + 1);
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        if (tl_kv_is_exact(layer)) {
+            continue;
+        }
+        while (layer->n_blocks < tl_kv_n_blocks(&layer->policy, n)) {
+            TL_TRY(promote(layer, n, stream));
+        }
+        const uint32_t old = layer->n_blocks * TL_BLOCK;
+        set_int(layer->slot, n - old);
+        set_int(layer->n_window, n - old + 1);
+        set_int(layer->window_pos, n - old);
+        set_int(layer->n_blocks_view, layer->n_blocks);
+        set_int(layer->n_old, old);
+    }
+    return TL_OK;
+}
+
+tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage, tl_stream *stream) {
+    const struct tl_kv_layer *const layer = &kv->layers[il];
+    const uint32_t skip = layer->n_blocks > 0 ? layer->policy.sink : 0;
+    stage->origin = layer->n_blocks > 0 ? window_origin(layer) : 0;
+    const uint32_t n = kv->n_rows - stage->origin;
+    return n == 0 ? TL_OK : copy_rows(&stage->rows, 0, &layer->window, skip, n, stream);
+}
+
+tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
+                    tl_stream *stream) {
+    struct tl_kv_layer *const layer = &kv->layers[il];
+    if (tl_kv_is_exact(layer)) {
+        return TL_OK;
+    }
+    const struct tl_kv_rows *const src = has_home(layer) ? &layer->home : &stage->rows;
+    const uint32_t origin = has_home(layer) ? 0 : stage->origin;
+    const uint32_t sink = layer->policy.sink;
+    const bool fills_sinks = kv->n_rows < sink;
+    const uint32_t due = tl_kv_n_blocks(&layer->policy, n_total);
+    for (; layer->n_blocks < due; layer->n_blocks++) {
+        TL_TRY(compress(layer, src, window_origin(layer) - origin, layer->n_blocks, stream));
+    }
+    if (fills_sinks) {
+        const uint32_t n = (uint32_t)tl_min_u64(sink, n_total);
+        TL_TRY(copy_rows(&layer->window, 0, src, 0, n, stream));
+    }
+    const uint32_t first = window_origin(layer);
+    return n_total <= first ? TL_OK
+                            : copy_rows(&layer->window, sink, src, first - origin, n_total - first,
+                                        stream);
+}
+
+static bool can_rewind(const struct tl_kv_layer *layer, uint32_t n_keep) {
+    return tl_kv_is_exact(layer) || has_home(layer) ||
+           tl_kv_n_blocks(&layer->policy, n_keep) >= layer->n_blocks;
+}
+
+uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream, tl_err *err) {
+    *err = TL_OK;
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        n_keep = can_rewind(&kv->layers[il], n_keep) ? n_keep : 0;
+    }
+    for (uint32_t il = 0; il < kv->n_layers && n_keep < kv->n_rows; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        if (tl_kv_is_exact(layer)) {
+            continue;
+        }
+        forget_hot(layer); /* slots may hold rows that come again with other contents */
+        const uint32_t due = tl_kv_n_blocks(&layer->policy, n_keep);
+        if (due < layer->n_blocks && n_keep > 0) {
+            layer->n_blocks = due;
+            const uint32_t first = window_origin(layer);
+            *err = *err ? *err
+                        : copy_rows(&layer->window, layer->policy.sink, &layer->home, first,
+                                    n_keep - first, stream);
+        }
+        layer->n_blocks = due;
+    }
+    kv->n_rows = n_keep;
+    return n_keep;
 }

@@ -1,30 +1,98 @@
-/* The cache of a session: for each layer the rows of K and V that its attention reads. Bookkeeping
- * is integers (how many rows there are); the bytes are moved by ops of the seam. Row t of every
- * layer belongs to position t. */
+/* The cache of a session: for each layer, where its rows are. Bookkeeping is integers; the bytes are
+ * moved by ops of the seam. The picture, for a layer with n rows, sinks S, blocks of 64:
+ *
+ *     row      0 ......... S ................. S + 64 b ................. n
+ *     window   [  sinks  ]                     [ newest rows, exact, f16  ]   device
+ *     sketch              [ b blocks, coded   ]                               device
+ *     home     [ every row, exact, f16                                    ]   device or host
+ *     hot                  some rows of home, exact, by slot                  device
+ *
+ * A layer has the tiers that its policy asks for. One that selects all rows has a home and nothing
+ * else. b is as large as it can be with at least `recent` rows left behind it; a row enters the
+ * sketch from its exact copy, so the tiers never drift apart. Rows of a layer that the model itself
+ * limits to a window are let go where others are compressed. */
 #ifndef TL_KV_H
 #define TL_KV_H
 
 #include "model.h"
+#include "policy.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+struct tl_kv_layer {
+    struct tl_policy policy;
+    uint32_t model_window;    /* the model's own sliding window; 0: none */
+    struct tl_kv_rows window; /* sinks in slots 0 .. S-1, then rows from S + 64 n_blocks on */
+    struct tl_kv_rows home;   /* row t in slot t */
+    struct tl_sketch sketch;
+    struct tl_kv_rows hot;
+    tl_view map, owner, used, hand; /* of the hot set, see struct tl_fetch */
+    uint32_t n_blocks;              /* compressed, or let go */
+    /* What a decode step reads, (1, 1) i32 each, host memory: the window slot of the new row, the
+     * window's rows with it, its last row's position as the window counts (for the model's
+     * window), blocks, rows in them. */
+    tl_view slot, n_window, window_pos, n_blocks_view, n_old;
+};
+
+/* Bytes by tier, before anything is allocated. */
+struct tl_kv_bytes {
+    uint64_t window, sketch, home_device, home_host, hot;
+};
+
 typedef struct tl_kv {
-    struct tl_kv_rows *layers; /* owned, n_layers of them; views of bufs */
-    tl_buf **bufs;             /* owned, two a layer */
+    struct tl_kv_layer *layers; /* owned, n_layers of them */
+    tl_buf **bufs;              /* owned */
+    uint32_t n_bufs;
     uint32_t n_layers;
     uint32_t cap;    /* rows a layer can hold */
     uint32_t n_rows; /* rows every layer holds */
-    uint64_t device_bytes, host_bytes;
+    tl_view pos, n_rows_view; /* (1, 1) i32, host: position of the new row; rows with it */
 } tl_kv;
 
-/* Bytes that a cache of `cap` rows takes, before anything is allocated. */
-uint64_t tl_kv_bytes(const struct tl_shape *shape, uint64_t cap);
+/* Blocks that a layer of this policy has compressed when it holds n rows. */
+uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n);
 
-/* cap * n_kv_heads must fit 32 bits. Device memory; TL_ERR_MEMORY leaves nothing behind. */
-TL_MUST tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, tl_dev *dev, uint32_t cap);
+/* True where the layer keeps all its rows exact in one place and attends them all. */
+bool tl_kv_is_exact(const struct tl_kv_layer *layer);
+
+/* The policy of layer il: the given one, but a layer that the model limits to a window keeps that
+ * window exactly and nothing else. */
+struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
+                                    const struct tl_policy *policy);
+
+/* Bytes of one layer at `cap` rows. */
+struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
+                                     const struct tl_policy *policy, uint32_t cap);
+
+/* policies: one a layer. cap * n_kv_heads must fit 32 bits. TL_ERR_MEMORY leaves nothing behind. */
+TL_MUST tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape,
+                          const struct tl_policy *policies, tl_dev *dev, uint32_t cap);
 void tl_kv_close(tl_kv **kv);
+
+/* Before a decode step: enqueues the compression of blocks that became due, and writes what the
+ * step's ops read. */
+TL_MUST tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream);
+
+/* Exact rows of one layer while a prompt goes in: slot i stands for row `origin` + i. */
+struct tl_stage {
+    struct tl_kv_rows rows;
+    uint32_t origin;
+};
+
+/* Before layer il's first chunk of a prompt that begins at kv->n_rows: puts the window's rows into
+ * the stage and sets its origin. Only for layers without a home. */
+TL_MUST tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage, tl_stream *stream);
+
+/* After layer il's last chunk, n_total rows in all: compresses the blocks that are due and fills
+ * the window, from the home or, without one, from the stage. */
+TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
+                            tl_stream *stream);
+
+/* Forgets rows from n_keep on. Returns how many rows are left: n_keep, or 0 where a layer has no
+ * exact copy of rows that would have to return to its window. */
+uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream, tl_err *err);
 
 #ifdef __cplusplus
 }

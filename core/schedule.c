@@ -45,7 +45,7 @@ void tl_schedule_free(tl_schedule *s) {
     *s = (tl_schedule){0};
 }
 
-static tl_err run_op(const struct tl_op *op, tl_stream *stream) {
+tl_err tl_op_run(const struct tl_op *op, tl_stream *stream) {
     switch (op->verb) {
     case TL_VERB_COPY:
         return tl_copy(stream, op->u.copy.dst, op->u.copy.src);
@@ -86,7 +86,7 @@ static tl_err run_op(const struct tl_op *op, tl_stream *stream) {
 
 tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream) {
     for (uint32_t i = 0; i < s->n; i++) {
-        TL_TRY(run_op(&s->ops[i], stream));
+        TL_TRY(tl_op_run(&s->ops[i], stream));
     }
     return TL_OK;
 }
@@ -205,8 +205,6 @@ static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
         return;
     case TL_VERB_COMPRESS:
         reads_kv(out, &op->u.compress.src);
-        reads(out, &op->u.compress.src_row);
-        reads(out, &op->u.compress.dst_block);
         writes(out, &op->u.compress.dst.k);
         writes(out, &op->u.compress.dst.v);
         return;

@@ -60,6 +60,9 @@ typedef struct tl_schedule {
     uint32_t n, cap;
 } tl_schedule;
 
+/* Enqueues one op. */
+TL_MUST tl_err tl_op_run(const struct tl_op *op, tl_stream *stream);
+
 /* Appends a copy of *op. */
 TL_MUST tl_err tl_schedule_add(tl_schedule *s, const struct tl_op *op);
 void tl_schedule_clear(tl_schedule *s); /* keeps the memory */
