@@ -1,10 +1,13 @@
-/* One pass of tokens through the model, written as the straight list of ops that it is. A chunk of
- * prefill and a single decode step are the same list at different widths. */
+/* A pass of tokens through the model, as the straight list of ops that it is. A decode step is
+ * recorded once as a schedule and run for every token; a prompt goes through in chunks, and where a
+ * layer has no exact home for its rows, layer by layer, so that only one layer's exact rows are
+ * staged at a time. */
 #ifndef TL_DECODE_H
 #define TL_DECODE_H
 
 #include "kv.h"
 #include "model.h"
+#include "schedule.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -12,23 +15,35 @@ extern "C" {
 
 enum { TL_LOGIT_ROWS = 16 }; /* rows of logits that fit the scratch at a time */
 
-/* Activations for up to n_chunk tokens: views into one device buffer, and what the host writes for
- * each pass, into one host buffer. */
+/* Activations for up to n_chunk tokens, and what the host writes for each pass. Views of buffers
+ * that the scratch owns; absent where no layer's policy needs them. */
 struct tl_scratch {
     tl_buf *device, *host; /* owned */
     uint32_t n_chunk;
-    tl_view x, norm;  /* (n_chunk, n_embd) */
-    tl_view q, attn;  /* (n_chunk, n_heads * head_dim) */
-    tl_view k, v;     /* (n_chunk, n_kv_heads * head_dim) */
-    tl_view gate, up; /* (n_chunk, n_ff) */
-    tl_view logits;   /* (TL_LOGIT_ROWS, n_vocab), host memory */
-    tl_view ids, pos; /* (n_chunk, 1) i32, host memory; a row's position is its slot too */
-    tl_view n_rows;   /* (1, 1) i32, host memory */
+    tl_view x, norm;            /* (n_chunk, n_embd) */
+    tl_view q, attn, attn_b;    /* (n_chunk, n_heads * head_dim) */
+    tl_view lse, lse_b;         /* (n_chunk, n_heads) */
+    tl_view k, v;               /* (n_chunk, n_kv_heads * head_dim) */
+    tl_view gate, up;           /* (n_chunk, n_ff) */
+    tl_view score;              /* (n_heads, cap) */
+    tl_view idx, slots;         /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
+    tl_view logits;             /* (TL_LOGIT_ROWS, n_vocab), host memory */
+    tl_view ids, pos;           /* (n_chunk, 1) i32, host memory; a row's position is its home slot */
+    tl_view stage_pos, far_pos; /* (n_chunk, 1) i32, host: slots of the stage; behind every row */
+    tl_view n_rows, stage_rows, sink_rows, n_blocks; /* (1, 1) i32, host */
+    tl_view counts; /* (n_layers, 2) i32, host: rows hit and fetched by this step, see tl_fetch */
 };
 
-uint64_t tl_scratch_bytes(const struct tl_shape *shape, uint32_t n_chunk);
+/* What the policies of a cache ask of the scratch. */
+struct tl_scratch_needs {
+    uint32_t n_chunk, cap, topk_max;
+    bool hybrid; /* any layer is not exact */
+};
+struct tl_scratch_needs tl_scratch_needs_of(const tl_kv *kv, uint32_t n_chunk);
+
+uint64_t tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs);
 TL_MUST tl_err tl_scratch_open(struct tl_scratch *out, const struct tl_shape *shape, tl_dev *dev,
-                               uint32_t n_chunk);
+                               const struct tl_scratch_needs *needs);
 void tl_scratch_close(struct tl_scratch *scratch);
 
 struct tl_pass {
@@ -36,15 +51,36 @@ struct tl_pass {
     tl_kv *kv;
     struct tl_scratch *scratch;
     tl_stream *stream;
+    tl_schedule *record; /* NULL: ops are enqueued at once; else they are added to it */
+    struct tl_stage *stage; /* prompts only: of the layer at hand; rows absent if no layer needs it */
 };
 
-/* Enqueues n tokens (1 .. n_chunk) behind the rows that kv holds; scratch->x is then their last
- * hidden state. Does not change kv->n_rows. */
-TL_MUST tl_err tl_decode_layers(const struct tl_pass *pass, const uint32_t *ids, uint32_t n);
+/* One op of layer il: recorded or enqueued. */
+TL_MUST tl_err tl_pass_emit(const struct tl_pass *pass, struct tl_op op);
 
-/* Enqueues the logits of rows first .. first + n - 1 (n <= TL_LOGIT_ROWS) of that pass into
- * scratch->logits. */
-TL_MUST tl_err tl_decode_logits(const struct tl_pass *pass, uint32_t first, uint32_t n);
+/* x := the embeddings of n ids. */
+TL_MUST tl_err tl_decode_embed(const struct tl_pass *pass, tl_view x, const uint32_t *ids);
+
+/* Layer il of a prompt's chunk: x (n, n_embd), the rows of positions first .. first + n - 1, in
+ * place. Rows before `first` that belong to the prompt have been through this layer. */
+TL_MUST tl_err tl_decode_prompt_layer(const struct tl_pass *pass, uint32_t il, tl_view x,
+                                      uint32_t first);
+
+/* Records a whole decode step: from scratch->ids[0] to scratch->logits[0]. */
+TL_MUST tl_err tl_decode_record_step(const struct tl_pass *pass);
+
+/* The logits of rows x (n <= TL_LOGIT_ROWS, n_embd) into scratch->logits. */
+TL_MUST tl_err tl_decode_logits(const struct tl_pass *pass, tl_view x);
+
+/* attention.c: the new rows into layer il's tiers, and what the queries see of it: k, v, q of n rows
+ * into r->attn. */
+struct tl_attention_rows {
+    tl_view q, k, v, attn, attn_b, lse, lse_b;
+};
+TL_MUST tl_err tl_attend_prompt(const struct tl_pass *pass, uint32_t il,
+                                const struct tl_attention_rows *r, uint32_t first);
+TL_MUST tl_err tl_attend_step(const struct tl_pass *pass, uint32_t il,
+                              const struct tl_attention_rows *r);
 
 #ifdef __cplusplus
 }

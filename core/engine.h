@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "model.h"
+#include "plan.h"
 #include "token.h"
 
 #ifdef __cplusplus
@@ -38,6 +39,9 @@ void tl_engine_caps(const tl_engine *e, struct tl_dev_caps *out);
 struct tl_session_params {
     uint32_t n_ctx;   /* rows the cache can hold; 0: the engine's n_ctx, as much of it as fits */
     uint32_t n_chunk; /* tokens of prefill at a time; 0: 512 */
+    /* one a layer, copied; NULL: every row exact on the device */
+    const struct tl_policy *policies;
+    uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
 };
 
 /* Plans and allocates all memory of the session. TL_ERR_MEMORY says how much was wanted. */
@@ -69,17 +73,31 @@ TL_MUST tl_err tl_session_step(tl_session *s, uint32_t id);
  * there is none. */
 const float *tl_session_logits(const tl_session *s);
 
-/* Forgets all tokens but the first n_keep (n_keep <= tl_session_n). Logits are gone. */
-void tl_session_rewind(tl_session *s, uint32_t n_keep);
+/* Forgets tokens from n_keep on (n_keep <= tl_session_n). Logits are gone. Returns how many tokens
+ * are left: n_keep, or 0 where the cache has no exact copy of what would have to come back, and
+ * the caller feeds again what it wants to keep. */
+uint32_t tl_session_rewind(tl_session *s, uint32_t n_keep);
 
 uint32_t tl_session_n(const tl_session *s);   /* tokens in the timeline */
 uint32_t tl_session_ctx(const tl_session *s); /* tokens it can hold */
 const uint32_t *tl_session_ids(const tl_session *s); /* the tl_session_n tokens */
 
-struct tl_session_memory {
-    uint64_t weights_bytes, kv_device_bytes, kv_host_bytes, scratch_bytes, peak_device_bytes;
+/* The plan that the session was opened by. */
+const struct tl_memory_plan *tl_session_plan(const tl_session *s);
+
+/* Layer il's policy as it runs, and its bytes. */
+void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *policy,
+                          struct tl_kv_bytes *bytes);
+
+/* Since the session began. Rows are rows of one KV head, K and V together. */
+struct tl_traffic {
+    uint64_t host_to_device_bytes, device_to_host_bytes, rows_hit, rows_fetched;
 };
-void tl_session_get_memory(const tl_session *s, struct tl_session_memory *out);
+struct tl_traffic tl_session_traffic(const tl_session *s);
+struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il);
+
+/* The recorded decode step. */
+const tl_schedule *tl_session_schedule(const tl_session *s);
 
 /* Bytes one decode step must move at the present depth: all weights once, and the cache rows that
  * each layer attends. */

@@ -314,8 +314,18 @@ static bool can_rewind(const struct tl_kv_layer *layer, uint32_t n_keep) {
            tl_kv_n_blocks(&layer->policy, n_keep) >= layer->n_blocks;
 }
 
-uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream, tl_err *err) {
-    *err = TL_OK;
+/* The window's rows behind n_keep's last block, from the home. */
+static tl_err refill_window(struct tl_kv_layer *layer, uint32_t n_keep, tl_stream *stream) {
+    const uint32_t due = tl_kv_n_blocks(&layer->policy, n_keep);
+    const bool misses_rows = due < layer->n_blocks;
+    layer->n_blocks = due;
+    const uint32_t first = window_origin(layer);
+    return misses_rows && n_keep > first ? copy_rows(&layer->window, layer->policy.sink,
+                                                     &layer->home, first, n_keep - first, stream)
+                                         : TL_OK;
+}
+
+uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream) {
     for (uint32_t il = 0; il < kv->n_layers; il++) {
         n_keep = can_rewind(&kv->layers[il], n_keep) ? n_keep : 0;
     }
@@ -325,15 +335,10 @@ uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream, tl_err *err
             continue;
         }
         forget_hot(layer); /* slots may hold rows that come again with other contents */
-        const uint32_t due = tl_kv_n_blocks(&layer->policy, n_keep);
-        if (due < layer->n_blocks && n_keep > 0) {
-            layer->n_blocks = due;
-            const uint32_t first = window_origin(layer);
-            *err = *err ? *err
-                        : copy_rows(&layer->window, layer->policy.sink, &layer->home, first,
-                                    n_keep - first, stream);
+        if (refill_window(layer, n_keep, stream)) {
+            n_keep = 0; /* the device failed, which its next op will say */
+            layer->n_blocks = 0;
         }
-        layer->n_blocks = due;
     }
     kv->n_rows = n_keep;
     return n_keep;

@@ -91,8 +91,8 @@ TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const stru
                             tl_stream *stream);
 
 /* Forgets rows from n_keep on. Returns how many rows are left: n_keep, or 0 where a layer has no
- * exact copy of rows that would have to return to its window. */
-uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream, tl_err *err);
+ * exact copy of rows that would have to return to its window (or the device fails). */
+uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,209 @@
+/* What attention is, layer by layer: new rows go into the layer's tiers, then each tier is attended
+ * by its own op and the parts are merged, exactly, by their log-sum-exp. Which parts there are is
+ * the layer's policy; nothing here depends on the model's family. */
+#include "decode.h"
+
+/* The first op's result is r->attn, r->lse; a further one's goes to the b side and is merged. */
+static tl_err merge(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r) {
+    return tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_MERGE,
+                                          .layer = il,
+                                          .u.merge = {.out = r->attn,
+                                                      .lse = r->lse,
+                                                      .out_b = r->attn_b,
+                                                      .lse_b = r->lse_b}});
+}
+
+static struct tl_attend attend_op(const struct tl_pass *p, const struct tl_attention_rows *r,
+                                  const struct tl_kv_rows *kv) {
+    const struct tl_shape *const s = &p->model->shape;
+    return (struct tl_attend){.out = r->attn,
+                              .lse = r->lse,
+                              .q = r->q,
+                              .kv = *kv,
+                              .n_heads = s->n_heads,
+                              .scale = s->attn_scale,
+                              .softcap = s->attn_softcap};
+}
+
+static tl_err encode(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r,
+                     const struct tl_kv_rows *dst, tl_view slot) {
+    return tl_pass_emit(
+        p, (struct tl_op){.verb = TL_VERB_KV_ENCODE,
+                          .layer = il,
+                          .u.kv_encode = {.dst = *dst, .k = r->k, .v = r->v, .slot = slot}});
+}
+
+static tl_err emit_attend(const struct tl_pass *p, uint32_t il, const struct tl_attend *op) {
+    return tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_ATTEND, .layer = il, .u.attend = *op});
+}
+
+/* The compressed rows, less those in skip (may be absent); score as tl_attend_sketch has it. */
+static tl_err attend_sketch(const struct tl_pass *p, uint32_t il,
+                            const struct tl_attention_rows *r, tl_view n_blocks, tl_view score,
+                            tl_view skip) {
+    const struct tl_shape *const s = &p->model->shape;
+    TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_ATTEND_SKETCH,
+                                          .layer = il,
+                                          .u.attend_sketch = {.out = r->attn_b,
+                                                              .lse = r->lse_b,
+                                                              .q = r->q,
+                                                              .n_blocks = n_blocks,
+                                                              .score = score,
+                                                              .skip = skip,
+                                                              .sketch = p->kv->layers[il].sketch,
+                                                              .n_heads = s->n_heads,
+                                                              .scale = s->attn_scale,
+                                                              .softcap = s->attn_softcap}}));
+    return merge(p, il, r);
+}
+
+/* ---- prompts ---- */
+
+static void set_int(tl_view v, uint32_t value) { *(int32_t *)tl_view_host(v) = (int32_t)value; }
+
+/* Rows that were there before the prompt, and have no exact copy any more: sinks and sketch. */
+static tl_err attend_prompt_past(const struct tl_pass *p, uint32_t il,
+                                 const struct tl_attention_rows *r) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    struct tl_scratch *const s = p->scratch;
+    if (layer->policy.sink > 0) {
+        set_int(s->sink_rows, layer->policy.sink);
+        struct tl_attend op = attend_op(p, r, &layer->window);
+        op.out = r->attn_b;
+        op.lse = r->lse_b;
+        op.q_pos = tl_view_rows(s->far_pos, 0, r->q.rows);
+        op.n_rows = s->sink_rows;
+        TL_TRY(emit_attend(p, il, &op));
+        TL_TRY(merge(p, il, r));
+    }
+    if (layer->sketch.k.buf == NULL) {
+        return TL_OK;
+    }
+    set_int(s->n_blocks, layer->n_blocks);
+    return attend_sketch(p, il, r, s->n_blocks, (tl_view){0}, (tl_view){0});
+}
+
+tl_err tl_attend_prompt(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r,
+                        uint32_t first) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    struct tl_scratch *const s = p->scratch;
+    const uint32_t n = r->q.rows;
+    const bool home = layer->home.k.buf != NULL;
+    const uint32_t origin = home ? 0 : p->stage->origin;
+    const tl_view pos = tl_view_rows(home ? s->pos : s->stage_pos, 0, n);
+    const tl_view n_rows = home ? s->n_rows : s->stage_rows;
+    const struct tl_kv_rows *const rows = home ? &layer->home : &p->stage->rows;
+    int32_t *const at = tl_view_host(pos);
+    for (uint32_t i = 0; i < n; i++) {
+        at[i] = (int32_t)(first - origin + i);
+    }
+    set_int(n_rows, first - origin + n);
+    TL_TRY(encode(p, il, r, rows, pos));
+    struct tl_attend op = attend_op(p, r, rows);
+    op.q_pos = pos;
+    op.n_rows = n_rows;
+    op.window = layer->model_window;
+    TL_TRY(emit_attend(p, il, &op));
+    return origin > 0 ? attend_prompt_past(p, il, r) : TL_OK;
+}
+
+/* ---- one step ---- */
+
+/* The k best compressed rows, exactly, from the hot set or straight from their home. */
+static tl_err attend_selected(const struct tl_pass *p, uint32_t il,
+                              const struct tl_attention_rows *r, tl_view idx) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    const struct tl_shape *const s = &p->model->shape;
+    const bool hot = layer->hot.k.buf != NULL;
+    const tl_view slots = hot ? tl_view_of(p->scratch->slots.buf, p->scratch->slots.off_bytes,
+                                           idx.rows, idx.cols, TL_I32)
+                              : idx;
+    if (hot) {
+        TL_TRY(tl_pass_emit(
+            p, (struct tl_op){.verb = TL_VERB_FETCH,
+                              .layer = il,
+                              .u.fetch = {.hot = layer->hot,
+                                          .home = layer->home,
+                                          .idx = idx,
+                                          .slot = slots,
+                                          .map = layer->map,
+                                          .owner = layer->owner,
+                                          .used = layer->used,
+                                          .hand = layer->hand,
+                                          .counts = tl_view_rows(p->scratch->counts, il, 1),
+                                          .row0 = layer->policy.sink}}));
+    }
+    TL_TRY(tl_pass_emit(
+        p, (struct tl_op){.verb = TL_VERB_ATTEND_SLOTS,
+                          .layer = il,
+                          .u.attend_slots = {.out = r->attn_b,
+                                             .lse = r->lse_b,
+                                             .q = r->q,
+                                             .slot = slots,
+                                             .kv = hot ? layer->hot : layer->home,
+                                             .row0 = hot ? 0 : layer->policy.sink,
+                                             .n_heads = s->n_heads,
+                                             .scale = s->attn_scale,
+                                             .softcap = s->attn_softcap}}));
+    return merge(p, il, r);
+}
+
+/* Scores of all compressed rows, and the best of them. */
+static tl_err select_by_codes(const struct tl_pass *p, uint32_t il,
+                              const struct tl_attention_rows *r, tl_view idx) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    const struct tl_shape *const s = &p->model->shape;
+    TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_KEY_SCORE,
+                                          .layer = il,
+                                          .u.key_score = {.score = p->scratch->score,
+                                                          .q = r->q,
+                                                          .n_blocks = layer->n_blocks_view,
+                                                          .sketch = layer->sketch,
+                                                          .n_heads = s->n_heads,
+                                                          .scale = s->attn_scale,
+                                                          .softcap = s->attn_softcap}}));
+    return tl_pass_emit(
+        p, (struct tl_op){
+               .verb = TL_VERB_TOPK,
+               .layer = il,
+               .u.topk = {.idx = idx, .score = p->scratch->score, .n_rows = layer->n_old}});
+}
+
+static tl_err attend_exact_step(const struct tl_pass *p, uint32_t il,
+                                const struct tl_attention_rows *r) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
+    struct tl_attend op = attend_op(p, r, &layer->home);
+    op.lse = (tl_view){0};
+    op.q_pos = p->kv->pos;
+    op.n_rows = p->kv->n_rows_view;
+    op.window = layer->model_window;
+    return emit_attend(p, il, &op);
+}
+
+tl_err tl_attend_step(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    const struct tl_policy *const policy = &layer->policy;
+    if (tl_kv_is_exact(layer)) {
+        return attend_exact_step(p, il, r);
+    }
+    if (layer->home.k.buf != NULL) {
+        TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
+    }
+    TL_TRY(encode(p, il, r, &layer->window, layer->slot));
+    struct tl_attend op = attend_op(p, r, &layer->window);
+    op.q_pos = layer->window_pos;
+    op.n_rows = layer->n_window;
+    op.window = layer->model_window;
+    TL_TRY(emit_attend(p, il, &op));
+    tl_view idx = {0}, score = {0};
+    if (policy->select == TL_SELECT_TOPK) {
+        const tl_view all = p->scratch->idx;
+        idx = tl_view_of(all.buf, all.off_bytes, p->model->shape.n_kv_heads, policy->topk, TL_I32);
+        score = p->scratch->score;
+        TL_TRY(select_by_codes(p, il, r, idx));
+        TL_TRY(attend_selected(p, il, r, idx));
+    }
+    const bool rest = layer->sketch.k.buf != NULL && policy->rest == TL_REST_SKETCH;
+    return rest ? attend_sketch(p, il, r, layer->n_blocks_view, score, idx) : TL_OK;
+}

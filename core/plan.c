@@ -1,0 +1,92 @@
+/* Arithmetic only: the same functions that allocate are asked for their sizes. */
+#include "plan.h"
+
+enum { CTX_STEP = 256 };
+
+static struct tl_policy policy_of(const struct tl_shape *shape, const struct tl_plan_params *p,
+                                  uint32_t il) {
+    return tl_kv_layer_policy(shape, il, &p->policies[il]);
+}
+
+bool tl_plan_is_hybrid(const struct tl_shape *shape, const struct tl_plan_params *params) {
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        if (policy_of(shape, params, il).select != TL_SELECT_ALL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_params *params) {
+    uint64_t rows = 0;
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        const struct tl_policy p = policy_of(shape, params, il);
+        if (p.select != TL_SELECT_ALL && p.home == TL_HOME_NONE) {
+            const uint64_t kept = (uint64_t)p.sink + p.recent + TL_BLOCK;
+            rows = tl_max_u64(rows, kept + params->n_ctx);
+        }
+    }
+    return (uint32_t)tl_min_u64(rows, UINT32_MAX / shape->n_kv_heads);
+}
+
+static struct tl_scratch_needs scratch_needs(const struct tl_shape *shape,
+                                             const struct tl_plan_params *params) {
+    struct tl_scratch_needs needs = {.n_chunk = params->n_chunk,
+                                     .cap = params->n_ctx,
+                                     .hybrid = tl_plan_is_hybrid(shape, params)};
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        const struct tl_policy p = policy_of(shape, params, il);
+        if (p.select == TL_SELECT_TOPK) {
+            needs.topk_max = (uint32_t)tl_max_u64(needs.topk_max, p.topk);
+        }
+    }
+    return needs;
+}
+
+void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *params,
+                    struct tl_memory_plan *out) {
+    struct tl_memory_plan plan = {.weights = params->weight_bytes};
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        const struct tl_kv_bytes b =
+            tl_kv_layer_bytes(shape, il, &params->policies[il], params->n_ctx);
+        plan.kv.window += b.window;
+        plan.kv.sketch += b.sketch;
+        plan.kv.home_device += b.home_device;
+        plan.kv.home_host += b.home_host;
+        plan.kv.hot += b.hot;
+    }
+    const struct tl_scratch_needs needs = scratch_needs(shape, params);
+    plan.scratch = tl_scratch_bytes(shape, &needs);
+    const uint64_t row = 2 * tl_row_bytes(TL_F16, shape->head_dim) * shape->n_kv_heads;
+    plan.stage = tl_plan_stage_rows(shape, params) * row;
+    plan.hidden = needs.hybrid ? (uint64_t)params->n_ctx * shape->n_embd * sizeof(float) : 0;
+    plan.device = plan.weights + plan.kv.window + plan.kv.sketch + plan.kv.home_device +
+                  plan.kv.hot + plan.scratch + plan.stage;
+    plan.host = plan.kv.home_host + plan.hidden;
+    *out = plan;
+}
+
+static bool fits(const struct tl_memory_plan *plan, const struct tl_budget *budget) {
+    const uint64_t device = budget->unified ? plan->device + plan->host : plan->device;
+    return (budget->device == 0 || device <= budget->device) &&
+           (budget->host == 0 || plan->host <= budget->host);
+}
+
+uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *params,
+                     const struct tl_budget *budget) {
+    struct tl_plan_params p = *params;
+    struct tl_memory_plan plan;
+    tl_plan_memory(shape, &p, &plan);
+    if (fits(&plan, budget)) {
+        return p.n_ctx;
+    }
+    /* Bytes grow with the context: halve the interval. */
+    uint32_t good = 0, bad = (uint32_t)tl_div_up(params->n_ctx, CTX_STEP);
+    while (bad - good > 1) {
+        const uint32_t middle = good + (bad - good) / 2;
+        p.n_ctx = middle * CTX_STEP;
+        tl_plan_memory(shape, &p, &plan);
+        *(fits(&plan, budget) ? &good : &bad) = middle;
+    }
+    return good * CTX_STEP;
+}

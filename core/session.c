@@ -1,0 +1,422 @@
+/* A session: one timeline of tokens and its cache. The invariant: after every call that returned
+ * TL_OK, ids[0 .. n) are exactly the tokens whose rows the cache holds; after one that failed, n is
+ * what it was, or less where the cache could not go back (tl_session_rewind says when). */
+#include "engine_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_CHUNK_DEFAULT = 512 };
+
+struct tl_session {
+    tl_engine *engine; /* borrowed */
+    tl_stream *stream;
+    tl_kv *kv;
+    struct tl_scratch scratch;
+    tl_schedule step; /* one recorded decode step */
+    struct tl_memory_plan plan;
+    struct tl_policy *policies; /* owned, one a layer */
+    struct tl_traffic *traffic; /* owned, one a layer */
+    tl_buf *stage_buf, *hidden_buf; /* owned; NULL where no layer needs them */
+    struct tl_stage stage;
+    tl_view hidden; /* (kv->cap, n_embd) f32, host: a prompt between layers */
+    uint32_t *ids;  /* owned, kv->cap */
+    bool hybrid;
+    bool has_logits;
+    uint32_t logits_row; /* of scratch.logits */
+};
+
+static const struct tl_shape *shape_of(const tl_session *s) { return &s->engine->model->shape; }
+
+/* ---- opening ---- */
+
+/* What was asked for, or as much of the model's own context as fits. */
+static tl_err plan_ctx(const tl_session *s, const struct tl_session_params *p,
+                       struct tl_plan_params *plan) {
+    const tl_engine *const e = s->engine;
+    const struct tl_shape *const shape = shape_of(s);
+    const uint32_t asked = p->n_ctx != 0 ? p->n_ctx : e->n_ctx;
+    const uint32_t limit = (uint32_t)tl_min_u64(TL_CTX_MAX, UINT32_MAX / 2 / shape->n_kv_heads);
+    const uint32_t wanted = asked != 0 ? asked : (uint32_t)tl_min_u64(shape->n_ctx_train, limit);
+    if (wanted > limit) {
+        return tl_fail(&e->log, TL_ERR_MEMORY, "context: %u tokens asked for, at most %u possible",
+                       wanted, limit);
+    }
+    struct tl_dev_caps caps;
+    tl_dev_get_caps(e->dev, &caps);
+    const struct tl_budget budget = {.device = p->device_bytes ? p->device_bytes : caps.bytes_free,
+                                     .host = p->host_bytes,
+                                     .unified = caps.unified && p->device_bytes == 0};
+    plan->n_ctx = wanted;
+    const uint32_t fits = tl_plan_ctx(shape, plan, &budget);
+    if (fits < wanted && (asked != 0 || fits == 0)) {
+        struct tl_memory_plan need;
+        tl_plan_memory(shape, plan, &need);
+        return tl_fail(&e->log, TL_ERR_MEMORY,
+                       "context: %u tokens need %.2f GiB on the device and %.2f GiB on the host; "
+                       "what there is suffices for %u tokens",
+                       wanted, (double)need.device / 0x1p30, (double)need.host / 0x1p30, fits);
+    }
+    if (fits < wanted) {
+        tl_say(&e->log, TL_LEVEL_INFO, "context: %u tokens fit in memory, the model has %u", fits,
+               wanted);
+    }
+    if (asked > shape->n_ctx_train) {
+        tl_say(&e->log, TL_LEVEL_WARN, "context: %u tokens, but the model was made for %u", asked,
+               shape->n_ctx_train);
+    }
+    plan->n_ctx = fits;
+    return TL_OK;
+}
+
+static tl_err copy_policies(tl_session *s, const struct tl_policy *policies) {
+    const uint32_t n = shape_of(s)->n_layers;
+    s->policies = calloc(n, sizeof *s->policies);
+    s->traffic = calloc(n, sizeof *s->traffic);
+    if (s->policies == NULL || s->traffic == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    for (uint32_t il = 0; il < n; il++) {
+        s->policies[il] = policies != NULL
+                              ? policies[il]
+                              : (struct tl_policy){.home = TL_HOME_DEVICE, .select = TL_SELECT_ALL};
+        TL_TRY(tl_policy_check(&s->policies[il], &s->engine->log));
+    }
+    return TL_OK;
+}
+
+/* The buffers through which a prompt goes where layers are not exact. */
+static tl_err open_prompt_buffers(tl_session *s, const struct tl_plan_params *plan) {
+    const struct tl_shape *const shape = shape_of(s);
+    tl_dev *const dev = s->engine->dev;
+    if (!s->hybrid) {
+        return TL_OK;
+    }
+    const uint64_t row = (uint64_t)shape->n_embd * sizeof(float);
+    TL_TRY(tl_buf_alloc(&s->hidden_buf, dev, row * plan->n_ctx, TL_MEM_HOST));
+    s->hidden = tl_view_of(s->hidden_buf, 0, plan->n_ctx, shape->n_embd, TL_F32);
+    const uint32_t rows = tl_plan_stage_rows(shape, plan) * shape->n_kv_heads;
+    if (rows == 0) {
+        return TL_OK;
+    }
+    const uint64_t side = rows * tl_row_bytes(TL_F16, shape->head_dim);
+    TL_TRY(tl_buf_alloc(&s->stage_buf, dev, 2 * side, TL_MEM_DEVICE));
+    s->stage.rows = (struct tl_kv_rows){
+        .k = tl_view_of(s->stage_buf, 0, rows, shape->head_dim, TL_F16),
+        .v = tl_view_of(s->stage_buf, side, rows, shape->head_dim, TL_F16),
+        .n_kv_heads = shape->n_kv_heads,
+    };
+    return TL_OK;
+}
+
+static struct tl_pass pass_of(tl_session *s) {
+    return (struct tl_pass){.model = s->engine->model,
+                            .kv = s->kv,
+                            .scratch = &s->scratch,
+                            .stream = s->stream,
+                            .stage = &s->stage};
+}
+
+static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
+    tl_engine *const e = s->engine;
+    TL_TRY(copy_policies(s, p->policies));
+    struct tl_plan_params plan = {.n_chunk = p->n_chunk != 0 ? p->n_chunk : N_CHUNK_DEFAULT,
+                                  .policies = s->policies,
+                                  .weight_bytes = e->model->weight_bytes};
+    TL_TRY(plan_ctx(s, p, &plan));
+    plan.n_chunk = (uint32_t)tl_min_u64(plan.n_chunk, plan.n_ctx);
+    tl_plan_memory(shape_of(s), &plan, &s->plan);
+    s->hybrid = tl_plan_is_hybrid(shape_of(s), &plan);
+    TL_TRY(tl_stream_open(&s->stream, e->dev));
+    TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
+    const struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
+    TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
+    TL_TRY(open_prompt_buffers(s, &plan));
+    s->ids = calloc(plan.n_ctx, sizeof *s->ids);
+    if (s->ids == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    struct tl_pass pass = pass_of(s);
+    pass.record = &s->step;
+    return tl_decode_record_step(&pass);
+}
+
+tl_err tl_session_open(tl_session **out, tl_engine *e, const struct tl_session_params *params) {
+    tl_session *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return tl_fail(&e->log, TL_ERR_MEMORY, "out of memory");
+    }
+    s->engine = e;
+    const tl_err err = open_session_parts(s, params);
+    if (err) {
+        tl_session_close(&s);
+        return err;
+    }
+    *out = s;
+    return TL_OK;
+}
+
+void tl_session_close(tl_session **session) {
+    tl_session *const s = *session;
+    if (s == NULL) {
+        return;
+    }
+    tl_schedule_free(&s->step);
+    tl_scratch_close(&s->scratch);
+    tl_buf_free(&s->stage_buf);
+    tl_buf_free(&s->hidden_buf);
+    tl_kv_close(&s->kv);
+    tl_stream_close(&s->stream);
+    free(s->policies);
+    free(s->traffic);
+    free(s->ids);
+    free(s);
+    *session = NULL;
+}
+
+/* ---- feeding ---- */
+
+static tl_err check_ids(const tl_session *s, const uint32_t *ids, size_t n) {
+    if (n > s->kv->cap - s->kv->n_rows) {
+        return tl_fail(&s->engine->log, TL_ERR_MEMORY,
+                       "context full: %zu more tokens asked for, %u of %u are used", n,
+                       s->kv->n_rows, s->kv->cap);
+    }
+    const uint32_t n_vocab = shape_of(s)->n_vocab;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] >= n_vocab) {
+            return tl_fail(&s->engine->log, TL_ERR_FORMAT,
+                           "token %u is not in the vocabulary of %u", ids[i], n_vocab);
+        }
+    }
+    return TL_OK;
+}
+
+static const float *logits_row(const tl_session *s, uint32_t row) {
+    return (const float *)tl_view_host(s->scratch.logits) + (size_t)row * shape_of(s)->n_vocab;
+}
+
+/* Logits of the rows x of positions first ...: of all of them where they are asked for, handed over
+ * block by block, else of the last one if it ends the feed. */
+static tl_err make_logits(tl_session *s, const struct tl_feed *feed, tl_view x, uint32_t first,
+                          bool ends) {
+    const struct tl_pass pass = pass_of(s);
+    if (feed->on_logits == NULL) {
+        s->logits_row = 0;
+        return ends ? tl_decode_logits(&pass, tl_view_rows(x, x.rows - 1, 1)) : TL_OK;
+    }
+    for (uint32_t at = 0; at < x.rows; at += TL_LOGIT_ROWS) {
+        const uint32_t n = (uint32_t)tl_min_u64(TL_LOGIT_ROWS, x.rows - at);
+        TL_TRY(tl_decode_logits(&pass, tl_view_rows(x, at, n)));
+        TL_TRY(tl_stream_sync(s->stream));
+        for (uint32_t i = 0; i < n; i++) {
+            if (!feed->on_logits(feed->user, first + at + i, logits_row(s, i))) {
+                return TL_ERR_IO;
+            }
+        }
+        s->logits_row = n - 1;
+    }
+    return TL_OK;
+}
+
+/* Every layer keeps its rows exactly: chunk by chunk through all layers. *n_done may stop short. */
+static tl_err feed_chunks(tl_session *s, const struct tl_feed *feed, uint32_t *n_done) {
+    const struct tl_pass pass = pass_of(s);
+    for (uint32_t done = 0; done < feed->n;) {
+        const uint32_t n = (uint32_t)tl_min_u64(feed->n - done, s->scratch.n_chunk);
+        const uint32_t first = s->kv->n_rows + done;
+        const tl_view x = tl_view_rows(s->scratch.x, 0, n);
+        TL_TRY(tl_decode_embed(&pass, x, feed->ids + done));
+        for (uint32_t il = 0; il < shape_of(s)->n_layers; il++) {
+            TL_TRY(tl_decode_prompt_layer(&pass, il, x, first));
+        }
+        TL_TRY(make_logits(s, feed, x, first, done + n == feed->n));
+        TL_TRY(tl_stream_sync(s->stream));
+        done += n;
+        *n_done = done;
+        if (feed->on_progress != NULL && !feed->on_progress(feed->user, done, feed->n)) {
+            break;
+        }
+    }
+    return TL_OK;
+}
+
+/* The whole prompt through layer il; its rows are then in their tiers. */
+static tl_err feed_layer(tl_session *s, uint32_t il, uint32_t n) {
+    const struct tl_pass pass = pass_of(s);
+    const struct tl_kv_layer *const layer = &s->kv->layers[il];
+    if (layer->home.k.buf == NULL) {
+        TL_TRY(tl_kv_stage(s->kv, il, &s->stage, s->stream));
+    }
+    for (uint32_t at = 0; at < n; at += s->scratch.n_chunk) {
+        const uint32_t rows = (uint32_t)tl_min_u64(s->scratch.n_chunk, n - at);
+        TL_TRY(tl_decode_prompt_layer(&pass, il, tl_view_rows(s->hidden, at, rows),
+                                      s->kv->n_rows + at));
+        TL_TRY(tl_stream_sync(s->stream)); /* the next chunk's positions go where these are read */
+    }
+    return tl_kv_absorb(s->kv, il, s->kv->n_rows + n, &s->stage, s->stream);
+}
+
+/* Layer by layer. Stopping early leaves nothing of the prompt. */
+static tl_err feed_layers(tl_session *s, const struct tl_feed *feed, uint32_t *n_done) {
+    const struct tl_pass pass = pass_of(s);
+    const uint32_t n = (uint32_t)feed->n, n_layers = shape_of(s)->n_layers;
+    for (uint32_t at = 0; at < n; at += s->scratch.n_chunk) {
+        const uint32_t rows = (uint32_t)tl_min_u64(s->scratch.n_chunk, n - at);
+        TL_TRY(tl_decode_embed(&pass, tl_view_rows(s->hidden, at, rows), feed->ids + at));
+        TL_TRY(tl_stream_sync(s->stream));
+    }
+    for (uint32_t il = 0; il < n_layers; il++) {
+        TL_TRY(feed_layer(s, il, n));
+        const size_t done = (size_t)((uint64_t)n * (il + 1) / n_layers);
+        if (feed->on_progress != NULL && !feed->on_progress(feed->user, done, n)) {
+            return TL_OK;
+        }
+    }
+    TL_TRY(make_logits(s, feed, tl_view_rows(s->hidden, 0, n), s->kv->n_rows, true));
+    TL_TRY(tl_stream_sync(s->stream));
+    *n_done = n;
+    return TL_OK;
+}
+
+static uint64_t row_bytes(const tl_session *s) {
+    return 2 * tl_row_bytes(TL_F16, shape_of(s)->head_dim);
+}
+
+/* Rows that went to a home in host memory. */
+static void count_sent_home(tl_session *s, uint32_t n) {
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        if (s->kv->layers[il].policy.home == TL_HOME_HOST) {
+            s->traffic[il].device_to_host_bytes += n * shape_of(s)->n_kv_heads * row_bytes(s);
+        }
+    }
+}
+
+tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
+    TL_TRY(check_ids(s, feed->ids, feed->n));
+    if (feed->n == 0) {
+        return TL_OK;
+    }
+    const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
+    uint32_t n_done = 0;
+    s->has_logits = false;
+    const tl_err err =
+        s->hybrid ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
+    s->kv->n_rows = base + n; /* some layers may hold so many */
+    if (err || n_done < n) {
+        tl_session_rewind(s, err ? base : base + n_done);
+        return err;
+    }
+    memcpy(s->ids + base, feed->ids, n * sizeof *s->ids);
+    count_sent_home(s, n);
+    s->has_logits = true;
+    return TL_OK;
+}
+
+/* ---- one step ---- */
+
+/* What crossed the link in this step, where it happened: the fetch op counted its own. */
+static void count_step(tl_session *s) {
+    const int32_t *const counts = tl_view_host(s->scratch.counts);
+    const uint64_t heads = shape_of(s)->n_kv_heads;
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        const struct tl_kv_layer *const layer = &s->kv->layers[il];
+        uint64_t fetched = (uint64_t)counts[2 * il + 1];
+        if (layer->policy.select == TL_SELECT_TOPK && layer->policy.hot == 0) {
+            fetched = heads * tl_min_u64(layer->policy.topk, layer->n_blocks * TL_BLOCK);
+        } else if (tl_kv_is_exact(layer)) {
+            fetched = heads * s->kv->n_rows;
+        }
+        if (layer->policy.home != TL_HOME_HOST) {
+            continue;
+        }
+        s->traffic[il].rows_hit += (uint64_t)counts[2 * il];
+        s->traffic[il].rows_fetched += fetched;
+        s->traffic[il].host_to_device_bytes += fetched * row_bytes(s);
+    }
+    count_sent_home(s, 1);
+}
+
+tl_err tl_session_step(tl_session *s, uint32_t id) {
+    TL_TRY(check_ids(s, &id, 1));
+    s->has_logits = false;
+    TL_TRY(tl_kv_begin_step(s->kv, s->stream));
+    *(uint32_t *)tl_view_host(s->scratch.ids) = id;
+    memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
+    TL_TRY(tl_schedule_run(&s->step, s->stream));
+    TL_TRY(tl_stream_sync(s->stream));
+    s->ids[s->kv->n_rows++] = id;
+    count_step(s);
+    s->logits_row = 0;
+    s->has_logits = true;
+    return TL_OK;
+}
+
+const float *tl_session_logits(const tl_session *s) {
+    return s->has_logits ? logits_row(s, s->logits_row) : NULL;
+}
+
+uint32_t tl_session_rewind(tl_session *s, uint32_t n_keep) {
+    TL_ASSERT(n_keep <= s->kv->n_rows);
+    s->has_logits = s->has_logits && n_keep == s->kv->n_rows;
+    return tl_kv_rewind(s->kv, n_keep, s->stream);
+}
+
+/* ---- looking ---- */
+
+uint32_t tl_session_n(const tl_session *s) { return s->kv->n_rows; }
+uint32_t tl_session_ctx(const tl_session *s) { return s->kv->cap; }
+const uint32_t *tl_session_ids(const tl_session *s) { return s->ids; }
+const struct tl_memory_plan *tl_session_plan(const tl_session *s) { return &s->plan; }
+const tl_schedule *tl_session_schedule(const tl_session *s) { return &s->step; }
+
+void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *policy,
+                          struct tl_kv_bytes *bytes) {
+    *policy = s->kv->layers[il].policy;
+    *bytes = tl_kv_layer_bytes(shape_of(s), il, &s->policies[il], s->kv->cap);
+}
+
+struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il) {
+    return s->traffic[il];
+}
+
+struct tl_traffic tl_session_traffic(const tl_session *s) {
+    struct tl_traffic sum = {0};
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        sum.host_to_device_bytes += s->traffic[il].host_to_device_bytes;
+        sum.device_to_host_bytes += s->traffic[il].device_to_host_bytes;
+        sum.rows_hit += s->traffic[il].rows_hit;
+        sum.rows_fetched += s->traffic[il].rows_fetched;
+    }
+    return sum;
+}
+
+/* Exact rows and codes that a step reads of one layer. */
+static uint64_t layer_step_bytes(const tl_session *s, const struct tl_kv_layer *layer) {
+    const struct tl_shape *const shape = shape_of(s);
+    const uint64_t row = shape->n_kv_heads * row_bytes(s), n = s->kv->n_rows;
+    if (tl_kv_is_exact(layer)) {
+        return row * (layer->model_window != 0 ? tl_min_u64(layer->model_window, n) : n);
+    }
+    const uint64_t old = (uint64_t)layer->n_blocks * TL_BLOCK;
+    uint64_t bytes = row * (n - old);
+    if (layer->sketch.k.buf != NULL) {
+        bytes += (uint64_t)layer->n_blocks * shape->n_kv_heads *
+                 (layer->sketch.k.cols + layer->sketch.v.cols);
+    }
+    if (layer->policy.select == TL_SELECT_TOPK) {
+        bytes += row * tl_min_u64(layer->policy.topk, old);
+    }
+    return bytes;
+}
+
+uint64_t tl_session_step_bytes(const tl_session *s) {
+    const tl_model *const m = s->engine->model;
+    const bool tied = m->output.buf == m->embd.buf;
+    uint64_t bytes = m->weight_bytes;
+    bytes -= tied ? 0 : tl_view_bytes(m->embd) - tl_view_bytes(m->embd) / m->embd.rows;
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        bytes += layer_step_bytes(s, &s->kv->layers[il]);
+    }
+    return bytes;
+}
