@@ -44,7 +44,7 @@ static void check_shape(const tl_stream *s, const tl_view *v, uint32_t rows, uin
     TL_ASSERT(v->rows == rows && v->cols == cols && v->dtype == dtype);
 }
 
-static bool is_weight(tl_dtype dtype) { return dtype != TL_I32; }
+static bool is_weight(tl_dtype dtype) { return dtype < TL_I32; }
 
 static bool is_cache(tl_dtype dtype) {
     return dtype == TL_F32 || dtype == TL_F16 || dtype == TL_BF16 || dtype == TL_Q8_0 ||
@@ -297,6 +297,156 @@ tl_err tl_attend(tl_stream *s, const struct tl_attend *op) {
     return s->dev->backend->attend(s, op);
 }
 
+/* Returns the blocks that each head has room for. */
+static uint32_t check_sketch(const tl_stream *s, const struct tl_sketch *k) {
+    TL_ASSERT(k->n_kv_heads > 0 && k->k.rows % k->n_kv_heads == 0);
+    TL_ASSERT(k->head_dim > 0 && k->head_dim % 8 == 0 && k->head_dim <= TL_HEAD_DIM_MAX);
+    TL_ASSERT(k->k_codec > TL_CODEC_NONE && k->k_codec < TL_CODEC_COUNT);
+    TL_ASSERT(k->v_codec > TL_CODEC_NONE && k->v_codec < TL_CODEC_COUNT);
+    check_shape(s, &k->k, k->k.rows, (uint32_t)tl_codec_key_bytes(k->k_codec, k->head_dim), TL_U8);
+    check_shape(s, &k->v, k->k.rows, (uint32_t)tl_codec_value_bytes(k->v_codec, k->head_dim),
+                TL_U8);
+    TL_ASSERT(!overlap(&k->k, &k->v));
+    const uint32_t cap = k->k.rows / k->n_kv_heads;
+    TL_ASSERT(cap <= INT32_MAX / TL_BLOCK);
+    return cap;
+}
+
+/* A view of n queries, or of their outputs. */
+static void check_heads(const tl_stream *s, const tl_view *v, uint32_t n, uint32_t n_heads,
+                        uint32_t head_dim) {
+    const uint64_t cols = (uint64_t)n_heads * head_dim;
+    TL_ASSERT(n_heads > 0 && cols <= UINT32_MAX);
+    check_shape(s, v, n, (uint32_t)cols, TL_F32);
+}
+
+static void check_scaling(float scale, float softcap) {
+    TL_ASSERT(softcap >= 0.0f && isfinite(softcap) && isfinite(scale));
+}
+
+/* No output lies over an input or over another output. */
+static void check_apart(const tl_view *const *outs, size_t n_outs, const tl_view *const *ins,
+                        size_t n_ins) {
+    for (size_t i = 0; i < n_outs; i++) {
+        for (size_t j = 0; j < n_ins; j++) {
+            TL_ASSERT(!overlap(outs[i], ins[j]));
+        }
+        for (size_t j = 0; j < i; j++) {
+            TL_ASSERT(!overlap(outs[i], outs[j]));
+        }
+    }
+}
+
+#define CHECK_APART(outs, ins)                                                                     \
+    check_apart(outs, sizeof(outs) / sizeof *(outs), ins, sizeof(ins) / sizeof *(ins))
+
+tl_err tl_compress(tl_stream *s, const struct tl_compress *op) {
+    check_sketch(s, &op->dst);
+    TL_ASSERT(check_kv_rows(s, &op->src) == op->dst.head_dim);
+    TL_ASSERT(op->src.k.dtype == TL_F16 && op->src.v.dtype == TL_F16);
+    TL_ASSERT(op->src.n_kv_heads == op->dst.n_kv_heads);
+    check_shape(s, &op->src_row, op->src_row.rows, 1, TL_I32);
+    check_shape(s, &op->dst_block, op->src_row.rows, 1, TL_I32);
+    const tl_view *const outs[] = {&op->dst.k, &op->dst.v};
+    const tl_view *const ins[] = {&op->src.k, &op->src.v, &op->src_row, &op->dst_block};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->compress(s, op);
+}
+
+tl_err tl_key_score(tl_stream *s, const struct tl_key_score *op) {
+    const uint32_t cap = check_sketch(s, &op->sketch);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->sketch.n_kv_heads == 0);
+    check_heads(s, &op->q, 1, op->n_heads, op->sketch.head_dim);
+    check_shape(s, &op->score, op->n_heads, cap * TL_BLOCK, TL_F32);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    check_scaling(op->scale, op->softcap);
+    const tl_view *const outs[] = {&op->score};
+    const tl_view *const ins[] = {&op->q, &op->n_blocks, &op->sketch.k};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->key_score(s, op);
+}
+
+tl_err tl_topk(tl_stream *s, const struct tl_topk *op) {
+    check_shape(s, &op->idx, op->idx.rows, op->idx.cols, TL_I32);
+    check_shape(s, &op->score, op->score.rows, op->score.cols, TL_F32);
+    check_shape(s, &op->n_rows, 1, 1, TL_I32);
+    TL_ASSERT(op->score.rows % op->idx.rows == 0 && op->score.cols <= INT32_MAX);
+    const tl_view *const outs[] = {&op->idx};
+    const tl_view *const ins[] = {&op->score, &op->n_rows};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->topk(s, op);
+}
+
+tl_err tl_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
+    const uint32_t cap = check_sketch(s, &op->sketch), n = op->q.rows;
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->sketch.n_kv_heads == 0);
+    check_heads(s, &op->q, n, op->n_heads, op->sketch.head_dim);
+    check_heads(s, &op->out, n, op->n_heads, op->sketch.head_dim);
+    check_shape(s, &op->lse, n, op->n_heads, TL_F32);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    if (op->score.buf != NULL) {
+        TL_ASSERT(n == 1);
+        check_shape(s, &op->score, op->n_heads, cap * TL_BLOCK, TL_F32);
+    }
+    if (op->skip.buf != NULL) {
+        check_shape(s, &op->skip, op->sketch.n_kv_heads, op->skip.cols, TL_I32);
+    }
+    check_scaling(op->scale, op->softcap);
+    const tl_view *const outs[] = {&op->out, &op->lse};
+    const tl_view *const ins[] = {&op->q,    &op->n_blocks, &op->score,
+                                  &op->skip, &op->sketch.k, &op->sketch.v};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->attend_sketch(s, op);
+}
+
+tl_err tl_attend_slots(tl_stream *s, const struct tl_attend_slots *op) {
+    const uint32_t head_dim = check_kv_rows(s, &op->kv);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->kv.n_kv_heads == 0);
+    check_heads(s, &op->q, 1, op->n_heads, head_dim);
+    check_heads(s, &op->out, 1, op->n_heads, head_dim);
+    check_shape(s, &op->lse, 1, op->n_heads, TL_F32);
+    check_shape(s, &op->slot, op->kv.n_kv_heads, op->slot.cols, TL_I32);
+    check_scaling(op->scale, op->softcap);
+    const tl_view *const outs[] = {&op->out, &op->lse};
+    const tl_view *const ins[] = {&op->q, &op->slot, &op->kv.k, &op->kv.v};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->attend_slots(s, op);
+}
+
+tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op) {
+    const uint32_t n = op->hot.n_kv_heads, k = op->idx.cols;
+    TL_ASSERT(check_kv_rows(s, &op->hot) == check_kv_rows(s, &op->home));
+    TL_ASSERT(op->hot.k.dtype == op->home.k.dtype && op->hot.v.dtype == op->home.v.dtype);
+    TL_ASSERT(op->home.n_kv_heads == n);
+    const uint32_t n_slots = op->hot.k.rows / n;
+    TL_ASSERT(n_slots / 2 >= k && n_slots <= INT32_MAX);
+    check_shape(s, &op->idx, n, k, TL_I32);
+    check_shape(s, &op->slot, n, k, TL_I32);
+    check_shape(s, &op->map, n, op->home.k.rows / n, TL_I32);
+    check_shape(s, &op->owner, n, n_slots, TL_I32);
+    check_shape(s, &op->used, n, n_slots, TL_I32);
+    check_shape(s, &op->hand, n, 1, TL_I32);
+    check_shape(s, &op->counts, 1, 2, TL_I32);
+    const tl_view *const outs[] = {&op->hot.k, &op->hot.v, &op->slot, &op->map,
+                                   &op->owner, &op->used,  &op->hand, &op->counts};
+    const tl_view *const ins[] = {&op->home.k, &op->home.v, &op->idx};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->fetch(s, op);
+}
+
+tl_err tl_merge(tl_stream *s, const struct tl_merge *op) {
+    const uint32_t n = op->out.rows;
+    check_shape(s, &op->out, n, op->out.cols, TL_F32);
+    check_shape(s, &op->out_b, n, op->out.cols, TL_F32);
+    check_shape(s, &op->lse, n, op->lse.cols, TL_F32);
+    check_shape(s, &op->lse_b, n, op->lse.cols, TL_F32);
+    TL_ASSERT(op->out.cols % op->lse.cols == 0);
+    const tl_view *const outs[] = {&op->out, &op->lse};
+    const tl_view *const ins[] = {&op->out_b, &op->lse_b};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->merge(s, op);
+}
+
 uint64_t tl_matmul_bytes(const struct tl_matmul *op) {
     const uint64_t y_bytes = tl_view_bytes(op->y);
     return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes + (op->accumulate ? y_bytes : 0) +
@@ -310,4 +460,24 @@ uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows) {
     const uint64_t row_bytes =
         tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) + tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
     return seen * op->kv.n_kv_heads * row_bytes + 2 * tl_view_bytes(op->q);
+}
+
+uint64_t tl_key_score_bytes(const struct tl_key_score *op, uint64_t n_blocks) {
+    return n_blocks * (op->sketch.n_kv_heads * (uint64_t)op->sketch.k.cols +
+                       (uint64_t)op->n_heads * TL_BLOCK * sizeof(float)) +
+           tl_view_bytes(op->q);
+}
+
+uint64_t tl_attend_sketch_bytes(const struct tl_attend_sketch *op, uint64_t n_blocks) {
+    const uint64_t key_bytes = op->score.buf != NULL
+                                   ? (uint64_t)op->n_heads * TL_BLOCK * sizeof(float)
+                                   : op->sketch.n_kv_heads * (uint64_t)op->sketch.k.cols;
+    return n_blocks * (key_bytes + op->sketch.n_kv_heads * (uint64_t)op->sketch.v.cols) +
+           2 * tl_view_bytes(op->q);
+}
+
+uint64_t tl_attend_slots_bytes(const struct tl_attend_slots *op) {
+    const uint64_t row_bytes =
+        tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) + tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
+    return (uint64_t)op->slot.rows * op->slot.cols * row_bytes + 2 * tl_view_bytes(op->q);
 }

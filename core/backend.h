@@ -177,7 +177,9 @@ struct tl_key_score {
 
 /* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group of
  * (score[h][t] - max_t score[h][t]); idx ascending, ties go to the lower row, unused places are -1
- * and last. idx (n_kv_heads, k) i32; score (n_heads, any) f32; n_rows (1, 1) i32. */
+ * and last. The difference is rounded to float; NaNs count neither as scores nor as differences,
+ * and a row without a number left is not chosen. idx (n_kv_heads, k) i32; score (n_heads, any) f32;
+ * n_rows (1, 1) i32. */
 struct tl_topk {
     tl_view idx, score, n_rows;
 };
@@ -205,10 +207,13 @@ struct tl_attend_slots {
 
 /* Copies the exact rows row0 + idx[h][j] of home to slots of hot, those that are not there already.
  * Row r of head h is in slot map[h][r] of hot, -1 where it is not; owner[h][s] is the row in slot s,
- * -1 for none; used[h][s] is 1 when the slot was wanted since the clock hand[h][0] last passed it.
- * A row that misses takes the next slot under the hand with used == 0 that is not wanted by this
- * very op (second chance). slot[h][j] := where idx[h][j] is now, -1 for -1. counts (1, 2) i32:
- * [0] += rows that were there, [1] += rows copied. hot.k.rows / n_kv_heads >= 2 * k.
+ * -1 for none; used[h][s] is 1 when the slot was wanted since the clock hand[h][0] last passed it,
+ * else 0. First the slots of all rows that are there become used. Then the rows that are not, in
+ * the order of j, each turn the hand: it passes slots wanted by this very op, passes used ones and
+ * makes them unused (a second chance), and stops behind the first other one, which the row takes;
+ * that slot becomes used and loses its old row. slot[h][j] := where idx[h][j] is now, -1 for -1.
+ * counts (1, 2) i32: [0] += rows that were there, [1] += rows copied. The rows of idx[h] differ from
+ * each other (but for -1). hot.k.rows / n_kv_heads >= 2 * k.
  * idx, slot (n_kv_heads, k) i32; map (n_kv_heads, cap of home) i32; owner, used (n_kv_heads, slots)
  * i32; hand (n_kv_heads, 1) i32. */
 struct tl_fetch {
@@ -305,6 +310,9 @@ TL_MUST tl_err tl_merge(tl_stream *s, const struct tl_merge *op);
 /* The bytes an op must move at least (each operand once); what benches divide by. */
 uint64_t tl_matmul_bytes(const struct tl_matmul *op);
 uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows);
+uint64_t tl_key_score_bytes(const struct tl_key_score *op, uint64_t n_blocks);
+uint64_t tl_attend_sketch_bytes(const struct tl_attend_sketch *op, uint64_t n_blocks);
+uint64_t tl_attend_slots_bytes(const struct tl_attend_slots *op);
 
 #ifdef __cplusplus
 }

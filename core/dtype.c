@@ -404,6 +404,7 @@ static const struct format {
     [TL_Q5_K] = {{"Q5_K", LARGE, sizeof(struct q5_k), 13}, decode_q5_k},
     [TL_Q6_K] = {{"Q6_K", LARGE, sizeof(struct q6_k), 14}, decode_q6_k},
     [TL_I32] = {{"I32", 1, 4, 26}, NULL},
+    [TL_U8] = {{"U8", 1, 1, UINT32_MAX}, NULL},
 };
 
 static const struct format *format_of(tl_dtype dtype) {

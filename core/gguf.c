@@ -166,11 +166,9 @@ static tl_err read_meta(struct cursor *c, struct tl_meta *m) {
 static tl_err fail_tensor_type(const struct cursor *c, uint32_t type) {
     char known[256] = "";
     size_t len = 0;
-    for (int i = 0; i < TL_DTYPE_COUNT && len < sizeof known; i++) {
-        if (i != TL_I32) {
-            len += (size_t)snprintf(known + len, sizeof known - len, " %s",
-                                    tl_dtype_info((tl_dtype)i)->name);
-        }
+    for (int i = 0; i < TL_I32 && len < sizeof known; i++) { /* the weights come first */
+        len += (size_t)snprintf(known + len, sizeof known - len, " %s",
+                                tl_dtype_info((tl_dtype)i)->name);
     }
     char words[160];
     return tl_fail(c->log, TL_ERR_UNSUPPORTED,

@@ -306,6 +306,53 @@ static tl_err attend(tl_stream *s, const struct tl_attend *op) {
     return TL_OK;
 }
 
+/* Of a plain version that found no scratch; the others cannot fail. */
+static tl_err fail_memory(const struct cpu_dev *dev, const char *op) {
+    return tl_fail(&dev->log, TL_ERR_MEMORY, "cpu: no scratch for %s", op);
+}
+
+static tl_err compress(tl_stream *s, const struct tl_compress *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    const bool done = dev->kernels.compress(dev, op) || cpu_compress_plain(dev, op);
+    return done ? TL_OK : fail_memory(dev, "compress");
+}
+
+static tl_err key_score(tl_stream *s, const struct tl_key_score *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    const bool done = dev->kernels.key_score(dev, op) || cpu_key_score_plain(dev, op);
+    return done ? TL_OK : fail_memory(dev, "key_score");
+}
+
+static tl_err topk(tl_stream *s, const struct tl_topk *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    const bool done = dev->kernels.topk(dev, op) || cpu_topk_plain(dev, op);
+    return done ? TL_OK : fail_memory(dev, "topk");
+}
+
+static tl_err attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    const bool done = dev->kernels.attend_sketch(dev, op) || cpu_attend_sketch_plain(dev, op);
+    return done ? TL_OK : fail_memory(dev, "attend_sketch");
+}
+
+static tl_err attend_slots(tl_stream *s, const struct tl_attend_slots *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    if (!dev->kernels.attend_slots(dev, op)) {
+        cpu_attend_slots_plain(dev, op);
+    }
+    return TL_OK;
+}
+
+static tl_err fetch(tl_stream *s, const struct tl_fetch *op) {
+    cpu_fetch(dev_of(s), op);
+    return TL_OK;
+}
+
+static tl_err merge(tl_stream *s, const struct tl_merge *op) {
+    cpu_merge(dev_of(s), op);
+    return TL_OK;
+}
+
 const tl_backend tl_backend_cpu = {
     .name = "cpu",
     .dev_count = dev_count,
@@ -326,4 +373,11 @@ const tl_backend tl_backend_cpu = {
     .glu = glu,
     .kv_encode = kv_encode,
     .attend = attend,
+    .compress = compress,
+    .key_score = key_score,
+    .topk = topk,
+    .attend_sketch = attend_sketch,
+    .attend_slots = attend_slots,
+    .fetch = fetch,
+    .merge = merge,
 };

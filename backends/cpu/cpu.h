@@ -34,7 +34,8 @@ uint32_t cpu_pool_next(cpu_pool *pool);
 void cpu_pool_barrier(cpu_pool *pool);
 
 /* One function per op. A faster version handles what it can and hands the rest to the one it
- * replaced: matmul returns false where it has no kernel for these operands. */
+ * replaced: those that return bool return false where they have no kernel for these operands or no
+ * scratch, and the plain one runs. */
 struct cpu_kernels {
     const char *name; /* the kernel class that users see: "plain", "avx2", "avx512-vnni" */
     bool (*matmul)(struct cpu_dev *dev, const struct tl_matmul *op);
@@ -43,6 +44,11 @@ struct cpu_kernels {
     void (*rope)(struct cpu_dev *dev, const struct tl_rope *op);
     void (*kv_encode)(struct cpu_dev *dev, const struct tl_kv_encode *op);
     bool (*attend)(struct cpu_dev *dev, const struct tl_attend *op);
+    bool (*compress)(struct cpu_dev *dev, const struct tl_compress *op);
+    bool (*key_score)(struct cpu_dev *dev, const struct tl_key_score *op);
+    bool (*topk)(struct cpu_dev *dev, const struct tl_topk *op);
+    bool (*attend_sketch)(struct cpu_dev *dev, const struct tl_attend_sketch *op);
+    bool (*attend_slots)(struct cpu_dev *dev, const struct tl_attend_slots *op);
 };
 
 struct cpu_dev {
@@ -74,6 +80,18 @@ bool cpu_attend_plain(struct cpu_dev *dev, const struct tl_attend *op);
 void cpu_kv_encode_plain(struct cpu_dev *dev, const struct tl_kv_encode *op);
 /* The rows [*first, *end) that query i of an attend sees. */
 void cpu_rows_seen(const struct tl_attend *op, uint32_t i, uint64_t *first, uint64_t *end);
+
+/* ops_cache.c: the specification of the hybrid cache's verbs; false where scratch is out. */
+bool cpu_compress_plain(struct cpu_dev *dev, const struct tl_compress *op);
+bool cpu_key_score_plain(struct cpu_dev *dev, const struct tl_key_score *op);
+bool cpu_topk_plain(struct cpu_dev *dev, const struct tl_topk *op);
+bool cpu_attend_sketch_plain(struct cpu_dev *dev, const struct tl_attend_sketch *op);
+bool cpu_attend_slots_plain(struct cpu_dev *dev, const struct tl_attend_slots *op);
+/* These two have one version. */
+void cpu_fetch(struct cpu_dev *dev, const struct tl_fetch *op);
+void cpu_merge(struct cpu_dev *dev, const struct tl_merge *op);
+/* n_blocks[0], a negative one being none. */
+uint32_t cpu_blocks_seen(const tl_view *n_blocks);
 
 /* First byte of row i. */
 static inline void *cpu_row(const tl_view *v, uint64_t i) {

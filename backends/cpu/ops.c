@@ -234,5 +234,10 @@ void cpu_init_plain(struct cpu_kernels *k) {
                               .glu = glu,
                               .rope = rope,
                               .kv_encode = cpu_kv_encode_plain,
-                              .attend = cpu_attend_plain};
+                              .attend = cpu_attend_plain,
+                              .compress = cpu_compress_plain,
+                              .key_score = cpu_key_score_plain,
+                              .topk = cpu_topk_plain,
+                              .attend_sketch = cpu_attend_sketch_plain,
+                              .attend_slots = cpu_attend_slots_plain};
 }

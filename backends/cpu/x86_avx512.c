@@ -3,11 +3,11 @@
 #include "x86_ops.inc"
 
 void cpu_init_avx512(struct cpu_kernels *k) {
-    *k = (struct cpu_kernels){.name = "avx512-vnni",
-                              .matmul = cpu_matmul_avx512,
-                              .rmsnorm = rmsnorm,
-                              .glu = glu,
-                              .rope = rope,
-                              .kv_encode = kv_encode,
-                              .attend = attend};
+    k->name = "avx512-vnni";
+    k->matmul = cpu_matmul_avx512;
+    k->rmsnorm = rmsnorm;
+    k->glu = glu;
+    k->rope = rope;
+    k->kv_encode = kv_encode;
+    k->attend = attend;
 }
