@@ -203,7 +203,7 @@ static void comes_back(void **state) {
             for (uint32_t e = 0; e < TL_BLOCK * d; e++) {
                 const uint32_t n = pass == 0 ? TL_BLOCK : group, step = pass == 0 ? d : 1;
                 const uint32_t first = pass == 0 ? e % d : e - e % d % group;
-                double low = INFINITY, high = -INFINITY;
+                double low = HUGE_VAL, high = -HUGE_VAL;
                 for (uint32_t j = 0; j < n; j++) {
                     low = fmin(low, (double)w->rows[first + j * step]);
                     high = fmax(high, (double)w->rows[first + j * step]);
