@@ -1,0 +1,191 @@
+#include "policy_file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HASHED_BYTES = 4096 };
+
+static uint64_t fnv(uint64_t hash, const void *data, size_t n) {
+    const unsigned char *const bytes = data;
+    for (size_t i = 0; i < n; i++) {
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+uint64_t tl_model_hash(const tl_weights *w) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (uint64_t i = 0; i < tl_weights_n_tensors(w); i++) {
+        const struct tl_tensor *const t = tl_weights_tensor(w, i);
+        const uint32_t dtype = t->dtype;
+        hash = fnv(hash, t->name.data, t->name.len);
+        hash = fnv(hash, t->dims, sizeof t->dims);
+        hash = fnv(hash, &dtype, sizeof dtype);
+        hash = fnv(hash, t->data, (size_t)tl_min_u64(t->bytes, HASHED_BYTES));
+    }
+    return hash;
+}
+
+struct reader {
+    const char *name;
+    const tl_log *log;
+    uint32_t n_layers;
+    struct tl_policy *policies;
+};
+
+static tl_err bad(const struct reader *r, const char *what, const char *which) {
+    return tl_fail(r->log, TL_ERR_FORMAT, "%s: %s '%s'", r->name, what, which);
+}
+
+/* Sets the knobs of one JSON object in layers [first, last]. */
+static tl_err set_knobs(const struct reader *r, json_t *knobs, uint32_t first, uint32_t last) {
+    if (!json_is_object(knobs)) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: a layer's knobs must be an object", r->name);
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach(knobs, key, value) {
+        char number[24];
+        const char *text = json_string_value(value);
+        if (json_is_integer(value)) {
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+            text = number;
+        }
+        if (text == NULL) {
+            return bad(r, "not a name or a whole number: knob", key);
+        }
+        for (uint32_t il = first; il <= last; il++) {
+            TL_TRY(tl_policy_set(&r->policies[il], key, text, r->log));
+        }
+    }
+    return TL_OK;
+}
+
+/* "3" or "2-5". */
+static bool parse_range(const char *text, uint32_t n_layers, uint32_t *first, uint32_t *last) {
+    char *end = NULL;
+    errno = 0;
+    const bool digit = text[0] >= '0' && text[0] <= '9';
+    const unsigned long long a = strtoull(text, &end, 10);
+    unsigned long long b = a;
+    if (digit && *end == '-' && end[1] >= '0' && end[1] <= '9') {
+        b = strtoull(end + 1, &end, 10);
+    }
+    *first = (uint32_t)a;
+    *last = (uint32_t)b;
+    return digit && *end == '\0' && errno == 0 && a <= b && b < n_layers;
+}
+
+static tl_err read_layers(const struct reader *r, json_t *layers) {
+    if (!json_is_object(layers)) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"layers\" must be an object", r->name);
+    }
+    const char *key;
+    json_t *knobs;
+    json_object_foreach(layers, key, knobs) {
+        uint32_t first, last;
+        if (!parse_range(key, r->n_layers, &first, &last)) {
+            return bad(r, "the model has no layers", key);
+        }
+        TL_TRY(set_knobs(r, knobs, first, last));
+    }
+    return TL_OK;
+}
+
+static tl_err read_preset(const struct reader *r, const json_t *root) {
+    const json_t *const name = json_object_get(root, "preset");
+    const char *const text = name != NULL ? json_string_value(name) : "full";
+    const struct tl_preset *const preset = text != NULL ? tl_preset_find(text) : NULL;
+    if (preset == NULL) {
+        return bad(r, "no such preset:", text != NULL ? text : "(not a name)");
+    }
+    for (uint32_t il = 0; il < r->n_layers; il++) {
+        r->policies[il] = preset->sparse;
+    }
+    const json_t *const dense = json_object_get(root, "dense");
+    if (dense != NULL && !json_is_array(dense)) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"dense\" must be a list of layers", r->name);
+    }
+    for (size_t i = 0; i < json_array_size(dense); i++) {
+        const json_t *const layer = json_array_get(dense, i);
+        const json_int_t il = json_integer_value(layer);
+        if (!json_is_integer(layer) || il < 0 || il >= (json_int_t)r->n_layers) {
+            return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"dense\" names a layer that is not there",
+                           r->name);
+        }
+        r->policies[il] = preset->dense;
+    }
+    return TL_OK;
+}
+
+static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
+    static const char *const known[] = {"tailor_policy", "model_hash", "preset", "dense",
+                                        "all",           "layers",     "measured"};
+    if (!json_is_object(root)) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) {
+        size_t i = 0;
+        while (i < sizeof known / sizeof known[0] && strcmp(known[i], key) != 0) {
+            i++;
+        }
+        if (i == sizeof known / sizeof known[0]) {
+            return bad(r, "unknown key", key);
+        }
+    }
+    const json_t *const version = json_object_get(root, "tailor_policy");
+    if (!json_is_integer(version) || json_integer_value(version) != 1) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"tailor_policy\" must be 1, the version",
+                       r->name);
+    }
+    const json_t *const hash = json_object_get(root, "model_hash");
+    char expected[17];
+    snprintf(expected, sizeof expected, "%016" PRIx64, model_hash);
+    if (hash != NULL && (!json_is_string(hash) || strcmp(json_string_value(hash), expected) != 0)) {
+        return tl_fail(r->log, TL_ERR_FORMAT,
+                       "%s: made for another model (hash %s, this one has %s)", r->name,
+                       json_is_string(hash) ? json_string_value(hash) : "?", expected);
+    }
+    return TL_OK;
+}
+
+static tl_err read_root(const struct reader *r, json_t *root, uint64_t model_hash) {
+    TL_TRY(check_header(r, root, model_hash));
+    TL_TRY(read_preset(r, root));
+    json_t *const all = json_object_get(root, "all");
+    if (all != NULL) {
+        TL_TRY(set_knobs(r, all, 0, r->n_layers - 1));
+    }
+    json_t *const layers = json_object_get(root, "layers");
+    if (layers != NULL) {
+        TL_TRY(read_layers(r, layers));
+    }
+    for (uint32_t il = 0; il < r->n_layers; il++) {
+        TL_TRY(tl_policy_check(&r->policies[il], r->log));
+    }
+    return TL_OK;
+}
+
+tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash, uint32_t n_layers,
+                           struct tl_policy *policies, const tl_log *log) {
+    struct reader r = {.name = name, .log = log, .n_layers = n_layers};
+    json_error_t error;
+    json_t *const root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &error);
+    if (root == NULL) {
+        return tl_fail(log, TL_ERR_FORMAT, "%s: line %d: %s", name, error.line, error.text);
+    }
+    r.policies = calloc(n_layers, sizeof *r.policies);
+    const tl_err err = r.policies != NULL ? read_root(&r, root, model_hash) : TL_ERR_MEMORY;
+    if (!err) {
+        memcpy(policies, r.policies, n_layers * sizeof *policies);
+    }
+    free(r.policies);
+    json_decref(root);
+    return err;
+}
