@@ -54,7 +54,18 @@ static const struct option options[] = {
     {"--system", NULL, O_STRING, AT(system), CLI_CHAT, "TEXT", "the system message"},
     {"--ctx", "-c", O_U32, AT(n_ctx), CLI_ENGINE, "N",
      "context in tokens (default: the model's, as far as memory goes)"},
-    {"--kv", NULL, O_STRING, AT(kv), CLI_ENGINE, "PRESET", "cache preset: full"},
+    {"--kv", NULL, O_STRING, AT(kv), CLI_ENGINE, "PRESET|FILE",
+     "cache preset (see --kv help) or policy file; bench: A[,B] (default full)"},
+    {"--topk", NULL, O_U32, AT(topk), CLI_ENGINE, "N",
+     "cache rows a KV head attends exactly in a step"},
+    {"--window", NULL, O_STRING, AT(window), CLI_ENGINE, "S,R",
+     "first and newest cache rows that stay exact on the device"},
+    {"--kv-set", NULL, O_STRING, AT(kv_set), CLI_ENGINE, "KNOB=V[,..]",
+     "any knob of the cache policy, e.g. k_codec=int4,hot=2048"},
+    {"--device-mem", NULL, O_STRING, AT(device_mem), CLI_ENGINE, "SIZE",
+     "use at most this much device memory, e.g. 6GiB"},
+    {"--host-mem", NULL, O_STRING, AT(host_mem), CLI_ENGINE, "SIZE",
+     "use at most this much host memory"},
     {"--depth", NULL, O_STRING, AT(depth), CLI_BENCH, "N[,N]",
      "tokens in the cache before measuring (default 0)"},
     {"--backend", NULL, O_STRING, AT(backend), CLI_ENGINE, "NAME", "auto, or one of `devices`"},
@@ -149,6 +160,7 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
     struct cli_args args = {.command = command,
                             .n_predict = CLI_UNSET,
                             .n_prefill = CLI_UNSET,
+                            .topk = CLI_UNSET,
                             .temp = 0.8f,
                             .top_k = 40,
                             .top_p = 0.95f,
@@ -228,4 +240,30 @@ int64_t cli_parse_list(const char *text, uint32_t *out, size_t cap) {
         n++;
         c = end;
     }
+}
+
+bool cli_parse_size(const char *text, uint64_t *bytes) {
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    static const char units[] = "kmgt";
+    uint64_t unit = 1;
+    if (end == text || !(value > 0)) {
+        return false;
+    }
+    if (*end != '\0') {
+        const char letter = (char)(*end | 0x20);
+        const char *const at = strchr(units, letter);
+        if (at == NULL) {
+            return letter == 'b' && end[1] == '\0' && value < 1e18 && (*bytes = (uint64_t)value) > 0;
+        }
+        unit = 1ull << 10 * (at - units + 1);
+        end++;
+        end += *end == 'i' ? 1 : 0;
+        end += *end == 'B' || *end == 'b' ? 1 : 0;
+    }
+    if (*end != '\0' || value * (double)unit > 1e18) {
+        return false;
+    }
+    *bytes = (uint64_t)(value * (double)unit);
+    return *bytes > 0;
 }

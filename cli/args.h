@@ -23,8 +23,10 @@ struct cli_args {
     unsigned command; /* one cli_command_bit */
     /* Strings are borrowed from argv; NULL where not given. */
     const char *model, *prompt, *file, *ids, *logits, *decode, *template_file, *messages, *date;
-    const char *system, *backend, *kv, *depth;
+    const char *system, *backend, *kv, *kv_set, *window, *depth;
+    const char *device_mem, *host_mem; /* sizes: see cli_parse_size */
     uint32_t n_ctx, n_threads, device;
+    uint32_t topk; /* CLI_UNSET: the preset's */
     uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
     uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
     float temp, top_p, min_p, repeat_penalty;
@@ -42,5 +44,8 @@ void cli_print_options(unsigned command);
 /* "1, 2,3" or "1 2 3" into at most cap numbers; returns how many, or -1 where the text is not such
  * a list. With out == NULL it only counts. */
 int64_t cli_parse_list(const char *text, uint32_t *out, size_t cap);
+
+/* "6GiB", "512M", "1.5g", "4096": bytes, K/M/G/T in powers of 1024. False where it is no size. */
+bool cli_parse_size(const char *text, uint64_t *bytes);
 
 #endif

@@ -112,19 +112,41 @@ static uint64_t hash_logits(const float *logits, uint32_t n) {
     return hash;
 }
 
+/* A layer's policy, knob by knob. */
+static json_t *json_policy(const struct tl_policy *policy) {
+    json_t *const object = json_object();
+    for (size_t i = 0; tl_policy_knob(i) != NULL; i++) {
+        char text[16];
+        json_object_set_new(object, tl_policy_knob(i),
+                            json_string(tl_policy_get(policy, tl_policy_knob(i), text, sizeof text)));
+    }
+    return object;
+}
+
+static json_t *json_traffic(const struct tl_traffic *t) {
+    return json_pack("{s:I,s:I,s:I,s:I}", "host_to_device_bytes",
+                     (json_int_t)t->host_to_device_bytes, "device_to_host_bytes",
+                     (json_int_t)t->device_to_host_bytes, "rows_hit", (json_int_t)t->rows_hit,
+                     "rows_fetched", (json_int_t)t->rows_fetched);
+}
+
 static json_t *json_layers(const struct run *run) {
     const struct tl_shape *const shape = &tl_engine_model(run->loaded.engine)->shape;
-    struct tl_session_memory memory;
-    tl_session_get_memory(run->loaded.session, &memory);
     json_t *const layers = json_array();
     for (uint32_t il = 0; il < shape->n_layers; il++) {
+        struct tl_policy policy;
+        struct tl_kv_bytes b;
+        tl_session_get_layer(run->loaded.session, il, &policy, &b);
+        const struct tl_traffic traffic = tl_session_layer_traffic(run->loaded.session, il);
         json_array_append_new(
-            layers, json_pack("{s:i,s:s,s:i,s:I,s:I}", "layer", (int)il, "policy", "full",
-                              "sliding_window", (int)(shape->windowed[il] ? shape->window : 0),
-                              "kv_device_bytes",
-                              (json_int_t)(memory.kv_device_bytes / shape->n_layers),
-                              "kv_host_bytes",
-                              (json_int_t)(memory.kv_host_bytes / shape->n_layers)));
+            layers,
+            json_pack("{s:i,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
+                      json_policy(&policy), "sliding_window",
+                      (int)(shape->windowed[il] ? shape->window : 0), "window_bytes",
+                      (json_int_t)b.window, "sketch_bytes", (json_int_t)b.sketch, "hot_bytes",
+                      (json_int_t)b.hot, "kv_device_bytes",
+                      (json_int_t)(b.window + b.sketch + b.hot + b.home_device), "kv_host_bytes",
+                      (json_int_t)b.home_host, "traffic", json_traffic(&traffic)));
     }
     return layers;
 }
@@ -138,12 +160,13 @@ static json_t *json_decode_ms(const struct run *run) {
 }
 
 static json_t *json_memory(const struct run *run) {
-    struct tl_session_memory m;
-    tl_session_get_memory(run->loaded.session, &m);
-    return json_pack("{s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m.weights_bytes,
-                     "kv_device_bytes", (json_int_t)m.kv_device_bytes, "kv_host_bytes",
-                     (json_int_t)m.kv_host_bytes, "scratch_bytes", (json_int_t)m.scratch_bytes,
-                     "peak_device_bytes", (json_int_t)m.peak_device_bytes);
+    const struct tl_memory_plan *const m = tl_session_plan(run->loaded.session);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m->weights,
+                     "kv_device_bytes",
+                     (json_int_t)(m->kv.window + m->kv.sketch + m->kv.home_device + m->kv.hot),
+                     "kv_host_bytes", (json_int_t)m->kv.home_host, "scratch_bytes",
+                     (json_int_t)(m->scratch + m->stage), "peak_device_bytes",
+                     (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host);
 }
 
 static bool print_json(const struct run *run) {
@@ -153,6 +176,7 @@ static bool print_json(const struct run *run) {
     for (size_t i = 0; i < run->answer.ids.n; i++) {
         json_array_append_new(tokens, json_integer(run->answer.ids.data[i]));
     }
+    const struct tl_traffic traffic = tl_session_traffic(run->loaded.session);
     char hash[17] = "";
     const float *const logits = tl_session_logits(run->loaded.session);
     if (logits != NULL) {
@@ -160,16 +184,15 @@ static bool print_json(const struct run *run) {
                  (unsigned long long)hash_logits(logits, run->n_vocab));
     }
     return cli_print_json(json_pack(
-        "{s:s#,s:o,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:{s:i,s:i,s:i,s:i},s:s,s:o}",
+        "{s:s#,s:o,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:o,s:s,s:o}",
         "text", run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len,
         "tokens", tokens, "prompt_tokens", (json_int_t)run->prompt.n, "generated_tokens",
         (json_int_t)run->answer.ids.n, "stop", cli_stop_name(run->answer.stop), "prefill_ms",
         run->prefill_ms, "decode_ms", json_decode_ms(run), "backend",
         tl_engine_backend(run->loaded.engine), "device", caps.name, "kernels", caps.kernels, "kv",
-        "full", "ctx", (json_int_t)tl_session_ctx(run->loaded.session), "seed",
+        run->loaded.kv, "ctx", (json_int_t)tl_session_ctx(run->loaded.session), "seed",
         (json_int_t)run->sampler.seed, "memory", json_memory(run), "traffic",
-        "host_to_device_bytes", 0, "device_to_host_bytes", 0, "rows_hit", 0, "rows_fetched", 0,
-        "logits_hash", hash, "layers", json_layers(run)));
+        json_traffic(&traffic), "logits_hash", hash, "layers", json_layers(run)));
 }
 
 static int feed_and_generate(struct run *run) {

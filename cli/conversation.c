@@ -177,7 +177,7 @@ tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *load
                tl_session_ids(s)[common] == ids.data[common]) {
             common++;
         }
-        tl_session_rewind(s, common);
+        common = tl_session_rewind(s, common);
         err = cli_feed(loaded, ids.data + common, ids.n - common, NULL, NULL, n_fed);
     }
     tl_ids_free(&ids);

@@ -1,5 +1,8 @@
 #include "load.h"
 
+#include "core/policy_file.h"
+
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -22,15 +25,120 @@ bool cli_bundled_model(char *path, size_t cap) {
     return false;
 }
 
+/* What can be said of the cache options without a model. Returns an exit code. */
+static int check_kv_args(const struct cli_args *args, struct tl_session_params *out) {
+    if ((args->device_mem != NULL && !cli_parse_size(args->device_mem, &out->device_bytes)) ||
+        (args->host_mem != NULL && !cli_parse_size(args->host_mem, &out->host_bytes))) {
+        cli_error("--device-mem and --host-mem take a size such as 6GiB");
+        return 2;
+    }
+    uint32_t window[2];
+    if (args->window != NULL && cli_parse_list(args->window, window, 2) != 2) {
+        cli_error("--window: '%s' is not two numbers S,R", args->window);
+        return 2;
+    }
+    return 0;
+}
+
+static bool is_preset_layer(const struct tl_policy *p) { return p->select != TL_SELECT_ALL; }
+
+/* --topk, --window and --kv-set over the policies of all layers that they can concern. */
+static tl_err apply_knobs(const struct cli_args *args, uint32_t n_layers,
+                          struct tl_policy *policies, const tl_log *log) {
+    uint32_t window[2] = {0};
+    if (args->window != NULL) {
+        cli_parse_list(args->window, window, 2);
+    }
+    for (uint32_t il = 0; il < n_layers; il++) {
+        struct tl_policy *const p = &policies[il];
+        if (args->topk != CLI_UNSET && p->select == TL_SELECT_TOPK) {
+            p->topk = args->topk;
+            p->hot = p->hot == 0 ? 0 : (uint32_t)tl_max_u64(p->hot, 2ull * args->topk);
+        }
+        if (args->window != NULL && is_preset_layer(p)) {
+            p->sink = window[0];
+            p->recent = window[1];
+        }
+        char list[512];
+        snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
+        char *rest = list;
+        for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
+            char *const equals = strchr(knob, '=');
+            if (equals == NULL) {
+                return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
+            }
+            *equals = '\0';
+            TL_TRY(tl_policy_set(p, knob, equals + 1, log));
+        }
+        TL_TRY(tl_policy_check(p, log));
+    }
+    return TL_OK;
+}
+
+static tl_err list_presets(const char *asked, const tl_log *log) {
+    char names[256] = "";
+    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+        const size_t at = strlen(names);
+        snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? ", " : "", p->name);
+    }
+    return tl_fail(log, TL_ERR_FORMAT, "--kv: '%s' is neither a preset (%s) nor a policy file",
+                   asked, names);
+}
+
+/* The policies that `kv` names, a preset or a file. */
+static tl_err read_policies(const struct cli_loaded *loaded, const char *kv, uint32_t n_layers,
+                            struct tl_policy *policies, const tl_log *log) {
+    const struct tl_preset *const preset = tl_preset_find(kv);
+    if (preset != NULL) {
+        for (uint32_t il = 0; il < n_layers; il++) { /* layer 0 is dense in all published models */
+            policies[il] = il == 0 ? preset->dense : preset->sparse;
+        }
+        return TL_OK;
+    }
+    if (access(kv, F_OK) != 0) {
+        return list_presets(kv, log);
+    }
+    tl_bytes text = {0};
+    if (!cli_read_file(kv, &text)) {
+        return TL_ERR_IO;
+    }
+    const uint64_t hash = tl_model_hash(tl_engine_weights(loaded->engine));
+    const tl_err err = tl_policy_file_read((tl_str){text.data, text.len}, kv, hash, n_layers,
+                                           policies, log);
+    tl_bytes_free(&text);
+    return err;
+}
+
+tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
+                        const struct tl_session_params *params) {
+    const tl_log log = cli_log_of(&loaded->log);
+    const uint32_t n_layers = tl_engine_model(loaded->engine)->shape.n_layers;
+    struct tl_policy *const policies = calloc(n_layers, sizeof *policies);
+    struct tl_session_params with_policies = *params;
+    with_policies.policies = policies;
+    loaded->kv = kv != NULL ? kv : "full";
+    tl_err err = policies != NULL ? read_policies(loaded, loaded->kv, n_layers, policies, &log)
+                                  : TL_ERR_MEMORY;
+    if (!err) {
+        err = apply_knobs(args, n_layers, policies, &log);
+    }
+    if (!err) {
+        err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
+    }
+    free(policies);
+    return err;
+}
+
 int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     *out = (struct cli_loaded){.log = {.strict = args->strict}};
     if (args->model == NULL) {
         cli_error("a model is missing: -m FILE");
         return 2;
     }
-    if (args->kv != NULL && strcmp(args->kv, "full") != 0) {
-        cli_error("--kv: preset '%s' is not in this version (known: full)", args->kv);
-        return 2;
+    struct tl_session_params session = {0};
+    const int usage = check_kv_args(args, &session);
+    if (usage != 0) {
+        return usage;
     }
     const struct tl_engine_params params = {.model_path = args->model,
                                             .backend = args->backend,
@@ -40,7 +148,7 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
                                             .log = cli_log_of(&out->log)};
     tl_err err = tl_engine_open(&out->engine, &params);
     if (!err) {
-        err = tl_session_open(&out->session, out->engine, &(struct tl_session_params){0});
+        err = cli_open_session(out, args, args->kv, &session);
     }
     if (err || cli_strict_failed(&out->log)) {
         cli_unload(out);
@@ -68,17 +176,20 @@ const char *cli_bytes(uint64_t bytes, char *text) {
 
 void cli_print_plan(const struct cli_loaded *loaded) {
     const struct tl_shape *const shape = &tl_engine_model(loaded->engine)->shape;
+    const struct tl_memory_plan *const m = tl_session_plan(loaded->session);
     struct tl_dev_caps caps;
-    struct tl_session_memory memory;
     tl_engine_caps(loaded->engine, &caps);
-    tl_session_get_memory(loaded->session, &memory);
-    char weights[16], kv[16], scratch[16];
+    char text[6][16];
     fprintf(stderr, "%s (%s) on %s: %s, kernels %s\n",
             shape->name[0] != '\0' ? shape->name : "unnamed model", shape->family->name,
             tl_engine_backend(loaded->engine), caps.name, caps.kernels);
-    fprintf(stderr, "weights %s, context %u tokens, cache full: %s when full, scratch %s\n",
-            cli_bytes(memory.weights_bytes, weights), tl_session_ctx(loaded->session),
-            cli_bytes(memory.kv_device_bytes, kv), cli_bytes(memory.scratch_bytes, scratch));
+    fprintf(stderr, "context %u tokens, cache %s: %s on the device, %s in host memory\n",
+            tl_session_ctx(loaded->session), loaded->kv,
+            cli_bytes(m->kv.window + m->kv.sketch + m->kv.home_device + m->kv.hot, text[0]),
+            cli_bytes(m->kv.home_host, text[1]));
+    fprintf(stderr, "weights %s, scratch %s; a full prompt takes %s on the device, %s on the host\n",
+            cli_bytes(m->weights, text[2]), cli_bytes(m->scratch, text[3]),
+            cli_bytes(m->device, text[4]), cli_bytes(m->host, text[5]));
 }
 
 struct tl_sampler_params cli_sampler_params(const struct cli_args *args) {

@@ -12,6 +12,7 @@ struct cli_loaded {
     struct cli_log log;
     tl_engine *engine;
     tl_session *session;
+    const char *kv; /* the preset or policy file of the session */
 };
 
 /* The model that comes with the program, beside it where it was installed or built; false where it
@@ -21,6 +22,9 @@ bool cli_bundled_model(char *path, size_t cap);
 /* Opens engine and session. Returns 0, or the exit code after an error line. The log member must
  * not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
+/* A session with the cache that kv (NULL: full) and the cache options of args say. */
+TL_MUST tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args,
+                                const char *kv, const struct tl_session_params *params);
 void cli_unload(struct cli_loaded *loaded);
 
 /* Backend, device, kernel class, context and memory as one or two lines on stderr. */
