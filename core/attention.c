@@ -150,12 +150,12 @@ static tl_err attend_selected(const struct tl_pass *p, uint32_t il,
 
 /* Scores of all compressed rows, and the best of them. */
 static tl_err select_by_codes(const struct tl_pass *p, uint32_t il,
-                              const struct tl_attention_rows *r, tl_view idx) {
+                              const struct tl_attention_rows *r, tl_view score, tl_view idx) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_shape *const s = &p->model->shape;
     TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_KEY_SCORE,
                                           .layer = il,
-                                          .u.key_score = {.score = p->scratch->score,
+                                          .u.key_score = {.score = score,
                                                           .q = r->q,
                                                           .n_blocks = layer->n_blocks_view,
                                                           .sketch = layer->sketch,
@@ -166,7 +166,7 @@ static tl_err select_by_codes(const struct tl_pass *p, uint32_t il,
         p, (struct tl_op){
                .verb = TL_VERB_TOPK,
                .layer = il,
-               .u.topk = {.idx = idx, .score = p->scratch->score, .n_rows = layer->n_old}});
+               .u.topk = {.idx = idx, .score = score, .n_rows = layer->n_old}});
 }
 
 static tl_err attend_exact_step(const struct tl_pass *p, uint32_t il,
@@ -200,8 +200,10 @@ tl_err tl_attend_step(const struct tl_pass *p, uint32_t il, const struct tl_atte
     if (policy->select == TL_SELECT_TOPK) {
         const tl_view all = p->scratch->idx;
         idx = tl_view_of(all.buf, all.off_bytes, p->model->shape.n_kv_heads, policy->topk, TL_I32);
-        score = p->scratch->score;
-        TL_TRY(select_by_codes(p, il, r, idx));
+        const uint32_t n_blocks = layer->sketch.k.rows / layer->sketch.n_kv_heads;
+        score = tl_view_of(p->scratch->score.buf, p->scratch->score.off_bytes,
+                           p->model->shape.n_heads, n_blocks * TL_BLOCK, TL_F32);
+        TL_TRY(select_by_codes(p, il, r, score, idx));
         TL_TRY(attend_selected(p, il, r, idx));
     }
     const bool rest = layer->sketch.k.buf != NULL && policy->rest == TL_REST_SKETCH;

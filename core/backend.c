@@ -341,14 +341,15 @@ static void check_apart(const tl_view *const *outs, size_t n_outs, const tl_view
     check_apart(outs, sizeof(outs) / sizeof *(outs), ins, sizeof(ins) / sizeof *(ins))
 
 tl_err tl_compress(tl_stream *s, const struct tl_compress *op) {
-    check_sketch(s, &op->dst);
+    const uint32_t dst_cap = check_sketch(s, &op->dst);
     TL_ASSERT(check_kv_rows(s, &op->src) == op->dst.head_dim);
     TL_ASSERT(op->src.k.dtype == TL_F16 && op->src.v.dtype == TL_F16);
     TL_ASSERT(op->src.n_kv_heads == op->dst.n_kv_heads);
-    check_shape(s, &op->src_row, op->src_row.rows, 1, TL_I32);
-    check_shape(s, &op->dst_block, op->src_row.rows, 1, TL_I32);
+    const uint64_t src_cap = op->src.k.rows / op->src.n_kv_heads;
+    TL_ASSERT(op->n_blocks > 0 && (uint64_t)op->dst_block + op->n_blocks <= dst_cap);
+    TL_ASSERT(op->src_row + (uint64_t)op->n_blocks * TL_BLOCK <= src_cap);
     const tl_view *const outs[] = {&op->dst.k, &op->dst.v};
-    const tl_view *const ins[] = {&op->src.k, &op->src.v, &op->src_row, &op->dst_block};
+    const tl_view *const ins[] = {&op->src.k, &op->src.v};
     CHECK_APART(outs, ins);
     return s->dev->backend->compress(s, op);
 }
@@ -406,6 +407,7 @@ tl_err tl_attend_slots(tl_stream *s, const struct tl_attend_slots *op) {
     check_heads(s, &op->out, 1, op->n_heads, head_dim);
     check_shape(s, &op->lse, 1, op->n_heads, TL_F32);
     check_shape(s, &op->slot, op->kv.n_kv_heads, op->slot.cols, TL_I32);
+    TL_ASSERT(op->row0 < op->kv.k.rows / op->kv.n_kv_heads);
     check_scaling(op->scale, op->softcap);
     const tl_view *const outs[] = {&op->out, &op->lse};
     const tl_view *const ins[] = {&op->q, &op->slot, &op->kv.k, &op->kv.v};
@@ -419,7 +421,7 @@ tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op) {
     TL_ASSERT(op->hot.k.dtype == op->home.k.dtype && op->hot.v.dtype == op->home.v.dtype);
     TL_ASSERT(op->home.n_kv_heads == n);
     const uint32_t n_slots = op->hot.k.rows / n;
-    TL_ASSERT(n_slots / 2 >= k && n_slots <= INT32_MAX);
+    TL_ASSERT(n_slots / 2 >= k && n_slots <= INT32_MAX && op->row0 < op->home.k.rows / n);
     check_shape(s, &op->idx, n, k, TL_I32);
     check_shape(s, &op->slot, n, k, TL_I32);
     check_shape(s, &op->map, n, op->home.k.rows / n, TL_I32);

@@ -53,17 +53,15 @@ static void compress_job(void *arg, uint32_t thread, uint32_t n_threads) {
     const struct job *const job = arg;
     const struct tl_compress *const op = job->op;
     const struct tl_sketch *const dst = &op->dst;
-    const int32_t *const src_row = cpu_row(&op->src_row, 0);
-    const int32_t *const dst_block = cpu_row(&op->dst_block, 0);
     const uint64_t src_cap = op->src.k.rows / dst->n_kv_heads;
     const uint64_t dst_cap = dst->k.rows / dst->n_kv_heads;
     float *const rows = room_of(job, thread);
     uint64_t begin, end;
-    cpu_slice((uint64_t)op->src_row.rows * dst->n_kv_heads, thread, n_threads, &begin, &end);
+    cpu_slice((uint64_t)op->n_blocks * dst->n_kv_heads, thread, n_threads, &begin, &end);
     for (uint64_t item = begin; item < end; item++) {
         const uint64_t i = item / dst->n_kv_heads, h = item % dst->n_kv_heads;
-        const uint64_t from = h * src_cap + (uint64_t)src_row[i];
-        const uint64_t to = h * dst_cap + (uint64_t)dst_block[i];
+        const uint64_t from = h * src_cap + op->src_row + i * TL_BLOCK;
+        const uint64_t to = h * dst_cap + op->dst_block + i;
         decode_rows(&op->src.k, from, rows);
         tl_codec_encode_keys(dst->k_codec, rows, dst->head_dim, cpu_row(&dst->k, to));
         decode_rows(&op->src.v, from, rows);
@@ -74,7 +72,7 @@ static void compress_job(void *arg, uint32_t thread, uint32_t n_threads) {
 bool cpu_compress_plain(struct cpu_dev *dev, const struct tl_compress *op) {
     struct job job;
     const uint64_t block = (uint64_t)TL_BLOCK * op->dst.head_dim;
-    const uint64_t n_blocks = (uint64_t)op->src_row.rows * op->dst.n_kv_heads;
+    const uint64_t n_blocks = (uint64_t)op->n_blocks * op->dst.n_kv_heads;
     return share(dev, compress_job, op, block, n_blocks * block * 2, &job);
 }
 
@@ -287,9 +285,10 @@ static void slots_head(const struct tl_attend_slots *op, uint32_t h) {
             continue;
         }
         float row[TL_HEAD_DIM_MAX];
-        tl_decode_row(op->kv.k.dtype, cpu_row(&op->kv.k, first + (uint64_t)slot[j]), row, d);
+        const uint64_t at = first + op->row0 + (uint64_t)slot[j];
+        tl_decode_row(op->kv.k.dtype, cpu_row(&op->kv.k, at), row, d);
         const double score = score_of(q, row, d, op->scale, op->softcap);
-        tl_decode_row(op->kv.v.dtype, cpu_row(&op->kv.v, first + (uint64_t)slot[j]), row, d);
+        tl_decode_row(op->kv.v.dtype, cpu_row(&op->kv.v, at), row, d);
         mix_row(&m, score, row, d);
     }
     mix_end(&m, (float *)cpu_row(&op->out, 0) + (uint64_t)h * d, (float *)cpu_row(&op->lse, 0) + h,
@@ -356,7 +355,7 @@ static uint32_t fetch_head(const struct tl_fetch *op, uint32_t h, uint32_t *n_hi
         if (idx[j] >= 0 && slot[j] < 0) {
             slot[j] = take_slot(&c, idx[j]);
             const uint64_t to = (uint64_t)h * n_slots + (uint64_t)slot[j];
-            const uint64_t from = (uint64_t)h * op->map.cols + (uint64_t)idx[j];
+            const uint64_t from = (uint64_t)h * op->map.cols + op->row0 + (uint64_t)idx[j];
             copy_row(&op->hot.k, to, &op->home.k, from);
             copy_row(&op->hot.v, to, &op->home.v, from);
             n_copied++;
