@@ -178,8 +178,8 @@ struct tl_key_score {
 /* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group of
  * (score[h][t] - max_t score[h][t]); idx ascending, ties go to the lower row, unused places are -1
  * and last. The difference is rounded to float; NaNs count neither as scores nor as differences,
- * and a row without a number left is not chosen. idx (n_kv_heads, k) i32; score (n_heads, any) f32;
- * n_rows (1, 1) i32. */
+ * and a row with nothing above -inf is never chosen. idx (n_kv_heads, k) i32; score (n_heads, any)
+ * f32; n_rows (1, 1) i32. */
 struct tl_topk {
     tl_view idx, score, n_rows;
 };

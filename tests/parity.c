@@ -3,7 +3,8 @@
  * every buffer between guard zones. Integers and copied bytes must be equal; floats meet the one
  * table of tolerances below. The CPU's own instruction sets are candidates too, each with 1, 2 and
  * 3 threads, so the AVX2 level is tested on AVX-512 machines. A failure prints what was run and the
- * command that runs it again; the seed is on the first line.
+ * command that runs it again; the seed is on the first line. The verbs of the hybrid cache are in
+ * parity_cache.c.
  *
  *   parity [--list] [--op NAME] [--backend NAME] [--seed S] [--trial N] [--trials N] [--bench] */
 #include "parity.h"
@@ -17,47 +18,16 @@
 enum {
     GUARD_BYTES = 256,
     GUARD = 0xA5,
-    OPERANDS_MAX = 10,
     TRIALS = 120, /* of each op, unless --trials says more */
 };
 
-typedef enum fill { FILL_TINY, FILL_ORDINARY, FILL_LIMIT, FILL_COUNT } fill;
 static const char *const fill_names[FILL_COUNT] = {"tiny", "ordinary", "near the limit"};
 
-/* Normalised error: of a whole output, the root mean square of the difference over that of the
- * reference (or of what random operands give, where cancellation left less); a single element may
- * be off by six times that. */
-enum tolerance_of {
-    OF_FLOAT, /* rmsnorm, rope, glu, gather: a few roundings, and sums over lanes in float */
-    /* exp of scores up to +-30, whose rounding is 1e-7 of them and more for wide heads, and sums of
-     * f16 rows. The worst of 1200 random trials is 5.1e-6, heads of 512. */
-    OF_ATTEND,
-    OF_MATMUL_FP, /* F32, F16, BF16 weights: float products summed in another order */
-    /* Quantised weights. Kernels may round activations to int8 in blocks of 32: a step of max/127,
-     * error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4% of the rms; weights are
-     * exact. The worst of 1500 random trials is 0.0051 (2026-11, avx2 and avx512-vnni). */
-    OF_MATMUL_Q,
-};
-static const double tolerances[] = {
-    [OF_FLOAT] = 2e-6, [OF_ATTEND] = 1e-5, [OF_MATMUL_FP] = 2e-6, [OF_MATMUL_Q] = 8e-3};
-
-struct operand {
-    tl_buf *bufs[SIDES_MAX];
-    tl_view views[SIDES_MAX];
-    uint64_t bytes;
-};
-
-/* One random case: its operands on every side, and what it is. */
-struct trial {
-    struct sides *sides;
-    struct tl_rng rng;
-    fill fill;
-    struct operand operands[OPERANDS_MAX];
-    uint32_t n_operands;
-    char what[256];
-    bool failed;
-    double worst; /* error as a part of what is allowed */
-};
+static const double tolerances[] = {[OF_FLOAT] = 2e-6,
+                                    [OF_ATTEND] = 1e-5,
+                                    [OF_MATMUL_FP] = 2e-6,
+                                    [OF_MATMUL_Q] = 8e-3,
+                                    [OF_SKETCH] = 4e-3};
 
 void must(tl_err err, const char *what) {
     if (err) {
@@ -66,7 +36,7 @@ void must(tl_err err, const char *what) {
     }
 }
 
-static void *must_alloc(uint64_t bytes) {
+void *must_alloc(uint64_t bytes) {
     void *const p = malloc((size_t)bytes + 1);
     if (p == NULL) {
         must(TL_ERR_MEMORY, "malloc");
@@ -123,8 +93,7 @@ static void transfer(struct side *side, tl_buf *buf, void *host, bool up) {
     tl_buf_free(&stage);
 }
 
-/* Puts the bytes on every side between guards; returns the operand's number. */
-static uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype,
+uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype,
                         const void *bytes) {
     struct operand *const o = &t->operands[t->n_operands];
     o->bytes = rows * tl_row_bytes(dtype, cols);
@@ -144,8 +113,7 @@ static uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype 
 
 static float pick_float(struct tl_rng *rng, float size) { return size * rng_float(rng); }
 
-/* An f32 operand of values up to `size`. */
-static uint32_t floats(struct trial *t, uint32_t rows, uint32_t cols, float size) {
+uint32_t floats(struct trial *t, uint32_t rows, uint32_t cols, float size) {
     const uint64_t n = (uint64_t)rows * cols;
     float *const x = must_alloc(n * sizeof *x);
     for (uint64_t i = 0; i < n; i++) {
@@ -156,7 +124,7 @@ static uint32_t floats(struct trial *t, uint32_t rows, uint32_t cols, float size
     return id;
 }
 
-static uint32_t ints(struct trial *t, uint32_t n, const int32_t *values) {
+uint32_t ints(struct trial *t, uint32_t n, const int32_t *values) {
     return operand(t, n, 1, TL_I32, values);
 }
 
@@ -209,7 +177,7 @@ void fill_weights(struct tl_rng *rng, tl_dtype dtype, void *dst, uint64_t rows, 
     free(x);
 }
 
-static uint32_t weights(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, float size) {
+uint32_t weights(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, float size) {
     void *const bytes = must_alloc(rows * tl_row_bytes(dtype, cols));
     fill_weights(&t->rng, dtype, bytes, rows, cols, size);
     const uint32_t id = operand(t, rows, cols, dtype, bytes);
@@ -238,7 +206,7 @@ static uint8_t *download(struct trial *t, uint32_t id, uint32_t side) {
     return image;
 }
 
-static void compare_bytes(struct trial *t, uint32_t id) {
+void compare_bytes(struct trial *t, uint32_t id) {
     uint8_t *const want = download(t, id, 0);
     for (uint32_t side = 1; side < t->sides->n; side++) {
         uint8_t *const got = download(t, id, side);
@@ -284,8 +252,7 @@ static bool same_kernels(const struct trial *t, uint32_t a, uint32_t b) {
     return strncmp(x, y, strcspn(x, ",") + 1) == 0;
 }
 
-/* `typical`: the size that random operands give, for outputs so small that they cancelled. */
-static void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of) {
+void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of) {
     const uint64_t bytes = t->operands[id].bytes;
     float *const want = (float *)(void *)download(t, id, 0), *last = NULL;
     for (uint32_t side = 1; side < t->sides->n; side++) {
@@ -301,8 +268,7 @@ static void compare_floats(struct trial *t, uint32_t id, double typical, enum to
     free(want);
 }
 
-/* 1, a small number, or one up to `most`; all odd numbers and all even ones have their turn. */
-static uint32_t size(struct trial *t, uint32_t most) {
+uint32_t size(struct trial *t, uint32_t most) {
     switch (rng_below(&t->rng, 4)) {
     case 0:
         return 1;
@@ -315,15 +281,15 @@ static uint32_t size(struct trial *t, uint32_t most) {
     }
 }
 
-static float size_of_fill(const struct trial *t, float tiny, float limit) {
+float size_of_fill(const struct trial *t, float tiny, float limit) {
     return t->fill == FILL_TINY ? tiny : t->fill == FILL_LIMIT ? limit : 1.0f;
 }
 
-static tl_view view(const struct trial *t, uint32_t id, uint32_t side) {
+tl_view view(const struct trial *t, uint32_t id, uint32_t side) {
     return t->operands[id].views[side];
 }
 
-static const tl_view absent = {0};
+const tl_view absent = {0};
 
 static void parity_copy(struct trial *t) {
     const uint32_t rows = size(t, 40), cols = size(t, 300);
@@ -581,10 +547,6 @@ static void parity_attend(struct trial *t) {
     compare_floats(t, lse, 1.0, OF_ATTEND);
 }
 
-struct parity_op {
-    const char *name;
-    void (*run)(struct trial *t);
-};
 static const struct parity_op ops[] = {
     {"copy", parity_copy},           {"gather", parity_gather}, {"matmul", parity_matmul},
     {"rmsnorm", parity_rmsnorm},     {"rope", parity_rope},     {"glu", parity_glu},
@@ -626,6 +588,22 @@ static uint64_t run_op(const struct parity_op *op, struct sides *sides, const st
     printf("%-10s %s, worst error %.0f%% of what is allowed, %.1f s\n", op->name,
            n_failed > 0 ? "FAILED" : "ok", 100.0 * worst, (double)(tl_now_ns() - begin_ns) * 1e-9);
     fflush(stdout);
+    return n_failed;
+}
+
+static uint64_t run_ops(const struct parity_op *list, uint32_t n, struct sides *sides,
+                        const struct options *o) {
+    uint64_t n_failed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (o->op != NULL && strcmp(o->op, list[i].name) != 0) {
+            continue;
+        }
+        if (o->list) {
+            printf("%s\n", list[i].name);
+        } else {
+            n_failed += run_op(&list[i], sides, o);
+        }
+    }
     return n_failed;
 }
 
@@ -705,17 +683,8 @@ int main(int argc, char **argv) {
     for (uint32_t i = 1; i < sides.n; i++) {
         printf("candidate: %s\n", sides.all[i].name);
     }
-    uint64_t n_failed = 0;
-    for (uint32_t i = 0; i < N_OPS; i++) {
-        if (o.op != NULL && strcmp(o.op, ops[i].name) != 0) {
-            continue;
-        }
-        if (o.list) {
-            printf("%s\n", ops[i].name);
-        } else {
-            n_failed += run_op(&ops[i], &sides, &o);
-        }
-    }
+    uint64_t n_failed = run_ops(ops, N_OPS, &sides, &o);
+    n_failed += run_ops(cache_ops, n_cache_ops, &sides, &o);
     sides_close(&sides);
     return n_failed > 0;
 }

@@ -1,5 +1,5 @@
-/* What parity.c (cases) and parity_bench.c (speed) share: a device under test, operands that live
- * on the reference and on every candidate, and the way to print what runs where. */
+/* What parity.c and parity_cache.c (cases) and their _bench.c (speed) share: a device under test,
+ * operands that live on the reference and on every candidate, and the way to compare them. */
 #ifndef TL_PARITY_H
 #define TL_PARITY_H
 
@@ -20,6 +20,70 @@ struct sides {
     uint32_t n;
 };
 
+typedef enum fill { FILL_TINY, FILL_ORDINARY, FILL_LIMIT, FILL_COUNT } fill;
+
+/* Normalised error: of a whole output, the root mean square of the difference over that of the
+ * reference (or of what random operands give, where cancellation left less); a single element may
+ * be off by six times that. */
+enum tolerance_of {
+    OF_FLOAT,  /* rmsnorm, rope, glu, gather: a few roundings, and sums over lanes in float */
+    OF_ATTEND, /* exp of scores up to +-30, whose rounding is 1e-6 of them, and sums of f16 rows */
+    OF_MATMUL_FP, /* F32, F16, BF16 weights: float products summed in another order */
+    OF_MATMUL_Q, /* quantised weights. Kernels may round activations to int8 in blocks of 32: a step
+                  * of max/127, error step/sqrt(12); for uniform inputs max/rms = sqrt(3), so 0.4%
+                  * of the rms; weights are exact. Measured 0.0040 to 0.0045. */
+    OF_SKETCH, /* compressed rows. Kernels may round products of queries and scales, and of weights
+                * and scales, to 16-bit words of a block's own step: with 1 bit an error of 0.05% of
+                * the scores, and of that times 4 of the weights where scores spread by 4. */
+};
+
+enum { OPERANDS_MAX = 12 };
+
+struct operand {
+    tl_buf *bufs[SIDES_MAX];
+    tl_view views[SIDES_MAX];
+    uint64_t bytes;
+};
+
+/* One random case: its operands on every side, and what it is. */
+struct trial {
+    struct sides *sides;
+    struct tl_rng rng;
+    fill fill;
+    struct operand operands[OPERANDS_MAX];
+    uint32_t n_operands;
+    char what[256];
+    bool failed;
+    double worst; /* error as a part of what is allowed */
+};
+
+struct parity_op {
+    const char *name;
+    void (*run)(struct trial *t);
+};
+/* The verbs of the hybrid cache (parity_cache.c). */
+extern const struct parity_op cache_ops[];
+extern const uint32_t n_cache_ops;
+
+/* Puts the bytes on every side between guards; returns the operand's number. */
+uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, const void *bytes);
+/* An f32 operand of values up to `size`. */
+uint32_t floats(struct trial *t, uint32_t rows, uint32_t cols, float size);
+uint32_t ints(struct trial *t, uint32_t n, const int32_t *values);
+uint32_t weights(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, float size);
+tl_view view(const struct trial *t, uint32_t id, uint32_t side);
+extern const tl_view absent;
+
+void compare_bytes(struct trial *t, uint32_t id);
+/* `typical`: the size that random operands give, for outputs so small that they cancelled. */
+void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of);
+
+/* 1, a small number, or one up to `most`; all odd numbers and all even ones have their turn. */
+uint32_t size(struct trial *t, uint32_t most);
+float size_of_fill(const struct trial *t, float tiny, float limit);
+
+/* Never NULL. */
+void *must_alloc(uint64_t bytes);
 /* Prints the sentence and ends the program when a call that cannot fail did. */
 void must(tl_err err, const char *what);
 
@@ -34,5 +98,9 @@ void fill_weights(struct tl_rng *rng, tl_dtype dtype, void *dst, uint64_t rows, 
 
 /* Speed of every product and of attend on one side, against the bandwidth measured here. */
 void bench(struct side *side, const char *op);
+void bench_cache(struct side *side, const char *op, double peak);
+/* What benches share: zeroed memory, the best time of run(arg, i) in nanoseconds, one line. */
+tl_buf *filled(struct side *side, uint64_t bytes);
+double time_of(void (*run)(void *arg, uint64_t i), void *arg);
 
 #endif

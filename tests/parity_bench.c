@@ -84,7 +84,7 @@ static double read_bandwidth(const tl_buf *buf, uint32_t n_threads) {
     return best;
 }
 
-static tl_buf *filled(struct side *side, uint64_t bytes) {
+tl_buf *filled(struct side *side, uint64_t bytes) {
     tl_buf *buf;
     must(tl_buf_alloc(&buf, side->dev, bytes, TL_MEM_DEVICE), "tl_buf_alloc");
     return buf;
@@ -102,7 +102,7 @@ static void print_row(const char *name, double ns, uint64_t bytes, double flops,
 
 /* Nanoseconds of run(arg, i), the best of all runs within the time, as for the bandwidth: on a
  * shared machine that is what repeats. */
-static double time_of(void (*run)(void *arg, uint64_t i), void *arg) {
+double time_of(void (*run)(void *arg, uint64_t i), void *arg) {
     double best = (double)INFINITY;
     const uint64_t begin_ns = tl_now_ns();
     for (uint64_t i = 0; i < 3 || tl_now_ns() - begin_ns < MEASURE_NS; i++) {
@@ -254,4 +254,5 @@ void bench(struct side *side, const char *op) {
          (op == NULL || strcmp(op, "attend") == 0) && i < sizeof cases / sizeof cases[0]; i++) {
         bench_attend(side, &cases[i], peak);
     }
+    bench_cache(side, op, peak);
 }

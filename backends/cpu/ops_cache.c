@@ -176,7 +176,7 @@ static void topk_head(const struct tl_topk *op, uint32_t kv_head, float *room) {
     uint32_t n_chosen = 0;
     for (uint32_t t = 0; t < n_rows && n_chosen < k; t++) {
         const float value = value_of(op, kv_head, most, t);
-        if (value > bar || (value == bar && n_equal > 0)) {
+        if (value > bar || (value == bar && n_equal > 0 && bar > -INFINITY)) {
             n_equal -= value == bar;
             idx[n_chosen++] = (int32_t)t;
         }

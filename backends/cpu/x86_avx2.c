@@ -10,4 +10,6 @@ void cpu_init_avx2(struct cpu_kernels *k) {
     k->rope = rope;
     k->kv_encode = kv_encode;
     k->attend = attend;
+    k->key_score = cpu_key_score_avx2;
+    k->attend_sketch = cpu_attend_sketch_avx2;
 }

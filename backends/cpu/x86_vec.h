@@ -14,7 +14,7 @@
 
 #define VEC_INLINE static inline __attribute__((always_inline))
 /* Loops over registers must be unrolled, or the arrays they index live in memory. */
-#if defined(__clang__)
+#if defined(__clang__) /* which passes over GCC's */
 #define VEC_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define VEC_UNROLL _Pragma("GCC unroll 16")

@@ -1,0 +1,67 @@
+/* Private to the CPU backend: how fast versions of key_score and attend_sketch are cut into tasks,
+ * and what an instruction set must bring for them. The plan is in sketch.c; the kernels of each set
+ * are in x86_sketch.inc.
+ *
+ * The queries of all heads that share a KV head are that head's rows: row f is query f / group,
+ * head kv_head * group + f % group. A task is up to SKETCH_ROWS of them, which one look at the
+ * codes serves, over some blocks. */
+#ifndef TL_CPU_SKETCH_H
+#define TL_CPU_SKETCH_H
+
+#include "cpu.h"
+
+enum {
+    SKETCH_ROWS = 4,
+    SKETCH_STEP = 8,    /* blocks that a kernel works on at a time */
+    SKETCH_PLACES = 64, /* sums of a value group, one for each code that it can have */
+};
+
+struct sketch_task {
+    const struct tl_sketch *sketch;
+    uint32_t kv_head;
+    uint32_t n;          /* rows, 1 .. SKETCH_ROWS */
+    uint32_t begin, end; /* blocks */
+    float scale, softcap;
+    const float *q[SKETCH_ROWS];
+    /* The scores of all cache rows: where a score kernel writes them, and an attend kernel reads
+     * them; it computes them where this is NULL. */
+    float *score[SKETCH_ROWS];
+    const int32_t *skip; /* cache rows to leave out, ascending */
+    uint32_t n_skip;
+    /* Results of attend: sums (n, stride) = sum exp(s - most) v, weights = sum exp(s - most),
+     * most = max s, which is -inf with the rest 0 where nothing was left. Code i of value group g
+     * is summed at g * SKETCH_PLACES + place(i), and what stands at other places means nothing. */
+    float *sums, *weights, *most;
+    uint32_t stride; /* value groups * SKETCH_PLACES */
+    float *work;     /* cpu_sketch_work_floats() of this thread's own, 64-byte aligned */
+};
+
+typedef void sketch_kernel(const struct sketch_task *task);
+
+struct sketch_kernels {
+    sketch_kernel *score, *attend;
+    uint32_t (*place)(tl_codec codec, uint32_t i);
+};
+
+/* How many codes lie before the group's first one in the byte where it starts: with one bit and
+ * groups of 36, four in every other group. */
+static inline uint32_t cpu_sketch_skew(tl_codec codec, uint32_t group_codes, uint32_t group) {
+    const uint32_t bits = tl_codec_bits(codec);
+    return (uint64_t)group * group_codes * bits % 8 / bits;
+}
+
+/* Room that a kernel has at task->work: queries, products, rounded products, scores, rounded
+ * weights, and a copy of one block's values with 64 bytes behind it. */
+static inline uint64_t cpu_sketch_work_floats(const struct tl_sketch *sketch) {
+    const uint64_t stride = tl_align_up(sketch->head_dim, 16);
+    const uint64_t of_row = 3 * stride + (SKETCH_STEP + 1) * TL_BLOCK;
+    return SKETCH_ROWS * of_row + tl_align_up(sketch->v.cols + 64u, 64) / sizeof(float);
+}
+
+/* False where there is no kernel, which is for a few odd head sizes, or no memory for scratch. */
+bool cpu_sketch_score(struct cpu_dev *dev, const struct tl_key_score *op,
+                      const struct sketch_kernels *kernels);
+bool cpu_sketch_attend(struct cpu_dev *dev, const struct tl_attend_sketch *op,
+                       const struct sketch_kernels *kernels);
+
+#endif

@@ -1,0 +1,10 @@
+/* Attention over compressed rows, laid over the plain one; the code is in x86_sketch.inc. */
+#include "x86_sketch.inc"
+
+bool cpu_key_score_avx512(struct cpu_dev *dev, const struct tl_key_score *op) {
+    return cpu_sketch_score(dev, op, &sketch_kernels);
+}
+
+bool cpu_attend_sketch_avx512(struct cpu_dev *dev, const struct tl_attend_sketch *op) {
+    return cpu_sketch_attend(dev, op, &sketch_kernels);
+}
