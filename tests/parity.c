@@ -569,7 +569,7 @@ static uint64_t run_op(const struct parity_op *op, struct sides *sides, const st
         if (o->trial != UINT64_MAX && o->trial != i) {
             continue;
         }
-        struct trial t = {.sides = sides, .fill = (fill)(i % FILL_COUNT)};
+        struct trial t = {.sides = sides, .fill = (enum fill)(i % FILL_COUNT)};
         t.rng.state = o->seed + i * 0x100000001b3u;
         op->run(&t);
         worst = fmax(worst, t.worst);

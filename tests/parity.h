@@ -20,7 +20,7 @@ struct sides {
     uint32_t n;
 };
 
-typedef enum fill { FILL_TINY, FILL_ORDINARY, FILL_LIMIT, FILL_COUNT } fill;
+enum fill { FILL_TINY, FILL_ORDINARY, FILL_LIMIT, FILL_COUNT };
 
 /* Normalised error: of a whole output, the root mean square of the difference over that of the
  * reference (or of what random operands give, where cancellation left less); a single element may
@@ -49,7 +49,7 @@ struct operand {
 struct trial {
     struct sides *sides;
     struct tl_rng rng;
-    fill fill;
+    enum fill fill;
     struct operand operands[OPERANDS_MAX];
     uint32_t n_operands;
     char what[256];
