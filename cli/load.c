@@ -90,8 +90,8 @@ static tl_err read_policies(const struct cli_loaded *loaded, const char *kv, uin
                             struct tl_policy *policies, const tl_log *log) {
     const struct tl_preset *const preset = tl_preset_find(kv);
     if (preset != NULL) {
-        for (uint32_t il = 0; il < n_layers; il++) { /* layer 0 is dense in all published models */
-            policies[il] = il == 0 ? preset->dense : preset->sparse;
+        for (uint32_t il = 0; il < n_layers; il++) {
+            policies[il] = preset->policy;
         }
         return TL_OK;
     }

@@ -1,5 +1,5 @@
-/* Presets and knobs. A preset is nothing but a policy for each of two kinds of layers; everything a
- * command line or a policy file can say is one knob set by name. */
+/* Presets and knobs. A preset is nothing but a named policy; everything a command line or a policy
+ * file can say is one knob set by name. */
 #include "policy.h"
 
 #include <errno.h>
@@ -10,57 +10,35 @@
 const char *const tl_codec_names[] = {"none", "q8", "int4", "int2", "int1", NULL};
 const char *const tl_home_names[] = {"none", "device", "host", NULL};
 const char *const tl_select_names[] = {"all", "none", "topk", NULL};
-const char *const tl_index_names[] = {"channels", "codes", "pages", "meanstd", NULL};
 const char *const tl_rest_names[] = {"drop", "sketch", NULL};
 
-/* The published settings are those for RULER and InfiniteBench (refs: TailorKV tables 5 and 6). */
-#define SKETCH_ONLY(k, v, rows)                                                                    \
+#define SKETCH_ONLY(codec, rows)                                                                   \
     {                                                                                              \
-        .recent = (rows), .k_codec = (k), .v_codec = (v), .select = TL_SELECT_NONE,                \
+        .recent = (rows), .k_codec = (codec), .v_codec = (codec), .select = TL_SELECT_NONE,        \
         .rest = TL_REST_SKETCH                                                                     \
-    }
-#define PAGED(by)                                                                                  \
-    {                                                                                              \
-        .recent = 64, .home = TL_HOME_DEVICE, .select = TL_SELECT_TOPK, .index = (by),             \
-        .topk = 1024, .page = 16, .rest = TL_REST_DROP                                             \
-    }
-#define CHANNELS                                                                                   \
-    {                                                                                              \
-        .sink = 64, .recent = 64, .home = TL_HOME_HOST, .select = TL_SELECT_TOPK,                  \
-        .index = TL_INDEX_CHANNELS, .topk = 896, .channels = 12, .rest = TL_REST_DROP              \
     }
 #define EXACT(where)                                                                               \
     { .home = (where), .select = TL_SELECT_ALL }
-#define TAILOR                                                                                     \
-    {                                                                                              \
-        .sink = 64, .recent = 64, .k_codec = TL_CODEC_INT2, .v_codec = TL_CODEC_INT1,              \
-        .home = TL_HOME_HOST, .select = TL_SELECT_TOPK, .index = TL_INDEX_CODES, .topk = 256,      \
-        .rest = TL_REST_SKETCH, .hot = 1024                                                        \
-    }
 
 const struct tl_preset tl_presets[] = {
-    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE), EXACT(TL_HOME_DEVICE)},
-    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, TL_CODEC_Q8, 64),
-     SKETCH_ONLY(TL_CODEC_Q8, TL_CODEC_Q8, 64)},
-    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, TL_CODEC_INT4, 64),
-     SKETCH_ONLY(TL_CODEC_INT4, TL_CODEC_INT4, 64)},
-    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, TL_CODEC_INT2, 128),
-     SKETCH_ONLY(TL_CODEC_INT2, TL_CODEC_INT2, 128)},
-    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, TL_CODEC_INT1, 128),
-     SKETCH_ONLY(TL_CODEC_INT1, TL_CODEC_INT1, 128)},
-    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST),
-     EXACT(TL_HOME_HOST)},
-    {"quest", "pages by the bounds of their keys, others left out", PAGED(TL_INDEX_PAGES),
-     PAGED(TL_INDEX_PAGES)},
-    {"meanstd", "pages by mean and deviation of their keys, others left out",
-     PAGED(TL_INDEX_MEANSTD), PAGED(TL_INDEX_MEANSTD)},
-    {"tailor1", "TailorKV: dense layers in 1 bit, of others the best rows from host memory",
-     SKETCH_ONLY(TL_CODEC_INT1, TL_CODEC_INT1, 128), CHANNELS},
-    {"tailor2", "TailorKV: dense layers in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, TL_CODEC_INT2, 128),
-     CHANNELS},
-    {"tailor", "a sketch of every row, by which the best are fetched exactly from host memory",
-     TAILOR, TAILOR},
-    {NULL, NULL, {0}, {0}},
+    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE)},
+    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, 64)},
+    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64)},
+    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128)},
+    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128)},
+    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST)},
+    {"tailor",
+     "a sketch of every row, by which the best are fetched exactly from host memory",
+     {.sink = 64,
+      .recent = 64,
+      .k_codec = TL_CODEC_INT2,
+      .v_codec = TL_CODEC_INT1,
+      .home = TL_HOME_HOST,
+      .select = TL_SELECT_TOPK,
+      .topk = 256,
+      .rest = TL_REST_SKETCH,
+      .hot = 1024}},
+    {NULL, NULL, {0}},
 };
 
 const struct tl_preset *tl_preset_find(const char *name) {
@@ -102,18 +80,8 @@ static const char *contradiction(const struct tl_policy *p) {
     if (p->home == TL_HOME_NONE) {
         return "select topk: needs a home for the exact rows";
     }
-    if (p->rest == TL_REST_SKETCH && !has_sketch(p)) {
-        return "rest sketch: needs a codec";
-    }
-    if (p->index == TL_INDEX_CODES && !has_sketch(p)) {
-        return "index codes: needs a codec";
-    }
-    if (p->index == TL_INDEX_CHANNELS && (p->channels == 0 || p->channels > 512)) {
-        return "channels: between 1 and the head size";
-    }
-    const bool paged = p->index == TL_INDEX_PAGES || p->index == TL_INDEX_MEANSTD;
-    if (paged && (p->page == 0 || p->page > TL_BLOCK || TL_BLOCK % p->page != 0)) {
-        return "page: must divide 64";
+    if (!has_sketch(p)) {
+        return "select topk: needs a codec, whose codes are its index";
     }
     if (p->hot != 0 && p->hot < 2 * p->topk) {
         return "hot: at least twice topk, or 0";
@@ -150,17 +118,14 @@ static const struct knob knobs[] = {
     {"v_codec", tl_codec_names, AT(v_codec)},
     {"home", tl_home_names, AT(home)},
     {"select", tl_select_names, AT(select)},
-    {"index", tl_index_names, AT(index)},
     {"topk", NULL, AT(topk)},
-    {"channels", NULL, AT(channels)},
-    {"page", NULL, AT(page)},
     {"rest", tl_rest_names, AT(rest)},
     {"hot", NULL, AT(hot)},
 };
 #undef AT
 enum { N_KNOBS = sizeof knobs / sizeof knobs[0] };
 _Static_assert(sizeof(tl_codec) == 4 && sizeof(tl_home) == 4 && sizeof(tl_select) == 4 &&
-                   sizeof(tl_index) == 4 && sizeof(tl_rest) == 4,
+                   sizeof(tl_rest) == 4,
                "knobs are stored as 32-bit numbers");
 
 tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, const tl_log *log) {

@@ -16,14 +16,6 @@ typedef enum tl_home { TL_HOME_NONE, TL_HOME_DEVICE, TL_HOME_HOST } tl_home;
 /* Which of those rows are attended exactly in a decode step. */
 typedef enum tl_select { TL_SELECT_ALL, TL_SELECT_NONE, TL_SELECT_TOPK } tl_select;
 
-/* By what top-k finds them (only with TL_SELECT_TOPK). */
-typedef enum tl_index {
-    TL_INDEX_CHANNELS, /* the d_s critical channels of the keys, TailorKV eq. 10; home host */
-    TL_INDEX_CODES,    /* the compressed keys */
-    TL_INDEX_PAGES,    /* per page and channel the bounds of the keys (Quest) */
-    TL_INDEX_MEANSTD,  /* per page and channel mean and deviation */
-} tl_index;
-
 /* What happens to rows that were not selected. */
 typedef enum tl_rest { TL_REST_DROP, TL_REST_SKETCH } tl_rest;
 
@@ -34,10 +26,7 @@ struct tl_policy {
     tl_codec k_codec, v_codec;
     tl_home home;
     tl_select select;
-    tl_index index;
-    uint32_t topk;     /* rows a KV head */
-    uint32_t channels; /* d_s of TL_INDEX_CHANNELS */
-    uint32_t page;     /* rows a page of TL_INDEX_PAGES and TL_INDEX_MEANSTD */
+    uint32_t topk; /* rows a KV head, found by the scores of the compressed keys */
     tl_rest rest;
     uint32_t hot; /* device slots a KV head for fetched rows; 0: none are kept */
 };
@@ -45,18 +34,17 @@ struct tl_policy {
 /* Contradictions that no layer can have: the sentence names the knob. */
 TL_MUST tl_err tl_policy_check(const struct tl_policy *p, const tl_log *log);
 
-/* The whole cache: one policy a layer. For tailor1 and tailor2 `dense` is the policy of
- * quantisation-friendly layers and `sparse` of the others; for the rest both are equal. */
+/* A named policy, of every layer. */
 struct tl_preset {
     const char *name, *summary;
-    struct tl_policy dense, sparse;
+    struct tl_policy policy;
 };
 extern const struct tl_preset tl_presets[]; /* ends with a NULL name */
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
 extern const char *const tl_codec_names[], *const tl_home_names[], *const tl_select_names[],
-    *const tl_index_names[], *const tl_rest_names[];
+    *const tl_rest_names[];
 
 /* One knob from text: "k_codec" = "int2", "topk" = "256". TL_ERR_FORMAT with a sentence. */
 TL_MUST tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value,

@@ -104,27 +104,13 @@ static tl_err read_preset(const struct reader *r, const json_t *root) {
         return bad(r, "no such preset:", text != NULL ? text : "(not a name)");
     }
     for (uint32_t il = 0; il < r->n_layers; il++) {
-        r->policies[il] = preset->sparse;
-    }
-    const json_t *const dense = json_object_get(root, "dense");
-    if (dense != NULL && !json_is_array(dense)) {
-        return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"dense\" must be a list of layers", r->name);
-    }
-    for (size_t i = 0; i < json_array_size(dense); i++) {
-        const json_t *const layer = json_array_get(dense, i);
-        const json_int_t il = json_integer_value(layer);
-        if (!json_is_integer(layer) || il < 0 || il >= (json_int_t)r->n_layers) {
-            return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"dense\" names a layer that is not there",
-                           r->name);
-        }
-        r->policies[il] = preset->dense;
+        r->policies[il] = preset->policy;
     }
     return TL_OK;
 }
 
 static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
-    static const char *const known[] = {"tailor_policy", "model_hash", "preset", "dense",
-                                        "all",           "layers",     "measured"};
+    static const char *const known[] = {"tailor_policy", "model_hash", "preset", "all", "layers"};
     if (!json_is_object(root)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
     }

@@ -1,12 +1,10 @@
-/* Policy files: a cache's policies layer by layer, as JSON. What `tailor fit` writes and people edit:
+/* Policy files: a cache's policies layer by layer, as JSON:
  *
  *   { "tailor_policy": 1,                         version, required
  *     "model_hash": "0123456789abcdef",           the model it was made for; absent: any
  *     "preset": "tailor",                         where every layer begins; absent: "full"
- *     "dense": [0],                               layers that begin as the preset's dense kind
  *     "all": { "topk": 512 },                     knobs of every layer
- *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } },
- *     "measured": { ... } }                       what fit saw; not read
+ *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } } }
  *
  * Files are hostile: unknown keys, knobs and layers are errors. */
 #ifndef TL_POLICY_FILE_H

@@ -374,6 +374,8 @@ static tl_err read_rope(const tl_weights *w, struct tl_shape *s, uint32_t n_ctx)
     fill_table(&s->rope, s, &r, (double)r.base);
     if (s->family->local_rope_base > 0) {
         r.freq_scale = 1; /* only layers that see everything are stretched */
+        r.attn_factor = 1;
+        r.yarn = false;
     }
     fill_table(&s->rope_local, s, &r, (double)r.base_local);
     return TL_OK;

@@ -31,7 +31,7 @@ static void open_fixture(struct fixture *f, const char *model, const char *prese
     f->n_layers = shape->n_layers;
     f->n_vocab = shape->n_vocab;
     for (uint32_t il = 0; il < f->n_layers; il++) {
-        f->policies[il] = tl_preset_find(preset)->sparse;
+        f->policies[il] = tl_preset_find(preset)->policy;
     }
     struct tl_rng rng = {17};
     for (size_t i = 0; i < N_IDS; i++) {
@@ -80,7 +80,7 @@ static void test_offload_is_full(void **state) {
         open_fixture(&f, models[m], "full");
         tl_session *full = open_session(&f, 64);
         for (uint32_t il = 0; il < f.n_layers; il++) {
-            f.policies[il] = tl_preset_find("offload")->sparse;
+            f.policies[il] = tl_preset_find("offload")->policy;
         }
         tl_session *offload = open_session(&f, 64);
         feed(full, f.ids, 200);
@@ -107,7 +107,7 @@ static void test_prefill_is_exact(void **state) {
             open_fixture(&f, models[m], "full");
             tl_session *full = open_session(&f, 512);
             for (uint32_t il = 0; il < f.n_layers; il++) {
-                f.policies[il] = tl_preset_find(presets[p])->sparse;
+                f.policies[il] = tl_preset_find(presets[p])->policy;
             }
             tl_session *other = open_session(&f, 100);
             feed(full, f.ids, N_IDS);
@@ -136,7 +136,7 @@ static void test_enough_budget_is_full(void **state) {
             open_fixture(&f, models[m], "full");
             tl_session *full = open_session(&f, 64);
             for (uint32_t il = 0; il < f.n_layers; il++) {
-                f.policies[il] = tl_preset_find(cases[c].preset)->sparse;
+                f.policies[il] = tl_preset_find(cases[c].preset)->policy;
             }
             set_knob(&f, cases[c].knob, cases[c].value);
             tl_session *other = open_session(&f, 64);
@@ -245,7 +245,6 @@ static struct tl_policy random_policy(struct tl_rng *rng) {
                                .v_codec = (tl_codec)rng_below(rng, TL_CODEC_COUNT),
                                .home = (tl_home)rng_below(rng, 3),
                                .select = (tl_select)rng_below(rng, 3),
-                               .index = TL_INDEX_CODES,
                                .topk = 1 + (uint32_t)rng_below(rng, 40),
                                .rest = (tl_rest)rng_below(rng, 2),
                                .hot = rng_below(rng, 2) ? 0 : 200};
@@ -346,7 +345,7 @@ static void test_plan(void **state) {
     struct tl_shape shape = tl_engine_model(f.engine)->shape;
     struct tl_policy exact[64];
     for (uint32_t il = 0; il < f.n_layers; il++) {
-        exact[il] = tl_preset_find("full")->sparse;
+        exact[il] = tl_preset_find("full")->policy;
     }
     struct tl_plan_params params = {.n_ctx = 65536, .n_chunk = 512, .policies = exact};
     struct tl_memory_plan full, tailor;

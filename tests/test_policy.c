@@ -10,7 +10,7 @@ static void test_presets_are_consistent(void **state) {
     for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
         struct kept_log kept;
         const tl_log log = keep_log(&kept);
-        if (tl_policy_check(&p->dense, &log) || tl_policy_check(&p->sparse, &log)) {
+        if (tl_policy_check(&p->policy, &log)) {
             fail_msg("%s: %s", p->name, kept.sentence);
         }
         assert_ptr_equal(tl_preset_find(p->name), p);
@@ -23,7 +23,7 @@ static void test_knobs(void **state) {
     (void)state;
     struct kept_log kept;
     const tl_log log = keep_log(&kept);
-    struct tl_policy p = tl_preset_find("tailor")->sparse;
+    struct tl_policy p = tl_preset_find("tailor")->policy;
     assert_int_equal(tl_policy_set(&p, "k_codec", "int4", &log), TL_OK);
     assert_int_equal(p.k_codec, TL_CODEC_INT4);
     assert_int_equal(tl_policy_set(&p, "topk", "77", &log), TL_OK);
@@ -56,7 +56,7 @@ static void test_contradictions(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct kept_log kept;
         const tl_log log = keep_log(&kept);
-        struct tl_policy p = tl_preset_find("tailor")->sparse;
+        struct tl_policy p = tl_preset_find("tailor")->policy;
         assert_int_equal(tl_policy_set(&p, cases[i].knob, cases[i].value, &log), TL_OK);
         const tl_err err = tl_policy_check(&p, &log);
         if (cases[i].says == NULL ? err != TL_OK
@@ -79,17 +79,16 @@ static void test_file(void **state) {
     struct kept_log kept;
     struct tl_policy p[N_LAYERS];
     assert_int_equal(read_file_text("{\"tailor_policy\": 1, \"model_hash\": \"0000000000001234\","
-                                    " \"preset\": \"tailor1\", \"dense\": [0, 5],"
+                                    " \"preset\": \"tailor\","
                                     " \"all\": {\"recent\": 96},"
                                     " \"layers\": {\"1\": {\"topk\": 10, \"hot\": 20},"
                                     "              \"2-4\": {\"sink\": 7}}}",
                                     p, &kept),
                      TL_OK);
-    assert_int_equal(p[0].k_codec, TL_CODEC_INT1);
-    assert_int_equal(p[5].k_codec, TL_CODEC_INT1);
+    assert_int_equal(p[0].v_codec, TL_CODEC_INT1);
     assert_int_equal(p[1].select, TL_SELECT_TOPK);
     assert_int_equal(p[1].topk, 10);
-    assert_int_equal(p[2].topk, 896);
+    assert_int_equal(p[2].topk, 256);
     assert_int_equal(p[2].sink, 7);
     assert_int_equal(p[4].sink, 7);
     assert_int_equal(p[1].sink, 64);
@@ -112,9 +111,6 @@ static void test_bad_files(void **state) {
         "{\"tailor_policy\": 1, \"model_hash\": 4660}",
         "{\"tailor_policy\": 1, \"preset\": \"abacus\"}",
         "{\"tailor_policy\": 1, \"preset\": 3}",
-        "{\"tailor_policy\": 1, \"dense\": [6]}",
-        "{\"tailor_policy\": 1, \"dense\": [-1]}",
-        "{\"tailor_policy\": 1, \"dense\": 0}",
         "{\"tailor_policy\": 1, \"colour\": 0}",
         "{\"tailor_policy\": 1, \"layers\": {\"6\": {}}}",
         "{\"tailor_policy\": 1, \"layers\": {\"3-2\": {}}}",
