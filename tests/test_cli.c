@@ -85,7 +85,8 @@ static void test_usage_errors(void **state) {
     expect_error("run -m x -p y --temp nan", 2, "not a valid number");
     expect_error("run -m x -p y --top-p 1.5", 2, "between 0 and 1");
     expect_error("run -m x -p y --json=yes", 2, "takes no value");
-    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv abacus", 2, "abacus");
+    expect_error("run -m x -p y --window 3", 2, "two numbers");
+    expect_error("run -m x -p y --device-mem lots", 2, "a size");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 x'", 2, "not a list");
     expect_error("tokenize -m x --lines0 -p y", 2, "needs");
     expect_error("template --template x", 2, "--messages");
@@ -100,6 +101,10 @@ static void test_failures(void **state) {
     expect_error("info -m /tmp", 1, "/tmp");
     expect_error("run -m /etc/passwd -p y", 1, "/etc/passwd");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -f /nonexistent.txt", 1, "nonexistent.txt");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv abacus", 1, "abacus");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv tailor --topk 0", 1, "topk");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv /etc/passwd", 1, "/etc/passwd");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -c 400 --device-mem 100KiB", 1, "GiB");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 4000000000", 1, "4000000000");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 2 3 4 5' -c 4", 1, "5 tokens");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend abacus", 1, "abacus");
