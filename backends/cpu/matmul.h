@@ -110,6 +110,9 @@ extern const uint8_t cpu_places_plain[16], cpu_places_nibbles[16];
  * Q3_K). */
 extern const uint8_t cpu_places_q4_k[16], cpu_places_q2_k[16];
 
+/* A block of activations below this becomes zeros: 127 divided by it could overflow. */
+#define MM_TINY 1e-36f
+
 bool cpu_matmul_run(struct cpu_dev *dev, const struct tl_matmul *op, const struct mm_isa *isa);
 
 #endif

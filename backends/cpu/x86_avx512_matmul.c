@@ -1,18 +1,15 @@
 /* The table of AVX-512 matrix products (F, BW, VL, DQ, VNNI), and the rounding of activations. */
 #include "x86_avx512_matmul.h"
 
-/* The largest magnitude of a block becomes 127. Blocks that are all zero, or so small that the
- * reciprocal overflows, become zero. */
+/* The largest magnitude of a block becomes 127. */
 static void quantise(const struct mm_quantise *work) {
     const uint32_t group = work->group;
     for (uint32_t at = 0; at < work->k_pad; at += MM_BLOCK) {
-        const uint32_t n = at >= work->k ? 0 : work->k - at < MM_BLOCK ? work->k - at : MM_BLOCK;
-        const __mmask16 lo = (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1);
-        const __mmask16 hi = (__mmask16)(n >= 32 ? 0xffff : n <= 16 ? 0 : (1u << (n - 16)) - 1);
-        const __m512 a = _mm512_maskz_loadu_ps(lo, work->x + at);
-        const __m512 b = _mm512_maskz_loadu_ps(hi, work->x + at + 16);
+        const __mmask16 mask = at < work->k ? 0xffff : 0;
+        const __m512 a = _mm512_maskz_loadu_ps(mask, work->x + at);
+        const __m512 b = _mm512_maskz_loadu_ps(mask, work->x + at + 16);
         const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-        const bool tiny = most < 1e-36f;
+        const bool tiny = most < MM_TINY;
         const __m512 inverse = _mm512_set1_ps(tiny ? 0.0f : 127.0f / most);
         const float d = tiny ? 0.0f : most / 127.0f;
         const __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
