@@ -80,6 +80,7 @@ typedef struct mm_format {
     void (*tile)(const struct mm_tile *work);
     const uint8_t *places; /* of q for dots: one of cpu_places_* */
     uint32_t group;        /* elements of a weight scale, 16 or 32; 0: float weights */
+    uint32_t dots_max;     /* so many activation rows are faster by dots than by tiles */
     uint32_t rows;         /* weight rows of a tile, at most MM_ROWS_MAX */
     int32_t offset;
 } mm_format;
@@ -95,7 +96,6 @@ struct mm_quantise {
 
 struct mm_isa {
     void (*quantise)(const struct mm_quantise *work);
-    uint32_t dots_max;         /* so many activation rows are faster by dots than by tiles */
     mm_format formats[TL_I32]; /* every weight dtype */
 };
 

@@ -109,9 +109,12 @@ MM_INLINE void unpack(const struct mm_unpack *work, load16 *load, uint32_t elem_
         for (uint32_t col = 0; col < work->n_cols; col += LANES) {
             const uint32_t n = work->n_cols - col < LANES ? work->n_cols - col : LANES;
             __m512 v[LANES];
+#pragma GCC unroll 16
             for (uint32_t i = 0; i < LANES; i++) {
                 const uint32_t row = first + i < work->n_rows ? first + i : work->n_rows - 1;
-                v[i] = load(work->w + row * work->row_bytes + (uint64_t)col * elem_bytes, n);
+                const uint8_t *const w =
+                    work->w + row * work->row_bytes + (uint64_t)col * elem_bytes;
+                v[i] = load(w, n);
             }
             mm_transpose16(v);
             for (uint32_t i = 0; i < n; i++) {

@@ -122,11 +122,12 @@ MM_INLINE const uint8_t *row_at(const struct mm_unpack *work, uint32_t first, ui
 
 /* One pair of blocks of 16 rows. */
 MM_INLINE void unpack_pair(const uint8_t *const rows[LANES], uint32_t part, uint32_t n_blocks,
-                           load_codes *load, uint8_t *to) {
+                           load_codes *load, uint8_t *to, size_t ahead) {
     __m512 v[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++) {
         v[i] = _mm512_castsi512_ps(load(rows[i], part, n_blocks));
+        _mm_prefetch((const char *)rows[i] + ahead, _MM_HINT_T0);
     }
     mm_transpose16(v);
     const int n = n_blocks > 1 ? 16 : 8;
@@ -156,7 +157,8 @@ MM_INLINE void unpack32(const struct mm_unpack *work, const struct layout32 layo
         }
         for (uint32_t b = 0; b < n_blocks; b += 2) {
             uint8_t *const to = work->to.q + ((size_t)b * MM_BLOCK * ROWS + first * 4);
-            unpack_pair(rows, b / 2, n_blocks - b, layout.load, to);
+            unpack_pair(rows, b / 2, n_blocks - b, layout.load, to,
+                        (size_t)b * layout.block_bytes + MM_UNPACK_AHEAD);
         }
         for (uint32_t b = 0; b < n_blocks; b++) {
             const size_t from = (size_t)b * layout.block_bytes, to = (size_t)b * ROWS + first;
@@ -211,10 +213,12 @@ MM_INLINE void unpack256(const struct mm_unpack *work, const struct layout256 la
                 unpack_scales(rows, layout.mins, m, m + 8 * ROWS);
             }
             uint8_t *const to = work->to.q + ((size_t)b * 256 * ROWS + first * 4);
-            unpack_pair(rows, 0, 2, layout.load, to);
-            unpack_pair(rows, 1, 2, layout.load, to + (size_t)PAIR * ROWS);
-            unpack_pair(rows, 2, 2, layout.load, to + (size_t)PAIR * ROWS * 2);
-            unpack_pair(rows, 3, 2, layout.load, to + (size_t)PAIR * ROWS * 3);
+            unpack_pair(rows, 0, 2, layout.load, to, MM_UNPACK_AHEAD);
+            unpack_pair(rows, 1, 2, layout.load, to + (size_t)PAIR * ROWS, MM_UNPACK_AHEAD + 64);
+            unpack_pair(rows, 2, 2, layout.load, to + (size_t)PAIR * ROWS * 2,
+                        MM_UNPACK_AHEAD + 128);
+            unpack_pair(rows, 3, 2, layout.load, to + (size_t)PAIR * ROWS * 3,
+                        MM_UNPACK_AHEAD + 192);
             for (uint32_t i = 0; i < LANES; i++) {
                 rows[i] += layout.block_bytes;
             }
@@ -274,6 +278,7 @@ MM_INLINE void tile(const struct mm_tile *work, uint32_t group, bool mins) {
         for (int t = 0; t < MM_TOKENS; t++) {
             dot[2 * t] = dot[2 * t + 1] = _mm512_set1_epi32(work->act.z[j * MM_TOKENS + t]);
         }
+#pragma GCC unroll 8
         for (uint32_t c = 0; c < group; c += 4) {
             const __m512i a = _mm512_loadu_si512(q), b = _mm512_loadu_si512(q + 64);
 #pragma GCC unroll 6
