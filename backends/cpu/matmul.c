@@ -297,7 +297,7 @@ static void run_tile(const struct product *p, const struct mm_panel *panel, uint
 }
 
 /* Several panels at a time, so that a tile of activations is read once for all of them, was 2 to
- * 10% slower (4096 x 2048 by 512, Q4_0 and F16, EPYC 9005, 2025-11): panels then leave the cache.
+ * 10% slower (4096 x 2048 by 512, Q4_0 and F16, EPYC 9005, 2026-11): panels then leave the cache.
  */
 static void run_panel(const struct product *p, const struct mm_panel *panel, uint32_t row) {
     for (uint32_t col = 0; col < p->k; col += piece_cols(p)) {
@@ -351,11 +351,9 @@ bool cpu_matmul_run(struct cpu_dev *dev, const struct tl_matmul *op, const struc
                         .k_pad = (uint32_t)tl_align_up(op->w.cols, MM_CHUNK),
                         .row_bytes = tl_row_bytes(op->w.dtype, op->w.cols)};
     p.n_groups = format->group == 0 ? 0 : p.k_pad / format->group;
-    /* The plain loops take a handful of outputs, exactly. Soft-capped products wait for
-     * tests/parity.c: its cap saturates, and then the rounding of activations shows as a flipped
-     * sign. */
+    /* The plain loops are quick enough for a handful of outputs, and exact. */
     const bool few = (uint64_t)p.n * p.m < OUTPUTS_MIN;
-    if (few || op->softcap != 0.0f || p.k == 0 || format->dots == NULL) {
+    if (few || p.k == 0 || format->dots == NULL) {
         return false;
     }
     const bool tiles = format->tile != NULL && p.n > format->dots_max;

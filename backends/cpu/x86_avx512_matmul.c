@@ -75,7 +75,7 @@ static void quantise(const struct mm_quantise *work) {
 }
 
 /* Where tiles overtake dots was measured with 2048 x 2048 weights on two threads (EPYC 9005,
- * 2025-11). */
+ * 2026-11). */
 #define FLOAT(name)                                                                                \
     {                                                                                              \
         .dots = cpu_dots_##name##_avx512, .unpack = cpu_unpack_##name##_avx512,                    \

@@ -124,7 +124,7 @@ struct mm_walk {
  * latency of one. The rows of a model lie one behind the other: prefetching runs in that order, far
  * enough ahead of the four streams to be ahead of the last of them (8192 x 2048 Q8_0 with two
  * threads of an EPYC 9005: 65 GB/s, as much as reading alone; 2048 x 8192: 49 GB/s when it was 8
- * KiB whatever the rows, 72 now; 2025-11), and goes on where the next rows will be asked for. */
+ * KiB whatever the rows, 72 now; 2026-11), and goes on where the next rows will be asked for. */
 enum { MM_AHEAD = 8192, MM_UNPACK_AHEAD = 512 };
 
 MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk walk) {
