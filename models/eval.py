@@ -71,6 +71,26 @@ class Runner:
         return self.tok.decode(self.greedy(self.encode(corpus.user(text)[0]), n))
 
 
+class Engine:
+    """The GGUF itself in an independent engine (llama-cpp-python), its cache in F16; the same calls as Runner."""
+
+    def __init__(self, gguf_path, path, rows):
+        from llama_cpp import Llama
+        self.llama = Llama(gguf_path, n_ctx=rows, n_batch=1024, n_ubatch=1024, n_threads=2, n_threads_batch=2, verbose=False, flash_attn=True)
+        self.tok = Tokenizer.from_file(path)
+
+    encode = Runner.encode
+
+    def greedy(self, ids, n, stop=(tk.EOS, tk.IM_END)):
+        out = []
+        self.llama.reset()
+        for t in self.llama.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0):
+            if t in stop or len(out) == n:
+                break
+            out.append(t)
+        return out
+
+
 def niah(r, keys, each, ask, kind, lead, chat):
     """RULER's needle family: head, facts, question, strings expected."""
     ks = distinct(r, keys, key)
@@ -144,6 +164,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("checkpoint")
     ap.add_argument("tokenizer")
+    ap.add_argument("--gguf", help="score this file in llama.cpp instead (quicker)")
     ap.add_argument("--held-out", nargs="+", required=True)
     ap.add_argument("--lengths", nargs="+", type=int, default=[256, 1024, 4096, 8192, 16384])
     ap.add_argument("--tasks", nargs="+", default=list(TASKS))
@@ -154,7 +175,7 @@ def main():
     ap.add_argument("--json")
     a = ap.parse_args()
     torch.set_num_threads(int(os.environ.get("TRAIN_THREADS", 2)))
-    runner = Runner(a.checkpoint, a.tokenizer)
+    runner = Engine(a.gguf, a.tokenizer, max(a.lengths) + 64) if a.gguf else Runner(a.checkpoint, a.tokenizer)
     pool = corpus.load_pool(a.held_out)
     table = {}
     print("task".ljust(28) + "".join(str(n).rjust(8) for n in a.lengths), flush=True)

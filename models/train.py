@@ -167,11 +167,11 @@ def main():
     opt.publish()
     run = model.hidden if a.no_compile else torch.compile(model.hidden, dynamic=False)
     tok = Tokenizer.from_file(a.tokenizer)
-    maker = batches.Maker(tok, corpus.load_pool(a.books), tokens + 18)
+    maker = batches.Maker(tok, corpus.load_pool(a.books), tokens + 19)
     held = batches.Maker(tok, corpus.load_pool(a.held_out), tokens + 90001)
     seen, plan, start, mean = 0, [], time.time(), None
     while True:
-        if os.path.getmtime(a.plan) != seen:
+        if os.path.exists(a.plan) and os.path.getmtime(a.plan) != seen:
             seen, plan = os.path.getmtime(a.plan), json.load(open(a.plan))
         stage = stage_at(plan, tokens)
         if stage is None:
