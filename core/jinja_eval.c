@@ -373,6 +373,13 @@ static tl_err write_value(tl_jinja *j, const tl_jnode *expression) {
     return write_text(j, tl_jval_text(v));
 }
 
+/* What a filter block or a call block gives has to be text already. */
+static tl_err write_result(tl_jinja *j, tl_jval v) {
+    tl_str text;
+    TL_TRY(tl_jarg_str(j, v, "what a block gives", &text));
+    return write_text(j, text);
+}
+
 /* Runs the body, whose scope has been entered, with its text going to *out instead. */
 static tl_err capture(tl_jinja *j, const tl_jnode *body, tl_jval *out) {
     tl_jbuf *const outside = j->out;
@@ -566,8 +573,7 @@ static tl_err run_filter_block(tl_jinja *j, const tl_jnode *node) {
     TL_TRY(tl_jinja_enter_scope(j, node->c->scope));
     TL_TRY(capture(j, node->c, &text));
     TL_TRY(through_filters(j, node->b, text, &text));
-    TL_TRY(tl_jval_str(j, text, &text));
-    return write_text(j, tl_jval_text(text));
+    return write_result(j, text);
 }
 
 static tl_err run_with(tl_jinja *j, const tl_jnode *node) {
@@ -588,8 +594,7 @@ static tl_err run_call_block(tl_jinja *j, const tl_jnode *node) {
     } else {
         TL_TRY(eval_call(j, node->a, &caller, &text));
     }
-    TL_TRY(tl_jval_str(j, text, &text));
-    return write_text(j, tl_jval_text(text));
+    return write_result(j, text);
 }
 
 static tl_err run_node(tl_jinja *j, const tl_jnode *node) {

@@ -137,10 +137,28 @@ static tl_err filter_indent(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     return tl_jbuf_take(&b, out);
 }
 
+/* The text up to n_kept characters; without `killwords` up to the last space before that. */
+static tl_err cut(tl_jinja *j, tl_jval v, size_t n_kept, bool killwords, tl_str end, tl_jval *out) {
+    tl_str text;
+    tl_jbuf b = {.j = j};
+    TL_TRY(tl_jarg_str(j, v, "truncate", &text));
+    text.len = tl_jtext_offset(j, v.as.str, n_kept);
+    for (size_t i = text.len; !killwords && i > 0; i--) {
+        if (text.data[i - 1] == ' ') {
+            text.len = i - 1;
+            break;
+        }
+    }
+    TL_TRY(tl_jbuf_add(&b, text));
+    TL_TRY(tl_jbuf_add(&b, end));
+    return tl_jbuf_take(&b, out);
+}
+
 static tl_err filter_truncate(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
-    tl_str text, end = tl_str_from("...");
+    tl_str end = tl_str_from("...");
+    tl_jval end_value;
+    size_t n = 0, n_end = 0;
     int64_t length = 255, leeway = 5;
-    TL_TRY(tl_jarg_str(j, call->bound[0], "truncate", &text));
     TL_TRY(tl_jarg_int(j, call->bound[1], "truncate: length", 255, &length));
     if (call->bound[3].kind != TL_J_MISSING) {
         TL_TRY(tl_jarg_str(j, call->bound[3], "truncate: end", &end));
@@ -148,29 +166,18 @@ static tl_err filter_truncate(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     if (call->bound[4].kind != TL_J_NONE) {
         TL_TRY(tl_jarg_int(j, call->bound[4], "truncate: leeway", 5, &leeway));
     }
-    tl_jval end_value;
     TL_TRY(tl_jstr_new(j, end, &end_value));
-    const int64_t n_end = (int64_t)tl_jstr_points(j, end_value.as.str);
-    const int64_t n = (int64_t)tl_jstr_points(j, call->bound[0].as.str);
-    if (length < n_end || leeway < 0) {
-        return tl_jinja_fail(j, TL_ERR_FORMAT, "truncate: expected length >= %lld, leeway >= 0",
-                             (long long)n_end);
+    TL_TRY(tl_jval_len(j, end_value, &n_end));
+    TL_TRY(tl_jval_len(j, call->bound[0], &n));
+    if (length < (int64_t)n_end || leeway < 0) {
+        return tl_jinja_fail(j, TL_ERR_FORMAT, "truncate: expected length >= %zu, leeway >= 0",
+                             n_end);
     }
-    if (n <= length || n - length <= leeway) {
+    if ((int64_t)n <= length || (int64_t)n - length <= leeway) {
         *out = call->bound[0];
         return TL_OK;
     }
-    text.len = tl_jtext_offset(j, call->bound[0].as.str, (size_t)(length - n_end));
-    for (size_t i = text.len; !tl_jval_true(call->bound[2]) && i > 0; i--) {
-        if (text.data[i - 1] == ' ') {
-            text.len = i - 1;
-            break;
-        }
-    }
-    tl_jbuf b = {.j = j};
-    TL_TRY(tl_jbuf_add(&b, text));
-    TL_TRY(tl_jbuf_add(&b, end));
-    return tl_jbuf_take(&b, out);
+    return cut(j, call->bound[0], (size_t)length - n_end, tl_jval_true(call->bound[2]), end, out);
 }
 
 static tl_err filter_wordcount(tl_jinja *j, const tl_jcall *call, tl_jval *out) {

@@ -55,7 +55,7 @@ static tl_err filter_reverse(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         l->at[i] = l->at[l->n - 1 - i];
         l->at[l->n - 1 - i] = swap;
     }
-    if (call->bound[0].kind != TL_J_ITER && call->bound[0].kind != TL_J_UNDEFINED) {
+    if (call->bound[0].kind != TL_J_ITER) {
         return tl_jiter_over(j, list, out);
     }
     *out = list;
@@ -66,6 +66,13 @@ static tl_err filter_list(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     return tl_jiter_list(j, call->bound[0], out);
 }
 
+/* Reached only when the value is walked and is no mapping. */
+static tl_err step_no_items(tl_jinja *j, void *state, tl_jval *item) {
+    (void)state;
+    (void)item;
+    return tl_jinja_fail(j, TL_ERR_FORMAT, "Can only get item pairs from a mapping.");
+}
+
 static tl_err filter_items(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_jval none;
     if (call->bound[0].kind == TL_J_UNDEFINED) {
@@ -73,7 +80,7 @@ static tl_err filter_items(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         return tl_jiter_over(j, none, out);
     }
     if (call->bound[0].kind != TL_J_DICT) {
-        return tl_jinja_fail(j, TL_ERR_FORMAT, "Can only get item pairs from a mapping.");
+        return tl_jiter_through(j, call->bound[0], step_no_items, NULL, out);
     }
     struct tl_jview *const view = tl_jinja_alloc(j, sizeof *view);
     if (view == NULL) {

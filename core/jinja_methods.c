@@ -46,8 +46,10 @@ static tl_err str_swapcase(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     const tl_str text = self_text(call);
     tl_jbuf b = {.j = j};
     for (size_t at = 0; at < text.len;) {
-        const uint32_t p = tl_utf8_next(text, &at), upper = tl_jpoint_upper(j, p);
-        TL_TRY(tl_jbuf_add_point(&b, upper != p ? upper : tl_jpoint_lower(j, p)));
+        const size_t begin = at;
+        const uint32_t p = tl_utf8_next(text, &at), lower = tl_jpoint_lower(j, p);
+        const tl_str letter = {text.data + begin, at - begin};
+        TL_TRY(lower != p ? tl_jbuf_add_point(&b, lower) : tl_jtext_upper(&b, letter));
     }
     return tl_jbuf_take(&b, out);
 }

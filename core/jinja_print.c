@@ -169,7 +169,12 @@ static tl_err repr_value(tl_jbuf *b, tl_jval v) {
     case TL_J_FLOAT:
         return tl_jfloat_repr(b, v.as.real);
     case TL_J_STR:
-        return repr_str(b, tl_jval_text(v));
+        if (!v.as.str->markup) {
+            return repr_str(b, tl_jval_text(v));
+        }
+        TL_TRY(tl_jbuf_add_c(b, "Markup("));
+        TL_TRY(repr_str(b, tl_jval_text(v)));
+        return tl_jbuf_add_c(b, ")");
     case TL_J_LIST:
         return repr_items(b, v.as.list, "[", "]");
     case TL_J_TUPLE:
