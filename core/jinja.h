@@ -32,6 +32,14 @@ enum {
     TL_JINJA_SENTENCE_MAX = 1024, /* bytes of an error sentence */
 };
 
+/* How much of each kind of work counts as one step, so that a step stays a fraction of
+ * a microsecond: work that a template can have repeated is charged for by its size. */
+enum {
+    TL_JSTEP_KEYS = 16,    /* names or values compared */
+    TL_JSTEP_CHARS = 64,   /* characters looked at */
+    TL_JSTEP_BYTES = 1024, /* bytes compared in a row */
+};
+
 /* ---- values ---- */
 
 typedef enum tl_jkind {
@@ -225,7 +233,7 @@ TL_MUST tl_err tl_jbuf_take(tl_jbuf *b, tl_jval *out);
 
 /* Borrows the bytes: constants, the template's source, parts of other strings. */
 TL_MUST tl_err tl_jstr_new(tl_jinja *j, tl_str text, tl_jval *out);
-/* A literal; may return MISSING only where the arena is used up, with the sentence left. */
+/* A C string that outlives the rendering. */
 TL_MUST tl_err tl_jstr_c(tl_jinja *j, const char *text, tl_jval *out);
 /* Counted once, and charged for. */
 size_t tl_jstr_points(tl_jinja *j, tl_jstr *s);

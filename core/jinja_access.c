@@ -69,7 +69,7 @@ static tl_err find_attr(tl_jinja *j, tl_jval object, tl_jval name, tl_jval *out)
     }
     switch (object.kind) {
     case TL_J_NAMESPACE: {
-        tl_jinja_charge(j, object.as.dict->n / 16);
+        tl_jinja_charge(j, object.as.dict->n / TL_JSTEP_KEYS);
         const tl_jval *const found = tl_jdict_get(object.as.dict, text);
         *out = found != NULL ? *found : tl_jmissing();
         return TL_OK;
@@ -107,7 +107,7 @@ tl_err tl_jval_attr(tl_jinja *j, tl_jval object, tl_jval name, tl_jval *out) {
     }
     TL_TRY(find_attr(j, object, name, out));
     if (out->kind == TL_J_MISSING && object.kind == TL_J_DICT) {
-        TL_TRY(tl_jinja_spend(j, object.as.dict->n / 16));
+        TL_TRY(tl_jinja_spend(j, object.as.dict->n / TL_JSTEP_KEYS));
         const tl_jval *const found = tl_jdict_get(object.as.dict, tl_jval_text(name));
         *out = found != NULL ? *found : tl_jmissing();
     }

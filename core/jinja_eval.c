@@ -122,7 +122,7 @@ static tl_err add_named(tl_jinja *j, struct arguments *a, tl_str name, tl_jval v
     if (a->named == NULL) {
         return TL_ERR_MEMORY;
     }
-    TL_TRY(tl_jinja_spend(j, 1 + n / 16));
+    TL_TRY(tl_jinja_spend(j, 1 + n / TL_JSTEP_KEYS));
     a->named[n] = (struct tl_jnamed){name, value};
     a->args.named = a->named;
     a->args.n_named = n + 1;
@@ -465,7 +465,7 @@ static tl_err bind_keywords(tl_jinja *j, const tl_jnode *macro, const tl_jargs *
     tl_jval rest;
     TL_TRY(tl_jdict_new(j, TL_J_DICT, &rest));
     for (size_t i = 0; i < args->n_named; i++) {
-        TL_TRY(tl_jinja_spend(j, 1 + macro->list.n / 16));
+        TL_TRY(tl_jinja_spend(j, 1 + macro->list.n / TL_JSTEP_KEYS));
         TL_TRY(bind_keyword(j, macro, args, &args->named[i], rest));
     }
     if (scope->kwargs_slot != UINT32_MAX) {

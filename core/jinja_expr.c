@@ -236,7 +236,7 @@ static tl_err keyword_argument(tl_jparser *p, tl_jnode *call_node) {
                                  (int)tl_min_u64(keyword->name.len, 100), keyword->name.data);
         }
     }
-    TL_TRY(tl_jinja_spend(p->j, call_node->named.n / 16));
+    TL_TRY(tl_jinja_spend(p->j, call_node->named.n / TL_JSTEP_KEYS));
     return tl_jnodes_add(p, &call_node->named, keyword);
 }
 

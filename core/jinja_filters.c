@@ -185,7 +185,7 @@ static tl_err filter_wordcount(tl_jinja *j, const tl_jcall *call, tl_jval *out) 
     int64_t n = 0;
     bool inside = false;
     TL_TRY(to_text(j, call->bound[0], &text));
-    TL_TRY(tl_jinja_spend(j, text.len / 16));
+    TL_TRY(tl_jinja_spend(j, text.len / TL_JSTEP_CHARS));
     for (size_t at = 0; at < text.len;) {
         const uint32_t p = tl_utf8_next(text, &at);
         const bool word = p == '_' || (p >= '0' && p <= '9') || tl_jpoint_is_alpha(j, p);

@@ -300,14 +300,16 @@ static tl_err key_of(tl_jinja *j, tl_jval item, tl_jval path, tl_jval fallback, 
     return ignore_case(j, *out, case_sensitive, out);
 }
 
-/* sort's attribute may name several, with commas: a list of them is the key. */
+/* sort's attribute may name several, with commas; the key is the list of what they lead to. Being a
+ * list even for one, equal values are never asked which is less: [none, none] sorts. */
 static tl_err sort_key(tl_jinja *j, tl_jval item, tl_jval path, bool case_sensitive, tl_jval *out) {
     tl_jval part;
+    TL_TRY(tl_jlist_new(j, TL_J_LIST, 1, out));
     if (path.kind != TL_J_STR) {
-        return key_of(j, item, path, tl_jmissing(), case_sensitive, out);
+        TL_TRY(key_of(j, item, path, tl_jmissing(), case_sensitive, &part));
+        return tl_jlist_add(j, *out, part);
     }
     const tl_str text = tl_jval_text(path);
-    TL_TRY(tl_jlist_new(j, TL_J_LIST, 1, out));
     for (size_t begin = 0; begin <= text.len;) {
         size_t end = 0;
         TL_TRY(tl_jtext_find(j, text, tl_str_from(","), begin, &end));

@@ -87,7 +87,7 @@ static bool ends_with(tl_str text, tl_str part) {
 static tl_err str_removeprefix(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_str text = self_text(call), part;
     TL_TRY(tl_jarg_str(j, call->bound[1], "removeprefix() argument", &part));
-    tl_jinja_charge(j, part.len / 1024);
+    tl_jinja_charge(j, part.len / TL_JSTEP_BYTES);
     if (begins_with(text, part)) {
         text = (tl_str){text.data + part.len, text.len - part.len};
     }
@@ -97,7 +97,7 @@ static tl_err str_removeprefix(tl_jinja *j, const tl_jcall *call, tl_jval *out) 
 static tl_err str_removesuffix(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
     tl_str text = self_text(call), part;
     TL_TRY(tl_jarg_str(j, call->bound[1], "removesuffix() argument", &part));
-    tl_jinja_charge(j, part.len / 1024);
+    tl_jinja_charge(j, part.len / TL_JSTEP_BYTES);
     text.len -= ends_with(text, part) ? part.len : 0;
     return tl_jstr_new(j, text, out);
 }
@@ -134,7 +134,7 @@ static tl_err find_last(tl_jinja *j, tl_str text, tl_str part, size_t *out) {
             *out = at - 1;
             break;
         }
-        TL_TRY(tl_jinja_spend(j, (at % 64 == 0) + part.len / 64));
+        TL_TRY(tl_jinja_spend(j, (at % TL_JSTEP_CHARS == 0) + part.len / TL_JSTEP_CHARS));
     }
     return TL_OK;
 }
@@ -208,7 +208,7 @@ static tl_err begins_or_ends(tl_jinja *j, const tl_jcall *call, bool begins, tl_
         TL_TRY(tl_jarg_str(j, many ? parts.as.list->at[i] : parts,
                            begins ? "startswith first arg" : "endswith first arg", &part));
         holds |= !empty && (begins ? begins_with(text, part) : ends_with(text, part));
-        TL_TRY(tl_jinja_spend(j, part.len / 1024));
+        TL_TRY(tl_jinja_spend(j, part.len / TL_JSTEP_BYTES));
     }
     *out = tl_jbool(holds);
     return TL_OK;
@@ -305,7 +305,7 @@ static tl_err split(tl_jinja *j, const tl_jcall *call, bool from_right, tl_jval 
     tl_str separator = {0};
     TL_TRY(tl_jarg_int(j, call->bound[2], "split() maxsplit", -1, &n_max));
     n_max = n_max < 0 ? -1 : n_max;
-    TL_TRY(tl_jinja_spend(j, self_text(call).len / 32));
+    TL_TRY(tl_jinja_spend(j, self_text(call).len / TL_JSTEP_CHARS));
     TL_TRY(tl_jlist_new(j, TL_J_LIST, 0, out));
     if (call->bound[1].kind == TL_J_MISSING || call->bound[1].kind == TL_J_NONE) {
         TL_TRY((from_right ? rsplit_at_space : split_at_space)(j, self_text(call), n_max, *out));
@@ -466,7 +466,7 @@ static tl_err all_points(tl_jinja *j, const tl_jcall *call, point_test *test, bo
         holds = test(j, tl_utf8_next(text, &at));
     }
     *out = tl_jbool(holds);
-    return tl_jinja_spend(j, text.len / 16);
+    return tl_jinja_spend(j, text.len / TL_JSTEP_CHARS);
 }
 
 static tl_err str_isalpha(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
@@ -517,7 +517,7 @@ static tl_err list_count(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         n += equal;
     }
     *out = tl_jint(n);
-    return tl_jinja_spend(j, list->n / 16);
+    return tl_jinja_spend(j, list->n / TL_JSTEP_KEYS);
 }
 
 static tl_err list_index(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
@@ -528,7 +528,7 @@ static tl_err list_index(tl_jinja *j, const tl_jcall *call, tl_jval *out) {
         TL_TRY(tl_jarg_int(j, call->bound[2 + i], "slice indices", bound[i], &bound[i]));
         bound[i] = bound[i] < -n ? 0 : bound[i] < 0 ? bound[i] + n : bound[i];
     }
-    TL_TRY(tl_jinja_spend(j, list->n / 16));
+    TL_TRY(tl_jinja_spend(j, list->n / TL_JSTEP_KEYS));
     for (int64_t i = bound[0]; i < bound[1] && i < n; i++) {
         bool equal = false;
         TL_TRY(tl_jval_equal(j, list->at[i], call->bound[1], &equal));

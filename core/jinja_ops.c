@@ -343,7 +343,7 @@ tl_err tl_jval_equal(tl_jinja *j, tl_jval a, tl_jval b, bool *out) {
         return TL_OK;
     }
     TL_TRY(tl_jinja_enter(j));
-    TL_TRY(tl_jinja_spend(j, a.kind == TL_J_STR ? a.as.str->len / 1024 : 1));
+    TL_TRY(tl_jinja_spend(j, a.kind == TL_J_STR ? a.as.str->len / TL_JSTEP_BYTES : 1));
     TL_TRY(equal_same_kind(j, a, b, out));
     tl_jinja_leave(j);
     return TL_OK;
@@ -406,7 +406,7 @@ static tl_err compare_order(tl_jinja *j, tl_jop op, tl_jval a, tl_jval b, bool *
     if (a.kind != TL_J_STR) {
         return compare_lists(j, op, a.as.list, b.as.list, out);
     }
-    TL_TRY(tl_jinja_spend(j, a.as.str->len / 1024));
+    TL_TRY(tl_jinja_spend(j, a.as.str->len / TL_JSTEP_BYTES));
     *out = holds(op, order_of_texts(tl_jval_text(a), tl_jval_text(b)));
     return TL_OK;
 }

@@ -46,7 +46,7 @@ static symbol *find_own(const symbols *s, tl_str name) {
 static tl_err find(tl_jinja *j, const symbols *s, tl_str name, symbol **out, uint32_t *hops) {
     *hops = 0;
     for (; s != NULL; s = s->outer) {
-        TL_TRY(tl_jinja_spend(j, s->n / 16));
+        TL_TRY(tl_jinja_spend(j, s->n / TL_JSTEP_KEYS));
         *out = find_own(s, name);
         if (*out != NULL) {
             return TL_OK;
@@ -73,7 +73,7 @@ static tl_err add(tl_jinja *j, symbols *s, symbol symbol_new) {
 }
 
 static tl_err declare_parameter(tl_jinja *j, symbols *s, tl_str name, uint32_t *slot) {
-    TL_TRY(tl_jinja_spend(j, s->n / 16));
+    TL_TRY(tl_jinja_spend(j, s->n / TL_JSTEP_KEYS));
     symbol *own = find_own(s, name);
     if (own == NULL) {
         TL_TRY(add(j, s, (symbol){.name = name}));
@@ -99,7 +99,7 @@ static tl_err declare_load(tl_jinja *j, symbols *s, tl_str name) {
 static tl_err declare_store(tl_jinja *j, symbols *s, tl_str name, bool in_branch) {
     symbol *known = NULL;
     uint32_t hops = 0;
-    TL_TRY(tl_jinja_spend(j, s->n / 16));
+    TL_TRY(tl_jinja_spend(j, s->n / TL_JSTEP_KEYS));
     if (find_own(s, name) != NULL) {
         return TL_OK;
     }

@@ -174,7 +174,7 @@ static tl_err has_case(tl_jinja *j, tl_jval v, bool upper, tl_jval *out) {
     bool some = false, other = false;
     TL_TRY(tl_jval_str(j, v, &v));
     const tl_str text = tl_jval_text(v);
-    TL_TRY(tl_jinja_spend(j, text.len / 16));
+    TL_TRY(tl_jinja_spend(j, text.len / TL_JSTEP_CHARS));
     for (size_t at = 0; at < text.len;) {
         const uint32_t p = tl_utf8_next(text, &at);
         const bool is_upper = tl_jpoint_lower(j, p) != p, is_lower = tl_jpoint_upper(j, p) != p;

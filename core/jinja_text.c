@@ -78,7 +78,7 @@ size_t tl_jtext_offset(tl_jinja *j, tl_jstr *s, size_t n) {
     if (tl_jstr_points(j, s) == s->len) {
         return n;
     }
-    tl_jinja_charge(j, n / 32);
+    tl_jinja_charge(j, n / TL_JSTEP_CHARS);
     const tl_str text = {s->data, s->len};
     size_t at = 0;
     while (n-- > 0) {
@@ -195,13 +195,13 @@ static bool has_point(tl_str chars, uint32_t point) {
 
 tl_err tl_jtext_strip(tl_jinja *j, tl_str text, tl_str chars, bool left, bool right, tl_str *out) {
     size_t begin = 0, end = text.len;
-    uint64_t n_looked = 0; /* characters of `chars`, in sixteens */
+    uint64_t n_looked = 0; /* characters, those of `chars` included */
     while (left && begin < end) {
         size_t next = begin;
         const uint32_t p = tl_utf8_next(text, &next);
-        n_looked += chars.len / 16;
+        n_looked += 1 + chars.len;
         if (!(chars.data == NULL ? tl_jpoint_is_space(p) : has_point(chars, p)) ||
-            n_looked > j->n_steps_max) {
+            n_looked / TL_JSTEP_CHARS > j->n_steps_max) {
             break;
         }
         begin = next;
@@ -209,15 +209,15 @@ tl_err tl_jtext_strip(tl_jinja *j, tl_str text, tl_str chars, bool left, bool ri
     while (right && begin < end) {
         size_t next = end;
         const uint32_t p = tl_utf8_prev((tl_str){text.data, end}, &next);
-        n_looked += chars.len / 16;
+        n_looked += 1 + chars.len;
         if (!(chars.data == NULL ? tl_jpoint_is_space(p) : has_point(chars, p)) ||
-            n_looked > j->n_steps_max) {
+            n_looked / TL_JSTEP_CHARS > j->n_steps_max) {
             break;
         }
         end = next;
     }
     *out = (tl_str){text.data + begin, end - begin};
-    return tl_jinja_spend(j, n_looked + (text.len - out->len) / 32);
+    return tl_jinja_spend(j, n_looked / TL_JSTEP_CHARS);
 }
 
 tl_err tl_jtext_find(tl_jinja *j, tl_str text, tl_str needle, size_t from, size_t *out) {
@@ -239,9 +239,9 @@ tl_err tl_jtext_find(tl_jinja *j, tl_str text, tl_str needle, size_t from, size_
             break;
         }
         from = (size_t)(p - text.data) + 1;
-        TL_TRY(tl_jinja_spend(j, needle.len / 64));
+        TL_TRY(tl_jinja_spend(j, needle.len / TL_JSTEP_CHARS));
     }
-    return tl_jinja_spend(j, (from - began) / 64);
+    return tl_jinja_spend(j, (from - began) / TL_JSTEP_CHARS);
 }
 
 /* ---- texts from texts ---- */
@@ -253,7 +253,7 @@ static bool ends_line(uint32_t p) {
 
 tl_err tl_jtext_lines(tl_jinja *j, tl_str text, bool with_ends, tl_jval *out) {
     size_t begin = 0;
-    TL_TRY(tl_jinja_spend(j, text.len / 32));
+    TL_TRY(tl_jinja_spend(j, text.len / TL_JSTEP_CHARS));
     TL_TRY(tl_jlist_new(j, TL_J_LIST, 0, out));
     for (size_t at = 0, next = 0; begin < text.len; at = next) {
         const bool at_end = at == text.len;

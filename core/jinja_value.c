@@ -8,11 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    TL_JCHUNK_BYTES = 65536,
-    TL_JALIGN = 16,
-    TL_JVAL_CHARGE = 16 /* entries looked at per step */
-};
+enum { TL_JCHUNK_BYTES = 65536, TL_JALIGN = 16 };
 
 struct tl_jchunk {
     struct tl_jchunk *older;
@@ -209,7 +205,7 @@ tl_err tl_jstr_c(tl_jinja *j, const char *text, tl_jval *out) {
 size_t tl_jstr_points(tl_jinja *j, tl_jstr *s) {
     if (s->n_points == SIZE_MAX) {
         size_t n = 0;
-        tl_jinja_charge(j, s->len / 256);
+        tl_jinja_charge(j, s->len / TL_JSTEP_CHARS);
         for (size_t i = 0; i < s->len; i++) {
             n += ((unsigned char)s->data[i] & 0xC0) != 0x80;
         }
@@ -270,7 +266,7 @@ tl_err tl_jdict_new(tl_jinja *j, tl_jkind dict_or_namespace, tl_jval *out) {
 /* Keys are strings nearly always, and few: a search from the front, charged for, beats hashing. */
 tl_err tl_jdict_find(tl_jinja *j, const tl_jdict *d, tl_jval key, tl_jval **out) {
     *out = NULL;
-    TL_TRY(tl_jinja_spend(j, d->n / TL_JVAL_CHARGE));
+    TL_TRY(tl_jinja_spend(j, d->n / TL_JSTEP_KEYS));
     if (key.kind == TL_J_STR) {
         *out = tl_jdict_get(d, tl_jval_text(key));
         return TL_OK;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char *const DATE = "26 Jul 2024";
 
@@ -387,10 +388,10 @@ static void stops_what_does_not_end(void **state) {
     (void)state;
     uint64_t ms_max = 0;
     for (size_t i = 0; i < sizeof endless / sizeof endless[0]; i++) {
-        const uint64_t begin = tl_now_ns();
+        const clock_t begin = clock(); /* of this process: others may hold the machine up */
         struct rendered r = render_text(endless[i], "{}");
-        const uint64_t ms = (tl_now_ns() - begin) / 1000000;
-        if (r.err == TL_OK || r.kept.n_errors != 1 || ms > 20000) {
+        const uint64_t ms = (uint64_t)(clock() - begin) / (CLOCKS_PER_SEC / 1000);
+        if (r.err == TL_OK || r.kept.n_errors != 1 || ms > 10000) {
             fail_msg("%s: error %d \"%s\" after %u ms", endless[i], (int)r.err, r.kept.sentence,
                      (unsigned)ms);
         }
