@@ -209,7 +209,7 @@ tl_err tl_template_fallback(tl_str source, const json_t *vars, tl_bytes *out, co
         return tl_fail(log, TL_ERR_FORMAT, "chat template: no list of messages");
     }
     const size_t len_before = out->len;
-    if (families[i].render(&c)) {
+    if (tl_bytes_add(out, "", 0) || families[i].render(&c)) {
         out->len = len_before;
         return tl_fail(log, TL_ERR_MEMORY, "chat template: no memory");
     }
