@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    MEASURE_NS = 700000000,
+    MEASURE_NS = 300000000,
     READERS_MAX = 256,
 };
 static const uint64_t working_set_bytes = 192u << 20;

@@ -53,8 +53,7 @@ static inline uint32_t cpu_sketch_skew(tl_codec codec, uint32_t group_codes, uin
 /* Room that a kernel has at task->work: queries, products, rounded products, scores, rounded
  * weights, and a copy of one block's values with 64 bytes behind it. */
 static inline uint64_t cpu_sketch_work_floats(const struct tl_sketch *sketch) {
-    const uint64_t stride = tl_align_up(sketch->head_dim, 16);
-    const uint64_t of_row = 3 * stride + (SKETCH_STEP + 1) * TL_BLOCK;
+    const uint64_t of_row = 3 * TL_HEAD_DIM_MAX + (SKETCH_STEP + 1) * TL_BLOCK;
     return SKETCH_ROWS * of_row + tl_align_up(sketch->v.cols + 64u, 64) / sizeof(float);
 }
 

@@ -44,6 +44,17 @@ VEC_INLINE veci veci_dot(veci sum, veci a, veci b) { return _mm512_dpwssd_epi32(
 VEC_INLINE vec vec_of(veci x) { return _mm512_cvtepi32_ps(x); }
 VEC_INLINE veci vec_nearest(vec x) { return _mm512_cvtps_epi32(x); }
 VEC_INLINE vec vec_abs(vec x) { return _mm512_abs_ps(x); }
+/* The largest lane of each, in order. */
+VEC_INLINE __m128 vec_most4(vec a, vec b, vec c, vec d) {
+    const vec ab = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const vec cd = _mm512_max_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    const __m512d hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    const vec most = _mm512_max_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi));
+    const __m256 half =
+        _mm256_max_ps(_mm512_castps512_ps256(most), _mm512_extractf32x8_ps(most, 1));
+    return _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
 VEC_INLINE bool vec_any_above(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
 /* The low word of each lane, twice. */
 VEC_INLINE veci veci_twice(veci x) {
@@ -134,6 +145,14 @@ VEC_INLINE veci veci_dot(veci sum, veci a, veci b) {
 VEC_INLINE vec vec_of(veci x) { return _mm256_cvtepi32_ps(x); }
 VEC_INLINE veci vec_nearest(vec x) { return _mm256_cvtps_epi32(x); }
 VEC_INLINE vec vec_abs(vec x) { return _mm256_andnot_ps(vec_all(-0.0f), x); }
+VEC_INLINE __m128 vec_most4(vec a, vec b, vec c, vec d) {
+    const vec ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const vec cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const __m256d lo = _mm256_unpacklo_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+    const __m256d hi = _mm256_unpackhi_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+    const vec most = _mm256_max_ps(_mm256_castpd_ps(lo), _mm256_castpd_ps(hi));
+    return _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+}
 VEC_INLINE bool vec_any_above(vec a, vec b) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
 }
