@@ -50,10 +50,17 @@ static inline uint32_t cpu_sketch_skew(tl_codec codec, uint32_t group_codes, uin
     return (uint64_t)group * group_codes * bits % 8 / bits;
 }
 
-/* Room that a kernel has at task->work: queries, products, rounded products, scores, rounded
- * weights, and a copy of one block's values with 64 bytes behind it. */
+/* 32-bit words that the factors of a row are rounded to: one for each cache row of a block and for
+ * each channel, or two channels in one, and never for more than 256 at a time. */
+static inline uint32_t cpu_sketch_words(uint32_t head_dim) {
+    return (uint32_t)tl_align_up(tl_max_u64(TL_BLOCK, tl_min_u64(head_dim, 256)), 16);
+}
+
+/* Room that a kernel has at task->work: queries and their products, the factors rounded for every
+ * block of a step, scores, and a copy of one block's values with 64 bytes behind it. */
 static inline uint64_t cpu_sketch_work_floats(const struct tl_sketch *sketch) {
-    const uint64_t of_row = 3 * TL_HEAD_DIM_MAX + (SKETCH_STEP + 1) * TL_BLOCK;
+    const uint64_t of_row = 2 * tl_align_up(sketch->head_dim, 16) +
+                            SKETCH_STEP * (cpu_sketch_words(sketch->head_dim) + (uint64_t)TL_BLOCK);
     return SKETCH_ROWS * of_row + tl_align_up(sketch->v.cols + 64u, 64) / sizeof(float);
 }
 

@@ -90,7 +90,7 @@ VEC_INLINE void vec_load_pairs(const uint8_t *p, uint32_t step, uint32_t n, vec 
                                vec *second) {
     veci pairs;
     if (step == 1) {
-        pairs = _mm512_maskz_loadu_epi32(vec_first(n), p);
+        pairs = n == VEC_N ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(vec_first(n), p);
     } else if (step == 2) {
         const veci even = _mm512_slli_epi32(veci_count(), 1);
         pairs = _mm512_permutex2var_epi32(_mm512_loadu_si512(p), even, _mm512_loadu_si512(p + 64));
