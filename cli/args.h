@@ -14,10 +14,11 @@ enum cli_command_bit {
     CLI_INFO = 16,
     CLI_DEVICES = 32,
     CLI_BENCH = 64,
-    CLI_ENGINE = CLI_CHAT | CLI_RUN | CLI_BENCH, /* those that load a model to run it */
+    CLI_EVAL = 512,
+    CLI_ENGINE = CLI_CHAT | CLI_RUN | CLI_BENCH | CLI_EVAL, /* those that load a model to run it */
 };
 
-enum { CLI_UNSET = UINT32_MAX };
+#define CLI_UNSET UINT32_MAX
 
 struct cli_args {
     unsigned command; /* one cli_command_bit */
@@ -25,6 +26,8 @@ struct cli_args {
     const char *model, *prompt, *file, *ids, *logits, *decode, *template_file, *messages, *date;
     const char *system, *backend, *kv, *kv_set, *window, *depth;
     const char *device_mem, *host_mem; /* sizes: see cli_parse_size */
+    const char *tasks, *tasks_file, *ctxs, *text, *plot; /* eval */
+    uint32_t n_samples;                                  /* eval; 0: the command's default */
     uint32_t n_ctx, n_threads, device;
     uint32_t topk; /* CLI_UNSET: the preset's */
     uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
@@ -32,7 +35,7 @@ struct cli_args {
     float temp, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;
-    bool has_seed, json, strict, plain, bos, special, lines0, ignore_eos, generation_prompt;
+    bool has_seed, json, strict, plain, bos, special, lines0, ignore_eos, generation_prompt, raw;
 };
 
 /* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */

@@ -139,11 +139,21 @@ static tl_err render_template(struct cli_conversation *c, tl_bytes *out) {
     return err;
 }
 
-/* The conversation as tokens, with exactly one begin token where the model wants one. */
-static tl_err render_ids(struct cli_conversation *c, tl_ids *ids) {
+/* Behind a template's last mark or white space the answer begins at once, behind a word with a space. */
+static tl_err add_start(tl_bytes *text, const char *start) {
+    const char last = text->len > 0 ? text->data[text->len - 1] : '\n';
+    const bool space = *start != '\0' && strchr(" \n\t>", last) == NULL;
+    TL_TRY(space ? tl_bytes_add(text, " ", 1) : TL_OK);
+    return tl_bytes_add_str(text, start);
+}
+
+tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl_ids *ids) {
     tl_bytes text = {0};
     const bool plain = c->template_text.len == 0;
     tl_err err = plain ? render_plain(c, &text) : render_template(c, &text);
+    if (!err) {
+        err = add_start(&text, start);
+    }
     const uint32_t bos = tl_vocab_bos(c->vocab);
     if (!err) {
         const bool add = tl_vocab_add_bos(c->vocab) && bos != TL_TOKEN_NONE;
@@ -160,7 +170,7 @@ static tl_err render_ids(struct cli_conversation *c, tl_ids *ids) {
 tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded, size_t *n_fed) {
     tl_session *const s = loaded->session;
     tl_ids ids = {0};
-    tl_err err = render_ids(c, &ids);
+    tl_err err = cli_conversation_encode(c, "", &ids);
     if (!err && ids.n == 0) {
         err = tl_fail(&c->log, TL_ERR_FORMAT, "the message has no tokens");
     }

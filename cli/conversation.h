@@ -30,6 +30,10 @@ void cli_conversation_drop_last(struct cli_conversation *c);
 /* Drops the last message when it is an answer; false when it is not. */
 bool cli_conversation_drop_answer(struct cli_conversation *c);
 
+/* Appends the tokens of the rendered conversation, with exactly one begin token where the model wants
+ * one, and of the beginning of its answer, `start` (may be empty). */
+TL_MUST tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl_ids *ids);
+
 /* Brings the session to the rendered conversation, keeping the tokens it already has, and feeds the
  * rest. *n_fed is how many those were. When they do not fit the context: TL_ERR_MEMORY after a
  * sentence with the numbers, and the session keeps what it had. */

@@ -1,0 +1,285 @@
+/* Lines come in the order in which they were first set; those of one task and context are
+ * neighbours. The picture has a panel for each task and metric, in it a group of bars for each
+ * context, in it a bar for each preset; heights are shares of the panel's largest value. */
+#include "eval_report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct metric {
+    const char *key, *label;
+    double scale; /* of the number in table and picture */
+    int decimals;
+    bool in_picture;
+} metrics[] = {
+    [CLI_METRIC_SCORE] = {"score", "score %", 100, 1, true},
+    [CLI_METRIC_PPL] = {"ppl", "perplexity", 1, 4, true},
+    [CLI_METRIC_NLL] = {"nll", "nll", 1, 5, false},
+    [CLI_METRIC_KLD_MEAN] = {"kld_mean", "KL mean", 1, 6, true},
+    [CLI_METRIC_KLD_P99] = {"kld_p99", "KL 99%", 1, 6, true},
+    [CLI_METRIC_KLD_MAX] = {"kld_max", "KL max", 1, 6, false},
+    [CLI_METRIC_TOP1] = {"top1", "same top-1 %", 100, 2, true},
+    [CLI_METRIC_DIFFERENCE] = {"p_difference", "mean |dp| %", 100, 4, false},
+};
+
+void cli_eval_report_free(struct cli_eval_report *report) {
+    free(report->lines);
+    report->lines = NULL;
+    report->n_lines = report->cap = 0;
+}
+
+static struct cli_eval_line *find_line(struct cli_eval_report *report, const char *task,
+                                       uint32_t n_ctx, cli_metric metric) {
+    for (size_t i = 0; i < report->n_lines; i++) {
+        struct cli_eval_line *const line = &report->lines[i];
+        if (line->n_ctx == n_ctx && line->metric == metric && strcmp(line->task, task) == 0) {
+            return line;
+        }
+    }
+    return NULL;
+}
+
+tl_err cli_eval_report_set(struct cli_eval_report *report, const char *task, uint32_t n_ctx,
+                           cli_metric metric, uint32_t preset, double value, uint32_t n) {
+    TL_ASSERT(preset < report->n_presets);
+    struct cli_eval_line *line = find_line(report, task, n_ctx, metric);
+    if (line == NULL) {
+        if (report->n_lines == report->cap) {
+            const size_t cap = report->cap == 0 ? 32 : 2 * report->cap;
+            struct cli_eval_line *const grown = realloc(report->lines, cap * sizeof *grown);
+            if (grown == NULL) {
+                return TL_ERR_MEMORY;
+            }
+            report->lines = grown;
+            report->cap = cap;
+        }
+        line = &report->lines[report->n_lines++];
+        *line = (struct cli_eval_line){.n_ctx = n_ctx, .metric = metric};
+        snprintf(line->task, sizeof line->task, "%s", task);
+    }
+    line->values[preset] = value;
+    line->n[preset] = n;
+    return TL_OK;
+}
+
+/* ---- table ---- */
+
+static int column_width(const char *preset) {
+    const size_t n = strlen(preset);
+    return n < 10 ? 10 : n > 24 ? 24 : (int)n;
+}
+
+/* The end of a path says more than its beginning. */
+static const char *column_name(const char *preset) {
+    const size_t n = strlen(preset);
+    return n > 24 ? preset + n - 24 : preset;
+}
+
+void cli_eval_report_table(const struct cli_eval_report *report, FILE *out) {
+    fprintf(out, "%-16s %8s  %-12s", "task", "ctx", "");
+    for (uint32_t i = 0; i < report->n_presets; i++) {
+        fprintf(out, "  %*s", column_width(report->presets[i]), column_name(report->presets[i]));
+    }
+    fputc('\n', out);
+    for (size_t l = 0; l < report->n_lines; l++) {
+        const struct cli_eval_line *const line = &report->lines[l];
+        const struct metric *const m = &metrics[line->metric];
+        fprintf(out, "%-16s %8u  %-12s", line->task, line->n_ctx, m->label);
+        for (uint32_t i = 0; i < report->n_presets; i++) {
+            const int width = column_width(report->presets[i]);
+            if (line->n[i] == 0) {
+                fprintf(out, "  %*s", width, "-");
+            } else {
+                fprintf(out, "  %*.*f", width, m->decimals, line->values[i] * m->scale);
+            }
+        }
+        fputc('\n', out);
+    }
+    fflush(out);
+}
+
+/* ---- JSON ---- */
+
+static bool same_row(const struct cli_eval_line *a, const struct cli_eval_line *b) {
+    return a->n_ctx == b->n_ctx && strcmp(a->task, b->task) == 0;
+}
+
+/* The n lines of a task and context, as one object for preset i. */
+static json_t *json_row(const struct cli_eval_report *report, const struct cli_eval_line *lines,
+                        size_t n, uint32_t i) {
+    json_t *const row = json_pack("{s:s,s:I,s:s,s:I}", "task", lines->task, "ctx",
+                                  (json_int_t)lines->n_ctx, "kv", report->presets[i], "n",
+                                  (json_int_t)lines->n[i]);
+    for (size_t l = 0; l < n; l++) {
+        const double value = lines[l].values[i];
+        json_object_set_new(row, metrics[lines[l].metric].key,
+                            isfinite(value) ? json_real(value) : json_null());
+    }
+    return row;
+}
+
+json_t *cli_eval_report_json(const struct cli_eval_report *report) {
+    json_t *const rows = json_array();
+    for (size_t first = 0; first < report->n_lines;) {
+        size_t n = 1;
+        while (first + n < report->n_lines &&
+               same_row(&report->lines[first], &report->lines[first + n])) {
+            n++;
+        }
+        for (uint32_t i = 0; i < report->n_presets; i++) {
+            if (report->lines[first].n[i] > 0) {
+                json_array_append_new(rows, json_row(report, &report->lines[first], n, i));
+            }
+        }
+        first += n;
+    }
+    return rows;
+}
+
+/* ---- picture ---- */
+
+enum { PANEL_W = 300, PANEL_H = 190, PER_ROW = 3, TOP = 56, PLOT_W = 240, PLOT_H = 120 };
+
+static const char *const colours[CLI_PRESETS_MAX] = {
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
+    "#994455", "#004488", "#ddaa33", "#117733", "#882255", "#44aa99", "#999933", "#555555",
+};
+
+static tl_err add(tl_bytes *out, const char *fmt, ...) TL_PRINTF(2, 3);
+static tl_err add(tl_bytes *out, const char *fmt, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    const int n = vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    TL_ASSERT(n >= 0 && (size_t)n < sizeof text);
+    return tl_bytes_add(out, text, (size_t)n);
+}
+
+/* Text between tags; what XML cannot hold becomes '?'. */
+static tl_err add_escaped(tl_bytes *out, const char *text) {
+    for (const char *c = text; *c != '\0'; c++) {
+        const char *const entity = *c == '&' ? "&amp;" : *c == '<' ? "&lt;" : *c == '>' ? "&gt;" : NULL;
+        if (entity != NULL) {
+            TL_TRY(tl_bytes_add_str(out, entity));
+        } else {
+            TL_TRY(tl_bytes_add(out, (unsigned char)*c < 0x20 ? "?" : c, 1));
+        }
+    }
+    return TL_OK;
+}
+
+static bool same_panel(const struct cli_eval_line *a, const struct cli_eval_line *b) {
+    return a->metric == b->metric && strcmp(a->task, b->task) == 0;
+}
+
+/* Whether line l is the first of its panel. */
+static bool begins_panel(const struct cli_eval_report *report, size_t l) {
+    if (!metrics[report->lines[l].metric].in_picture) {
+        return false;
+    }
+    for (size_t i = 0; i < l; i++) {
+        if (same_panel(&report->lines[i], &report->lines[l])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The value at a panel's top: a full score, or the largest finite value. */
+static double panel_top(const struct cli_eval_report *report, const struct cli_eval_line *panel,
+                        uint32_t *n_groups) {
+    double top = metrics[panel->metric].scale == 100.0 ? 1 : 0;
+    *n_groups = 0;
+    for (size_t l = 0; l < report->n_lines; l++) {
+        const struct cli_eval_line *const line = &report->lines[l];
+        if (!same_panel(line, panel)) {
+            continue;
+        }
+        ++*n_groups;
+        for (uint32_t i = 0; i < report->n_presets; i++) {
+            const bool counts = line->n[i] > 0 && isfinite(line->values[i]);
+            top = counts && line->values[i] > top ? line->values[i] : top;
+        }
+    }
+    return top > 0 ? top : 1;
+}
+
+/* One context's bars, in a group of width w at x. */
+static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
+                       const struct cli_eval_line *line, double x, double y, double w, double top) {
+    const struct metric *const m = &metrics[line->metric];
+    const double bar = w * 0.9 / report->n_presets;
+    for (uint32_t i = 0; i < report->n_presets; i++) {
+        if (line->n[i] == 0) {
+            continue;
+        }
+        const double value = line->values[i];
+        const double h = isfinite(value) ? PLOT_H * value / top : PLOT_H;
+        TL_TRY(add(out,
+                   "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>",
+                   x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
+        TL_TRY(add_escaped(out, report->presets[i]));
+        TL_TRY(add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals, value * m->scale));
+    }
+    return add(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n", x + w / 2,
+               y + PLOT_H + 14, line->n_ctx);
+}
+
+static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
+                        const struct cli_eval_line *panel, uint32_t at) {
+    const struct metric *const m = &metrics[panel->metric];
+    const double x = 50 + PANEL_W * (double)(at % PER_ROW);
+    const double y = TOP + 24 + PANEL_H * (double)(at / PER_ROW);
+    uint32_t n_groups = 0;
+    const double top = panel_top(report, panel, &n_groups);
+    TL_TRY(add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 8));
+    TL_TRY(add_escaped(out, panel->task));
+    TL_TRY(add(out, ": %s</text>\n", m->label));
+    for (uint32_t i = 0; i <= 2; i++) {
+        const double line_y = y + PLOT_H * (1 - i / 2.0);
+        TL_TRY(add(out,
+                   "<path d=\"M%.1f %.1fh%d\" stroke=\"#ccc\"/>"
+                   "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
+                   x, line_y, PLOT_W, x - 4, line_y + 4, top * m->scale * i / 2.0));
+    }
+    const double w = PLOT_W / (double)n_groups;
+    for (size_t l = 0, group = 0; l < report->n_lines; l++) {
+        if (same_panel(&report->lines[l], panel)) {
+            TL_TRY(add_bars(out, report, &report->lines[l], x + w * (double)group++, y, w, top));
+        }
+    }
+    return TL_OK;
+}
+
+tl_err cli_eval_report_svg(const struct cli_eval_report *report, const char *title, tl_bytes *out) {
+    uint32_t n_panels = 0, legend_x = 50;
+    for (size_t l = 0; l < report->n_lines; l++) {
+        n_panels += begins_panel(report, l) ? 1 : 0;
+    }
+    const uint32_t height = TOP + PANEL_H * (uint32_t)tl_div_up(n_panels, PER_ROW) + 20;
+    TL_TRY(add(out,
+               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
+               "font-family=\"sans-serif\" font-size=\"11\">\n"
+               "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n"
+               "<text x=\"50\" y=\"22\" font-size=\"15\">",
+               PANEL_W * PER_ROW + 30, height));
+    TL_TRY(add_escaped(out, title));
+    TL_TRY(tl_bytes_add_str(out, "</text>\n"));
+    for (uint32_t i = 0; i < report->n_presets; i++) {
+        TL_TRY(add(out,
+                   "<rect x=\"%u\" y=\"33\" width=\"10\" height=\"10\" fill=\"%s\"/>"
+                   "<text x=\"%u\" y=\"42\">",
+                   legend_x, colours[i], legend_x + 14));
+        TL_TRY(add_escaped(out, column_name(report->presets[i])));
+        TL_TRY(tl_bytes_add_str(out, "</text>\n"));
+        legend_x += 30 + 7 * (uint32_t)strlen(column_name(report->presets[i]));
+    }
+    for (size_t l = 0, at = 0; l < report->n_lines; l++) {
+        if (begins_panel(report, l)) {
+            TL_TRY(add_panel(out, report, &report->lines[l], (uint32_t)at++));
+        }
+    }
+    return tl_bytes_add_str(out, "</svg>\n");
+}
