@@ -4,9 +4,12 @@
 #include "commands.h"
 #include "eval_measure.h"
 
+#include "core/policy.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_CTX_DEFAULT = 4096, N_SAMPLES_DEFAULT = 5, NAMES_MAX = 64 };
 
@@ -33,8 +36,12 @@ static int cut_list(char *list, const char **out, uint32_t cap) {
 
 /* ---- what is asked for, without a model ---- */
 
-static void list_tasks(const char *asked) {
+static void say_unknown(const struct cli_eval *e, const char *asked) {
     char names[512] = "";
+    if (e->args->tasks_file != NULL) {
+        cli_error("--task: no '%s' in %s", asked, e->args->tasks_file);
+        return;
+    }
     for (size_t i = 0; cli_task_kind_name(i) != NULL; i++) {
         const size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, ", %s", cli_task_kind_name(i));
@@ -105,7 +112,7 @@ static bool parse_tasks(struct command *c) {
             }
         } else if (a->tasks_file != NULL ? !is_file_task(&c->eval, name)
                                          : cli_task_kind_find(name) == NULL) {
-            list_tasks(name);
+            say_unknown(&c->eval, name);
             return false;
         } else if (!add_name(c, name)) {
             return false;
@@ -124,6 +131,12 @@ static bool parse_lists(struct command *c) {
         return false;
     }
     report->n_presets = (uint32_t)n_presets;
+    for (int i = 0; i < n_presets; i++) { /* the last one must not fail behind all the others */
+        if (tl_preset_find(report->presets[i]) == NULL && access(report->presets[i], R_OK) != 0) {
+            cli_error("--kv: '%s' is neither a preset nor a policy file", report->presets[i]);
+            return false;
+        }
+    }
     c->eval.ctxs[0] = N_CTX_DEFAULT;
     c->eval.n_ctxs = 1;
     if (a->ctxs != NULL) {

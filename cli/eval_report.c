@@ -140,6 +140,7 @@ json_t *cli_eval_report_json(const struct cli_eval_report *report) {
 /* ---- picture ---- */
 
 enum { PANEL_W = 300, PANEL_H = 190, PER_ROW = 3, TOP = 56, PLOT_W = 240, PLOT_H = 120 };
+enum { BAR_W_LABELLED = 26 };
 
 static const char *const colours[CLI_PRESETS_MAX] = {
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
@@ -222,6 +223,12 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
                    x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
         TL_TRY(add_escaped(out, report->presets[i]));
         TL_TRY(add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals, value * m->scale));
+        if (bar >= BAR_W_LABELLED) {
+            TL_TRY(add(out,
+                       "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.3g"
+                       "</text>\n",
+                       x + w * 0.05 + bar * (i + 0.46), y + PLOT_H - h - 2, value * m->scale));
+        }
     }
     return add(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n", x + w / 2,
                y + PLOT_H + 14, line->n_ctx);

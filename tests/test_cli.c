@@ -92,11 +92,22 @@ static void test_usage_errors(void **state) {
     expect_error("template --template x", 2, "--messages");
     expect_error("bench -m x --depth 1,b", 2, "not a list");
     expect_error("chat -m x -f -", 2, "standard input");
+    expect_error("eval -m x", 2, "--task LIST");
+    expect_error("eval -m x --task juggling", 2, "none of all, ppl, kld, niah_single");
+    expect_error("eval -m x --task ppl --ctx 64,many", 2, "not a list");
+    expect_error("eval -m x --task ppl --ctx 64,0", 2, "not a list");
+    expect_error("eval -m x --task ppl --kv ,", 2, "presets");
+    expect_error("eval -m x --task ppl --kv full,abacus", 2, "abacus");
     expect_error("info", 2, "-m MODEL");
 }
 
 static void test_failures(void **state) {
     (void)state;
+    expect_error("eval -m /nonexistent.gguf --task ppl", 1, "/nonexistent.gguf");
+    expect_error("eval -m x --task ppl --text /nonexistent.txt", 1, "/nonexistent.txt");
+    expect_error("eval -m x --task ppl --text /dev/null", 1, "no words");
+    expect_error("eval -m x --tasks-file /nonexistent.jsonl", 1, "/nonexistent.jsonl");
+    expect_error("eval -m " GOLDEN "smollm-9-3.gguf --task vt --ctx 90", 1, "more than 90 tokens");
     expect_error("run -m /nonexistent.gguf -p y", 1, "/nonexistent.gguf");
     expect_error("info -m /tmp", 1, "/tmp");
     expect_error("run -m /etc/passwd -p y", 1, "/etc/passwd");
@@ -291,6 +302,84 @@ static void test_chat_full(void **state) {
     done(&ran);
 }
 
+/* The number `key` of the result of `task` and `kv`. */
+static double result(const json_t *results, const char *task, const char *kv, const char *key) {
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        const json_t *const r = json_array_get(results, i);
+        if (strcmp(json_string_value(json_object_get(r, "task")), task) == 0 &&
+            strcmp(json_string_value(json_object_get(r, "kv")), kv) == 0) {
+            assert_true(json_is_number(json_object_get(r, key)));
+            return json_number_value(json_object_get(r, key));
+        }
+    }
+    fail_msg("no result of %s for %s", task, kv);
+    return 0;
+}
+
+/* Goal: `eval` finds no distance of the exact cache from itself and some of a coarse one, and puts the
+ * same numbers into JSON as into the table. */
+static void test_eval(void **state) {
+    (void)state;
+    char args[1024];
+    snprintf(args, sizeof args,
+             "eval -m " GOLDEN "smollm-9-3.gguf --task kld,ppl --ctx 420 -n 60 --kv full,kivi1,q8 "
+             "--json --plot %s",
+             scratch("eval.svg"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_int_equal(n_lines(&ran.out), 1);
+    assert_int_equal(ran.err.len, 0);
+    json_t *const json = json_loads(ran.out.data, 0, NULL);
+    const json_t *const r = json_object_get(json, "results");
+    assert_int_equal(json_array_size(r), 6);
+    assert_true(result(r, "kld", "full", "kld_max") == 0.0);
+    assert_true(result(r, "kld", "full", "top1") == 1.0);
+    assert_true(result(r, "kld", "full", "p_difference") == 0.0);
+    assert_true(result(r, "kld", "kivi1", "kld_mean") > 0.01);
+    const double top1 = result(r, "kld", "kivi1", "top1");
+    assert_true(top1 >= 0 && top1 < 1);
+    assert_true(result(r, "kld", "kivi1", "kld_p99") <= result(r, "kld", "kivi1", "kld_max"));
+    assert_true(result(r, "kld", "q8", "kld_mean") < result(r, "kld", "kivi1", "kld_mean") / 10);
+    assert_int_equal((int)result(r, "kld", "q8", "n"), 60);
+    assert_true(result(r, "ppl", "q8", "nll") == result(r, "kld", "q8", "nll"));
+    json_decref(json);
+    done(&ran);
+    tl_bytes svg = read_file(scratch("eval.svg"));
+    assert_int_equal(strncmp(svg.data, "<svg ", 5), 0);
+    tl_bytes_free(&svg);
+}
+
+/* Goal: tasks from a file are asked where they fit, scored by the file's answers, and chosen by
+ * name. The model babbles: any letter is an answer that it can be expected to give. */
+static void test_eval_file(void **state) {
+    (void)state;
+    static const char tasks[] =
+        "{\"task\": \"easy\", \"input\": \"say\", \"outputs\": [\"a\", \"e\", \"i\", \"o\", "
+        "\"u\", \"n\", \"t\", \"s\", \"r\", \"0\", \"1\", \"2\"], \"match\": \"any\"}\n\n"
+        "{\"task\": \"hard\", \"input\": \"say\", \"outputs\": [\"no such words\"]}\n";
+    write_file(scratch("tasks.jsonl"), tasks, strlen(tasks));
+    char args[1024];
+    snprintf(args, sizeof args,
+             "eval -m " GOLDEN "smollm-9-3.gguf --tasks-file %s --ctx 16,512 --kv full,q4 -n 200 "
+             "--json",
+             scratch("tasks.jsonl"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    json_t *const json = json_loads(ran.out.data, 0, NULL);
+    const json_t *const r = json_object_get(json, "results");
+    assert_int_equal(json_array_size(r), 4); /* nothing fits 16 tokens */
+    assert_true(result(r, "easy", "full", "score") == 1.0);
+    assert_true(result(r, "hard", "full", "score") == 0.0);
+    assert_int_equal((int)result(r, "hard", "q4", "ctx"), 512);
+    json_decref(json);
+    done(&ran);
+    snprintf(args, sizeof args, "eval -m x --tasks-file %s --task easy,medium", scratch("tasks.jsonl"));
+    expect_error(args, 2, "no 'medium'");
+    write_file(scratch("tasks.jsonl"), "{}\n", 3);
+    snprintf(args, sizeof args, "eval -m x --tasks-file %s", scratch("tasks.jsonl"));
+    expect_error(args, 1, "line 1");
+}
+
 /* Goal: every prefix of a model file is one line of error through the program too. */
 static void test_truncated_model(void **state) {
     (void)state;
@@ -332,7 +421,8 @@ int main(void) {
         cmocka_unit_test(test_run_repeatable), cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_template),       cmocka_unit_test(test_chat_lines),
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
-        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_eval_file),
     };
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[64];
