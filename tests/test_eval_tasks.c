@@ -488,7 +488,7 @@ static void test_divergence(void **state) {
     assert_true(fabs(r.difference - (0.25 + 0.5 + 0) / 3) < 1e-6);
     cli_kld_free(&kld);
     for (int i = 1; i <= 200; i++) { /* ranks: the 198th of 200 */
-        const double a[2] = {0, -INFINITY}, b[2] = {-i, -INFINITY};
+        const double a[2] = {0, -HUGE_VAL}, b[2] = {-i, -HUGE_VAL};
         assert_int_equal(cli_kld_add(&kld, a, b, 2, 0), TL_OK);
     }
     assert_true(fabs(cli_kld_report(&kld).p99 - 198) < 1e-9);
@@ -503,7 +503,7 @@ static void test_report(void **state) {
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 0, 0, 9), TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_TOP1, 0, 1, 9), TL_OK);
     assert_int_equal(
-        cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 1, INFINITY, 9), TL_OK);
+        cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 1, HUGE_VAL, 9), TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_TOP1, 1, 0.5, 9), TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "vt", 64, CLI_METRIC_SCORE, 0, 0.25, 4), TL_OK);
     assert_int_equal(report.n_lines, 3);
