@@ -276,7 +276,7 @@ static void test_template(void **state) {
  * does not exist is said so and costs nothing. */
 static void test_chat_lines(void **state) {
     (void)state;
-    write_file(scratch("said"), "hello\n/nonsense\n/context\nagain\n", 33);
+    write_file(scratch("said"), "hello\n/nonsense\n/context\nagain\n", 31);
     char args[1024];
     snprintf(args, sizeof args,
              "chat -m " GOLDEN "smollm-9-3.gguf -n 5 --temp 0 --ignore-eos -c 200 <%s",
