@@ -104,7 +104,11 @@ void cpu_init_avx512(struct cpu_kernels *k); /* F, BW, VL, DQ, VNNI */
 /* Their matmul halves, in files of their own. */
 bool cpu_matmul_avx2(struct cpu_dev *dev, const struct tl_matmul *op);
 bool cpu_matmul_avx512(struct cpu_dev *dev, const struct tl_matmul *op);
-/* Attention over compressed rows, likewise. */
+/* The hybrid cache's verbs, likewise. */
+bool cpu_topk_avx2(struct cpu_dev *dev, const struct tl_topk *op);
+bool cpu_topk_avx512(struct cpu_dev *dev, const struct tl_topk *op);
+bool cpu_attend_slots_avx2(struct cpu_dev *dev, const struct tl_attend_slots *op);
+bool cpu_attend_slots_avx512(struct cpu_dev *dev, const struct tl_attend_slots *op);
 bool cpu_key_score_avx2(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_key_score_avx512(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_attend_sketch_avx2(struct cpu_dev *dev, const struct tl_attend_sketch *op);

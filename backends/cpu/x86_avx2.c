@@ -11,5 +11,7 @@ void cpu_init_avx2(struct cpu_kernels *k) {
     k->kv_encode = kv_encode;
     k->attend = attend;
     k->key_score = cpu_key_score_avx2;
+    k->topk = cpu_topk_avx2;
+    k->attend_slots = cpu_attend_slots_avx2;
     k->attend_sketch = cpu_attend_sketch_avx2;
 }

@@ -56,6 +56,18 @@ VEC_INLINE __m128 vec_most4(vec a, vec b, vec c, vec d) {
     return _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 VEC_INLINE bool vec_any_above(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+VEC_INLINE uint32_t vec_count_from(vec x, vec bar) {
+    return (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(x, bar, _CMP_GE_OQ));
+}
+/* Stores the lanes that reach the bar, and that lane `first + i` they were; whole vectors, perhaps.
+ * Returns how many. */
+VEC_INLINE uint32_t vec_keep_from(vec x, vec bar, int32_t first, float *dst, int32_t *at) {
+    const __mmask16 keep = _mm512_cmp_ps_mask(x, bar, _CMP_GE_OQ);
+    const veci lanes = veci_add(veci_all(first), veci_count());
+    _mm512_storeu_ps(dst, _mm512_maskz_compress_ps(keep, x));
+    _mm512_storeu_si512(at, _mm512_maskz_compress_epi32(keep, lanes));
+    return (uint32_t)__builtin_popcount(keep);
+}
 /* The low word of each lane, twice. */
 VEC_INLINE veci veci_twice(veci x) {
     return _mm512_or_si512(_mm512_and_si512(x, veci_all(0xffff)), _mm512_slli_epi32(x, 16));
@@ -155,6 +167,22 @@ VEC_INLINE __m128 vec_most4(vec a, vec b, vec c, vec d) {
 }
 VEC_INLINE bool vec_any_above(vec a, vec b) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+}
+VEC_INLINE uint32_t vec_count_from(vec x, vec bar) {
+    const int reached = _mm256_movemask_ps(_mm256_cmp_ps(x, bar, _CMP_GE_OQ));
+    return (uint32_t)__builtin_popcount((unsigned)reached);
+}
+VEC_INLINE uint32_t vec_keep_from(vec x, vec bar, int32_t first, float *dst, int32_t *at) {
+    unsigned left = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x, bar, _CMP_GE_OQ));
+    float lanes[VEC_N];
+    vec_store(lanes, x);
+    uint32_t n = 0;
+    for (; left != 0; left &= left - 1) {
+        const int32_t lane = __builtin_ctz(left);
+        dst[n] = lanes[lane];
+        at[n++] = first + lane;
+    }
+    return n;
 }
 VEC_INLINE veci veci_twice(veci x) {
     return _mm256_or_si256(_mm256_and_si256(x, veci_all(0xffff)), _mm256_slli_epi32(x, 16));
