@@ -402,8 +402,9 @@ static void test_full_disk(void **state) {
     }
     char command[1024];
     snprintf(command, sizeof command,
-             "'%s' run -m " GOLDEN "smollm-9-3.gguf --ids '1 2' -n 4 >/dev/full 2>%s", TL_TAILOR,
-             scratch("err"));
+             "'%s' run -m " GOLDEN "smollm-9-3.gguf --ids '1 2' -n 8 --temp 0 --ignore-eos "
+             ">/dev/full 2>%s",
+             TL_TAILOR, scratch("err"));
     const int status = system(command);
     assert_int_equal(WEXITSTATUS(status), 1);
     tl_bytes err = read_file(scratch("err"));
