@@ -15,7 +15,7 @@
 enum {
     OUTPUTS_MIN = 16,
     K_PIECE_INT8 = 4096, /* x 32 rows: 128 KiB and its scales */
-    K_PIECE_FLOAT = 1024,
+    K_PIECE_FLOAT = 2048,
     DOTS_ROWS = 256,     /* sums that wait for finish() */
     CLAIM_BYTES = 16384, /* weights worth a visit to the shared counter */
 };

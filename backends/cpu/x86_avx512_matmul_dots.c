@@ -10,9 +10,9 @@
 
 enum { STEP = 128 };
 
-/* Word i of the step, as vpermi2w finds it in the first and the last 64 of its bytes. */
+/* Word i of the step, as VPERMI2W finds it in the first 64 and the last 32 of its bytes. */
 MM_INLINE uint16_t word_at(uint32_t block_bytes, uint32_t word) {
-    return (uint16_t)(word < 32 ? word : word + 64 - 2 * block_bytes);
+    return (uint16_t)(word < 32 ? word : word + 48 - 2 * block_bytes);
 }
 
 /* Gathers the 16 bytes at `head_bytes` of each of four blocks. */
@@ -43,8 +43,13 @@ struct pair {
 };
 
 MM_INLINE struct pair load_step(const uint8_t *w, uint32_t block_bytes, uint32_t n_blocks) {
-    const int skip = (int)(4 * block_bytes) - 64, n = (int)(n_blocks * block_bytes);
-    return (struct pair){mm_load_upto(w, n), mm_load_upto(w + skip, n - skip)};
+    const uint8_t *const rest = w + 4 * block_bytes - 32;
+    if (n_blocks == 4) {
+        const __m256i b = _mm256_loadu_si256((const __m256i *)rest);
+        return (struct pair){_mm512_loadu_si512(w), _mm512_castsi256_si512(b)};
+    }
+    const int n = (int)(n_blocks * block_bytes);
+    return (struct pair){mm_load_upto(w, n), mm_load_upto(rest, n - (int)(4 * block_bytes - 32))};
 }
 
 /* -offset times the sum of the activations in each lane. */

@@ -123,8 +123,7 @@ MM_INLINE const uint8_t *row_at(const struct mm_unpack *work, uint32_t first, ui
 /* One pair of blocks of 16 rows. */
 MM_INLINE void unpack_pair(const uint8_t *const rows[LANES], uint32_t part, uint32_t n_blocks,
                            load_codes *load, uint8_t *to, size_t ahead) {
-    __m512 v[LANES];
-#pragma GCC unroll 16
+    __m512 v[LANES]; /* in memory: unrolled, sanitizers took minutes over the twelve formats */
     for (int i = 0; i < LANES; i++) {
         v[i] = _mm512_castsi512_ps(load(rows[i], part, n_blocks));
         _mm_prefetch((const char *)rows[i] + ahead, _MM_HINT_T0);
@@ -182,7 +181,6 @@ struct layout256 {
 MM_INLINE void unpack_scales(const uint8_t *const rows[LANES], mm_scales *load, float *first8,
                              float *rest8) {
     __m512 v[LANES];
-#pragma GCC unroll 4
     for (int i = 0; i < LANES; i += 4) {
         load(v + i, rows + i, _mm512_set1_ps(1.0f));
     }
@@ -213,12 +211,10 @@ MM_INLINE void unpack256(const struct mm_unpack *work, const struct layout256 la
                 unpack_scales(rows, layout.mins, m, m + 8 * ROWS);
             }
             uint8_t *const to = work->to.q + ((size_t)b * 256 * ROWS + first * 4);
-            unpack_pair(rows, 0, 2, layout.load, to, MM_UNPACK_AHEAD);
-            unpack_pair(rows, 1, 2, layout.load, to + (size_t)PAIR * ROWS, MM_UNPACK_AHEAD + 64);
-            unpack_pair(rows, 2, 2, layout.load, to + (size_t)PAIR * ROWS * 2,
-                        MM_UNPACK_AHEAD + 128);
-            unpack_pair(rows, 3, 2, layout.load, to + (size_t)PAIR * ROWS * 3,
-                        MM_UNPACK_AHEAD + 192);
+            for (uint32_t part = 0; part < 4; part++) {
+                unpack_pair(rows, part, 2, layout.load, to + (size_t)part * PAIR * ROWS,
+                            MM_UNPACK_AHEAD + (size_t)part * 64);
+            }
             for (uint32_t i = 0; i < LANES; i++) {
                 rows[i] += layout.block_bytes;
             }
