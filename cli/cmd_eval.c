@@ -1,6 +1,6 @@
-/* tailor eval: the quality of cache presets side by side. Preset by preset, each with one session for
- * all its tasks; kld last, with all presets beside the exact cache at once. What was measured is
- * shown even when the run is interrupted or fails. */
+/* tailor eval: the quality of cache presets side by side. Preset by preset, each with one session
+ * for all its tasks; kld last, with all presets beside the exact cache at once. What was measured
+ * is shown even when the run is interrupted or fails. */
 #include "commands.h"
 #include "eval_measure.h"
 
@@ -268,11 +268,11 @@ static tl_err measure_all(struct command *c) {
 static bool print_json(const struct cli_eval *e) {
     struct tl_dev_caps caps;
     tl_engine_caps(e->loaded.engine, &caps);
-    return cli_print_json(json_pack(
-        "{s:s,s:s,s:s,s:s,s:I,s:b,s:b,s:o}", "model", e->args->model, "backend",
-        tl_engine_backend(e->loaded.engine), "device", caps.name, "kernels", caps.kernels, "seed",
-        (json_int_t)e->seed, "chat_template", e->talk.template_text.len > 0, "interrupted",
-        cli_interrupted(), "results", cli_eval_report_json(&e->report)));
+    return cli_print_json(
+        json_pack("{s:s,s:s,s:s,s:s,s:I,s:b,s:b,s:o}", "model", e->args->model, "backend",
+                  tl_engine_backend(e->loaded.engine), "device", caps.name, "kernels", caps.kernels,
+                  "seed", (json_int_t)e->seed, "chat_template", e->talk.template_text.len > 0,
+                  "interrupted", cli_interrupted(), "results", cli_eval_report_json(&e->report)));
 }
 
 static bool write_plot(const struct cli_eval *e) {
@@ -334,11 +334,11 @@ static int run(struct command *c) {
 }
 
 int cmd_eval(const struct cli_args *args) {
-    struct command c = {.eval = {.args = args,
-                                 .n_samples = args->n_samples != 0 ? args->n_samples
-                                                                   : N_SAMPLES_DEFAULT,
-                                 .n_windows = args->n_samples != 0 ? args->n_samples : 1,
-                                 .seed = args->has_seed ? args->seed : 1}};
+    struct command c = {
+        .eval = {.args = args,
+                 .n_samples = args->n_samples != 0 ? args->n_samples : N_SAMPLES_DEFAULT,
+                 .n_windows = args->n_samples != 0 ? args->n_samples : 1,
+                 .seed = args->has_seed ? args->seed : 1}};
     struct cli_eval *const e = &c.eval;
     if (args->model == NULL || (args->tasks == NULL && args->tasks_file == NULL)) {
         cli_error("eval: needs -m MODEL and --task LIST or --tasks-file FILE");

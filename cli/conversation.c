@@ -139,7 +139,7 @@ static tl_err render_template(struct cli_conversation *c, tl_bytes *out) {
     return err;
 }
 
-/* Behind a template's last mark or white space the answer begins at once, behind a word with a space. */
+/* Behind a mark or white space the answer begins at once, behind a word with a space. */
 static tl_err add_start(tl_bytes *text, const char *start) {
     const char last = text->len > 0 ? text->data[text->len - 1] : '\n';
     const bool space = *start != '\0' && strchr(" \n\t>", last) == NULL;

@@ -1,5 +1,5 @@
-/* Sentences and names. The built-in sentences hold no digits, no quotes and none of the words that a
- * question turns on, so that whatever is hidden between them is there once. */
+/* Sentences and names. The built-in sentences hold no digits, no quotes and none of the words that
+ * a question turns on, so that whatever is hidden between them is there once. */
 #include "eval_filler.h"
 
 #include <ctype.h>
@@ -73,26 +73,26 @@ static const char *const noise[] = {
 enum { N_NOISE = sizeof noise / sizeof noise[0] };
 
 static const char *const adjectives[CLI_WORDS] = {
-    "amber",  "ancient", "bitter", "brisk",  "broken", "calm",    "clever", "coastal", "copper",
-    "cosy",   "crimson", "curly",  "dapper", "distant", "dusty",  "eager",  "early",   "faint",
-    "famous", "fancy",   "fertile", "floral", "foggy",  "frozen", "gentle", "giddy",   "golden",
-    "hasty",   "hidden", "hollow", "humble", "icy",     "ivory",  "jolly",   "keen",
-    "kindly", "lanky",   "lively", "loyal",  "lunar",  "marble",  "mellow", "merry",   "misty",
-    "modest", "narrow",  "nimble", "noble",  "oaken",  "olive",   "pale",   "patient", "plain",
-    "polite", "proud",   "quaint", "quiet",  "rapid",  "rugged",  "rusty",  "silent",  "silver",
-    "sleepy", "snowy",   "solemn", "spicy",  "steady", "stormy",  "sturdy", "sunny",   "tender",
-    "tidy",   "timid",   "umber",  "velvet", "vivid",  "weary",   "young",  "zesty",
+    "amber",  "ancient", "bitter",  "brisk",  "broken",  "calm",   "clever",  "coastal", "copper",
+    "cosy",   "crimson", "curly",   "dapper", "distant", "dusty",  "eager",   "early",   "faint",
+    "famous", "fancy",   "fertile", "floral", "foggy",   "frozen", "gentle",  "giddy",   "golden",
+    "hasty",  "hidden",  "hollow",  "humble", "icy",     "ivory",  "jolly",   "keen",    "kindly",
+    "lanky",  "lively",  "loyal",   "lunar",  "marble",  "mellow", "merry",   "misty",   "modest",
+    "narrow", "nimble",  "noble",   "oaken",  "olive",   "pale",   "patient", "plain",   "polite",
+    "proud",  "quaint",  "quiet",   "rapid",  "rugged",  "rusty",  "silent",  "silver",  "sleepy",
+    "snowy",  "solemn",  "spicy",   "steady", "stormy",  "sturdy", "sunny",   "tender",  "tidy",
+    "timid",  "umber",   "velvet",  "vivid",  "weary",   "young",  "zesty",
 };
 static const char *const nouns[CLI_WORDS] = {
-    "anchor",  "apple",   "arrow",   "badger", "balcony", "barrel",  "basket",  "beacon", "bishop",
-    "blanket", "bottle",  "bucket",  "button", "cabin",   "camera",  "candle",  "canyon", "carpet",
-    "castle",  "cherry",  "compass", "cradle", "curtain", "dagger",  "desert",  "dragon", "engine",
+    "anchor",  "apple",   "arrow",   "badger", "balcony",  "barrel", "basket",  "beacon", "bishop",
+    "blanket", "bottle",  "bucket",  "button", "cabin",    "camera", "candle",  "canyon", "carpet",
+    "castle",  "cherry",  "compass", "cradle", "curtain",  "dagger", "desert",  "dragon", "engine",
     "falcon",  "feather", "fiddle",  "forest", "fountain", "garden", "glacier", "goblet", "guitar",
-    "hammer",  "harvest", "helmet",  "hermit", "island",  "jacket",  "jungle",  "kettle", "ladder",
-    "lantern", "lemon",   "locket",  "magnet", "meadow",  "mirror",  "monkey",  "needle", "orchard",
-    "oyster",  "paddle",  "parcel",  "pebble", "pencil",  "pepper",  "pigeon",  "pillow", "planet",
-    "pocket",  "quarry",  "quilt",   "ribbon", "saddle",  "shovel",  "spider",  "teapot", "temple",
-    "thimble", "tunnel",  "uniform", "violin", "walnut",  "window",  "zipper",
+    "hammer",  "harvest", "helmet",  "hermit", "island",   "jacket", "jungle",  "kettle", "ladder",
+    "lantern", "lemon",   "locket",  "magnet", "meadow",   "mirror", "monkey",  "needle", "orchard",
+    "oyster",  "paddle",  "parcel",  "pebble", "pencil",   "pepper", "pigeon",  "pillow", "planet",
+    "pocket",  "quarry",  "quilt",   "ribbon", "saddle",   "shovel", "spider",  "teapot", "temple",
+    "thimble", "tunnel",  "uniform", "violin", "walnut",   "window", "zipper",
 };
 
 uint64_t cli_rng_next(struct cli_rng *rng) {
@@ -135,10 +135,10 @@ static tl_err add_sentence(struct cli_filler *filler, tl_str sentence) {
     return TL_OK;
 }
 
-/* A sentence ends behind . ! or ? where a space follows and enough was said, or where it grows too
- * long for one. */
+/* A sentence ends behind . ! or ? where a space follows and enough was said, at any space where it
+ * grows too long for one, and where a script without spaces makes it much too long. */
 static tl_err cut_sentences(struct cli_filler *filler) {
-    enum { CHARS_MIN = 40, CHARS_MAX = 400 };
+    enum { CHARS_MIN = 40, CHARS_MAX = 400, CHARS_END = 600 };
     const char *const data = filler->text.data;
     const size_t len = filler->text.len;
     size_t start = 0;
@@ -149,6 +149,9 @@ static tl_err cut_sentences(struct cli_filler *filler) {
         if (ended || (space && n >= CHARS_MAX)) {
             TL_TRY(add_sentence(filler, (tl_str){data + start, n}));
             start = i + 1;
+        } else if (n >= CHARS_END && ((unsigned char)data[i] & 0xc0) != 0x80) {
+            TL_TRY(add_sentence(filler, (tl_str){data + start, n}));
+            start = i; /* between two characters of UTF-8 */
         }
     }
     return start < len ? add_sentence(filler, (tl_str){data + start, len - start}) : TL_OK;

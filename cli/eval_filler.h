@@ -18,8 +18,8 @@ uint64_t cli_rng_below(struct cli_rng *rng, uint64_t n); /* 0 .. n-1; n > 0 */
 
 /* Sentences of a text of the user's; zero-initialised it stands for the built-in ones. */
 struct cli_filler {
-    tl_bytes text;       /* owned: the text, its white space made single spaces */
-    tl_str *sentences;   /* owned: parts of it */
+    tl_bytes text;     /* owned: the text, its white space made single spaces */
+    tl_str *sentences; /* owned: parts of it */
     size_t n, cap;
 };
 

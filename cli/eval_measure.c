@@ -1,7 +1,7 @@
 /* How the cache gets to act: all but the last token of a task's prompt go in by prefill, which is
- * exact, and the last one through a decode step like those of the answer, so even the answer's first
- * token comes out of the cache under test. Of a text, a first part goes in by prefill and the rest is
- * teacher-forced through decode steps; only what follows those steps is judged. */
+ * exact, and the last one through a decode step like those of the answer, so even the answer's
+ * first token comes out of the cache under test. Of a text, a first part goes in by prefill and the
+ * rest is teacher-forced through decode steps; only what follows those steps is judged. */
 #include "eval_measure.h"
 
 #include "eval_score.h"
@@ -111,10 +111,11 @@ static tl_err answer(struct cli_eval *e, const struct cli_task *task, uint32_t n
     tl_sampler *sampler = NULL;
     tl_bytes text = {0};
     tl_decoder decoder = {.vocab = vocab_of(e)};
-    tl_err err = tl_sampler_open(&sampler, &greedy, tl_engine_model(e->loaded.engine)->shape.n_vocab);
+    tl_err err =
+        tl_sampler_open(&sampler, &greedy, tl_engine_model(e->loaded.engine)->shape.n_vocab);
     for (uint32_t i = 0; i < n_max && !err && !cli_interrupted(); i++) {
-        const uint32_t id = tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s),
-                                            tl_session_n(s));
+        const uint32_t id =
+            tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s), tl_session_n(s));
         if (tl_vocab_is_end(decoder.vocab, id)) {
             break;
         }
@@ -160,7 +161,8 @@ static tl_err run_task(struct cli_eval *e, const struct cli_task *task, double *
 }
 
 /* Samples differ between contexts and kinds too: by their names, not by their order in a list. */
-static uint64_t sample_seed(const struct cli_eval *e, const char *name, uint32_t n_ctx, uint32_t i) {
+static uint64_t sample_seed(const struct cli_eval *e, const char *name, uint32_t n_ctx,
+                            uint32_t i) {
     struct cli_rng rng = {e->seed};
     for (const char *c = name; *c != '\0'; c++) {
         rng.state = cli_rng_next(&rng) ^ (unsigned char)*c;

@@ -1,6 +1,6 @@
 /* The measurements of `tailor eval` on a loaded model: how a preset answers a task, how likely it
- * finds a text, how far it is from the exact cache. Each adds its numbers to the report; after Ctrl+C
- * those of what was measured so far. */
+ * finds a text, how far it is from the exact cache. Each adds its numbers to the report; after
+ * Ctrl+C those of what was measured so far. */
 #ifndef TL_CLI_EVAL_MEASURE_H
 #define TL_CLI_EVAL_MEASURE_H
 

@@ -108,9 +108,9 @@ static bool same_row(const struct cli_eval_line *a, const struct cli_eval_line *
 /* The n lines of a task and context, as one object for preset i. */
 static json_t *json_row(const struct cli_eval_report *report, const struct cli_eval_line *lines,
                         size_t n, uint32_t i) {
-    json_t *const row = json_pack("{s:s,s:I,s:s,s:I}", "task", lines->task, "ctx",
-                                  (json_int_t)lines->n_ctx, "kv", report->presets[i], "n",
-                                  (json_int_t)lines->n[i]);
+    json_t *const row =
+        json_pack("{s:s,s:I,s:s,s:I}", "task", lines->task, "ctx", (json_int_t)lines->n_ctx, "kv",
+                  report->presets[i], "n", (json_int_t)lines->n[i]);
     for (size_t l = 0; l < n; l++) {
         const double value = lines[l].values[i];
         json_object_set_new(row, metrics[lines[l].metric].key,
@@ -161,7 +161,10 @@ static tl_err add(tl_bytes *out, const char *fmt, ...) {
 /* Text between tags; what XML cannot hold becomes '?'. */
 static tl_err add_escaped(tl_bytes *out, const char *text) {
     for (const char *c = text; *c != '\0'; c++) {
-        const char *const entity = *c == '&' ? "&amp;" : *c == '<' ? "&lt;" : *c == '>' ? "&gt;" : NULL;
+        const char *const entity = *c == '&'   ? "&amp;"
+                                   : *c == '<' ? "&lt;"
+                                   : *c == '>' ? "&gt;"
+                                               : NULL;
         if (entity != NULL) {
             TL_TRY(tl_bytes_add_str(out, entity));
         } else {
@@ -222,7 +225,8 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
                    "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>",
                    x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
         TL_TRY(add_escaped(out, report->presets[i]));
-        TL_TRY(add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals, value * m->scale));
+        TL_TRY(
+            add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals, value * m->scale));
         if (bar >= BAR_W_LABELLED) {
             TL_TRY(add(out,
                        "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.3g"

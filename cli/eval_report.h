@@ -1,5 +1,5 @@
-/* What was measured, as lines of numbers: one line for a task, a context and a metric, one number for
- * each preset. Shown as a table, as JSON and as a picture. */
+/* What was measured, as lines of numbers: one line for a task, a context and a metric, one number
+ * for each preset. Shown as a table, as JSON and as a picture. */
 #ifndef TL_CLI_EVAL_REPORT_H
 #define TL_CLI_EVAL_REPORT_H
 

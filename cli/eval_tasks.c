@@ -90,9 +90,8 @@ static tl_err add_hay(struct making *m, const struct needle *needles, uint32_t n
             put++;
         }
         if (i < m->n_units) {
-            const tl_str s = m->kind->hay == HAY_NOISE
-                                 ? cli_noise_sentence(i)
-                                 : cli_filler_sentence(m->filler, m->seed, i);
+            const tl_str s = m->kind->hay == HAY_NOISE ? cli_noise_sentence(i)
+                                                       : cli_filler_sentence(m->filler, m->seed, i);
             TL_TRY(i + put > 0 ? tl_bytes_add(out, " ", 1) : TL_OK);
             TL_TRY(tl_bytes_add(out, s.data, s.len));
         }
@@ -122,7 +121,8 @@ static uint32_t asked_unit(const struct making *m) {
     return (uint32_t)tl_min_u64((uint64_t)(m->depth * m->n_units), m->n_units - 1);
 }
 
-/* Needle haystacks: every sentence is one, for another name. *name and *value are those asked for. */
+/* Needle haystacks: every sentence is one, for another name. *name and *value are those asked for.
+ */
 static tl_err add_needles_only(struct making *m, const char *what, char *name, char *value) {
     for (uint32_t i = 0; i < m->n_units; i++) {
         char key[CLI_NAME_MAX], v[VALUE_MAX];
@@ -166,8 +166,10 @@ static tl_err make_niah(struct making *m) {
     const char *const what = kind->hex ? "id" : "number";
     char names[HIDDEN_MAX][CLI_NAME_MAX], asked[256], value[VALUE_MAX] = "";
     tl_bytes *const out = &m->out->input;
-    TL_TRY(add(out, "The following text mentions magic %ss here and there. Remember them, there will "
-               "be a question about them at the end.\n", what));
+    TL_TRY(add(out,
+               "The following text mentions magic %ss here and there. Remember them, there will "
+               "be a question about them at the end.\n",
+               what));
     if (kind->hay == HAY_NEEDLES) {
         TL_TRY(add_needles_only(m, what, names[0], value));
         TL_TRY(expect(m->out, value));
@@ -179,7 +181,8 @@ static tl_err make_niah(struct making *m) {
         TL_TRY(add(out, "\nWhich magic %s of %s does the text mention?", what, asked));
         return add(&m->out->start, "The magic %s of %s in the text is", what, asked);
     }
-    TL_TRY(add(out, "\nWhich magic %ss of %s does the text mention? Name all of them.", what, asked));
+    TL_TRY(
+        add(out, "\nWhich magic %ss of %s does the text mention? Name all of them.", what, asked));
     return add(&m->out->start, "The magic %ss of %s in the text are", what, asked);
 }
 
@@ -238,12 +241,13 @@ static tl_err make_tracking(struct making *m) {
         }
     }
     tl_bytes *const out = &m->out->input;
-    TL_TRY(add(out, "The following text assigns values to variables, some of them from one another. "
-                    "Keep track of the assignments.\n"));
+    TL_TRY(add(out,
+               "The following text assigns values to variables, some of them from one another. "
+               "Keep track of the assignments.\n"));
     TL_TRY(add_hay(m, needles, n));
     TL_TRY(add(out, "\nWhich variables have the value %u? Find all of them.", value));
-    return add(&m->out->start,
-               "By the assignments in the text, %u variables have the value %u:", n, value);
+    return add(&m->out->start, "By the assignments in the text, %u variables have the value %u:", n,
+               value);
 }
 
 /* ---- counting ---- */
@@ -293,8 +297,9 @@ static tl_err make_common(struct making *m) {
     for (uint32_t i = 0; i < n_words; i++) {
         counts[i] = i < COMMON ? often : seldom;
     }
-    tl_err err = add(&m->out->input, "The following is a numbered list of words. Some of them appear "
-                                     "more often than the others; remember those.\n");
+    tl_err err =
+        add(&m->out->input, "The following is a numbered list of words. Some of them appear "
+                            "more often than the others; remember those.\n");
     for (uint32_t i = 0; i < COMMON && !err; i++) {
         char name[CLI_NAME_MAX];
         cli_name_at(m->seed, i, name);
@@ -350,11 +355,13 @@ static tl_err make_frequent(struct making *m) {
         coded_word(m->seed, i, text);
         TL_TRY(expect(m->out, text));
     }
-    TL_TRY(add(&m->out->input, "The following text is made of code words and dots. Keep track of how "
-                               "often each code word appears.\n"));
+    TL_TRY(add(&m->out->input,
+               "The following text is made of code words and dots. Keep track of how "
+               "often each code word appears.\n"));
     TL_TRY(add_shuffled(m, counts, n_words, add_coded));
-    TL_TRY(add(&m->out->input, "\nDots aside, which three code words appear most often in the text? "
-                               "Do not explain anything."));
+    TL_TRY(add(&m->out->input,
+               "\nDots aside, which three code words appear most often in the text? "
+               "Do not explain anything."));
     return add(&m->out->start, "The three code words that appear most often are:");
 }
 
@@ -363,8 +370,9 @@ static tl_err make_frequent(struct making *m) {
 static tl_err make_key_value(struct making *m) {
     tl_bytes *const out = &m->out->input;
     char key[VALUE_MAX], value[VALUE_MAX], asked_key[VALUE_MAX] = "";
-    TL_TRY(add(out, "The following is a JSON object. Find the value of the key that is named behind "
-                    "it.\n"));
+    TL_TRY(add(out,
+               "The following is a JSON object. Find the value of the key that is named behind "
+               "it.\n"));
     for (uint32_t i = 0; i < m->n_units; i++) {
         draw_value(m, key);
         draw_value(m, value);
@@ -429,8 +437,8 @@ static bool holds(tl_str text, const char *part) {
     const size_t n = strlen(part);
     for (size_t i = 0; n <= text.len && i <= text.len - n; i++) {
         size_t same = 0;
-        while (same < n && tolower((unsigned char)text.data[i + same]) ==
-                               tolower((unsigned char)part[same])) {
+        while (same < n &&
+               tolower((unsigned char)text.data[i + same]) == tolower((unsigned char)part[same])) {
             same++;
         }
         if (same == n) {

@@ -1,6 +1,6 @@
-/* Questions over a long text whose right answer is known: retrieval, tracking and counting after the
- * definitions of RULER (Hsieh et al. 2024), JSON key-value retrieval after Liu et al. 2023, and copying. Made from a
- * seed at any length, or read from a file. No model, no files, no printing. */
+/* Questions over a long text whose right answer is known: retrieval, tracking and counting after
+ * the definitions of RULER (Hsieh et al. 2024), JSON key-value retrieval after Liu et al. 2023, and
+ * copying. Made from a seed at any length, or read from a file. No model, no files, no printing. */
 #ifndef TL_CLI_EVAL_TASKS_H
 #define TL_CLI_EVAL_TASKS_H
 
@@ -24,14 +24,15 @@ struct cli_task {
 void cli_task_free(struct cli_task *task);
 const char *cli_task_expected(const struct cli_task *task, uint32_t i); /* i < n_expected */
 
-/* The fraction of the expected strings that the answer holds (any: 1 or 0), by RULER's rule: letters
- * compare without case. */
+/* The fraction of the expected strings that the answer holds (any: 1 or 0), by RULER's rule:
+ * letters compare without case. */
 double cli_task_score(const struct cli_task *task, tl_str answer);
 
 typedef struct cli_task_kind cli_task_kind;
 const cli_task_kind *cli_task_kind_find(const char *name); /* NULL: none */
 const char *cli_task_kind_name(size_t i);                  /* NULL behind the last */
-bool cli_task_kind_copies(const cli_task_kind *kind); /* the answer is what follows, to the letter */
+bool cli_task_kind_copies(
+    const cli_task_kind *kind); /* the answer is what follows, to the letter */
 
 struct cli_task_params {
     const cli_task_kind *kind;
@@ -43,8 +44,8 @@ struct cli_task_params {
 /* The same params make the same task. Only TL_ERR_MEMORY. */
 TL_MUST tl_err cli_task_make(struct cli_task *out, const struct cli_task_params *params);
 
-/* The longest task that takes at most n_max by `size`; sets params->n_units. TL_ERR_UNSUPPORTED where
- * even the shortest takes more. */
+/* The longest task that takes at most n_max by `size`; sets params->n_units. TL_ERR_UNSUPPORTED
+ * where even the shortest takes more. */
 struct cli_task_fit {
     uint64_t n_max;
     tl_err (*size)(void *user, const struct cli_task *task, uint64_t *n);

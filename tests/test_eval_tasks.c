@@ -1,6 +1,6 @@
-/* Goal: a question that `tailor eval` asks has the answer that it expects, and no other. Method: each
- * text is read again here, by other means than it was made, and the answer is derived from what
- * stands in it. Numbers of divergences and scores are worked out by hand. */
+/* Goal: a question that `tailor eval` asks has the answer that it expects, and no other. Method:
+ * each text is read again here, by other means than it was made, and the answer is derived from
+ * what stands in it. Numbers of divergences and scores are worked out by hand. */
 #include "cli/eval_report.h"
 #include "cli/eval_score.h"
 #include "cli/eval_tasks.h"
@@ -137,7 +137,8 @@ static void test_needles(void **state) {
     }
 }
 
-/* Assignments in the order in which they stand; a variable's value is that of what it was assigned. */
+/* Assignments in the order in which they stand; a variable's value is that of what it was assigned.
+ */
 static void check_tracking(const char *kind, unsigned hops, uint64_t seed, uint32_t n_units) {
     struct cli_task task = make(kind, seed, 0.5, n_units);
     struct pairs vars = new_pairs();
@@ -241,7 +242,8 @@ static void test_key_value(void **state) {
         struct cli_task task = make("kv", i, (double)(i % 11) / 10, 1 + i * i);
         const char *const open = strchr(task.input.data, '{');
         json_error_t error;
-        json_t *const object = json_loads(open, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &error);
+        json_t *const object =
+            json_loads(open, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &error);
         assert_non_null(object);
         assert_int_equal(json_object_size(object), 1 + i * i);
         char key[48];
@@ -277,8 +279,9 @@ static void test_copies(void **state) {
 /* Goal: what is asked for stands at the depth asked for. */
 static void test_depth(void **state) {
     (void)state;
-    static const char *const kinds[] = {"niah_single", "niah_multikey1", "niah_multikey2",
-                                        "niah_multikey3", "kv", "copy_one", "copy_many"};
+    static const char *const kinds[] = {
+        "niah_single", "niah_multikey1", "niah_multikey2", "niah_multikey3",
+        "kv",          "copy_one",       "copy_many"};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         for (int i = 0; i <= 10; i++) {
             struct cli_task task = make(kinds[k], 7, i / 10.0, 400);
@@ -392,8 +395,9 @@ static void test_names(void **state) {
 
 static void test_filler(void **state) {
     (void)state;
-    static const char text[] = "  One short. Then a sentence that is long enough to stand alone.\n\n"
-                               "\tWas this the second one, and was it as long? No\x01 end of it";
+    static const char text[] =
+        "  One short. Then a sentence that is long enough to stand alone.\n\n"
+        "\tWas this the second one, and was it as long? No\x01 end of it";
     struct cli_filler filler = {0};
     assert_int_equal(cli_filler_open(&filler, tl_str_from(text)), TL_OK);
     assert_int_equal(filler.n, 3);
@@ -404,12 +408,24 @@ static void test_filler(void **state) {
     const tl_str a = cli_filler_sentence(&filler, 4, 0), b = cli_filler_sentence(&filler, 4, 3);
     assert_true(tl_str_eq(a, b)); /* round and round */
     cli_filler_close(&filler);
+    tl_bytes spaceless = {0}; /* 700 letters of three bytes */
+    for (int i = 0; i < 700; i++) {
+        assert_int_equal(tl_bytes_add_str(&spaceless, "\xe6\xb0\xb4"), TL_OK);
+    }
+    assert_int_equal(cli_filler_open(&filler, (tl_str){spaceless.data, spaceless.len}), TL_OK);
+    assert_int_equal(filler.n, 4);
+    for (size_t i = 0; i < filler.n; i++) {
+        assert_int_equal(filler.sentences[i].len % 3, 0);
+        assert_int_equal((unsigned char)filler.sentences[i].data[0], 0xe6);
+    }
+    cli_filler_close(&filler);
+    tl_bytes_free(&spaceless);
     assert_int_equal(cli_filler_open(&filler, tl_str_from(" \n ")), TL_ERR_FORMAT);
     assert_int_equal(filler.n, 0);
     for (uint64_t i = 0; i < 53 * 3; i++) { /* each round has every sentence once */
         for (uint64_t j = i / 53 * 53; j < i; j++) {
-            assert_false(tl_str_eq(cli_filler_sentence(&filler, 9, i),
-                                   cli_filler_sentence(&filler, 9, j)));
+            assert_false(
+                tl_str_eq(cli_filler_sentence(&filler, 9, i), cli_filler_sentence(&filler, 9, j)));
         }
     }
 }
@@ -447,7 +463,9 @@ static void test_score(void **state) {
     cli_task_free(&all);
     cli_task_free(&any);
     static const char *const wrong[] = {
-        "[]", "{}", "{\"task\":\"t\",\"input\":\"i\",\"outputs\":[]}",
+        "[]",
+        "{}",
+        "{\"task\":\"t\",\"input\":\"i\",\"outputs\":[]}",
         "{\"task\":\"t\",\"input\":\"i\",\"outputs\":[1]}",
         "{\"task\":\"t\",\"input\":\"i\",\"outputs\":[\"\"]}",
         "{\"task\":\"t\",\"input\":\"i\",\"outputs\":\"x\"}",
@@ -502,17 +520,18 @@ static void test_report(void **state) {
     struct cli_eval_report report = {.presets = {"full", "a<b&c"}, .n_presets = 2};
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 0, 0, 9), TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_TOP1, 0, 1, 9), TL_OK);
-    assert_int_equal(
-        cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 1, HUGE_VAL, 9), TL_OK);
+    assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_KLD_MEAN, 1, HUGE_VAL, 9),
+                     TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "kld", 64, CLI_METRIC_TOP1, 1, 0.5, 9), TL_OK);
     assert_int_equal(cli_eval_report_set(&report, "vt", 64, CLI_METRIC_SCORE, 0, 0.25, 4), TL_OK);
     assert_int_equal(report.n_lines, 3);
     json_t *const json = cli_eval_report_json(&report);
     char *const text = json_dumps(json, JSON_COMPACT);
     assert_string_equal(
-        text, "[{\"task\":\"kld\",\"ctx\":64,\"kv\":\"full\",\"n\":9,\"kld_mean\":0.0,\"top1\":1.0},"
-              "{\"task\":\"kld\",\"ctx\":64,\"kv\":\"a<b&c\",\"n\":9,\"kld_mean\":null,\"top1\":0.5},"
-              "{\"task\":\"vt\",\"ctx\":64,\"kv\":\"full\",\"n\":4,\"score\":0.25}]");
+        text,
+        "[{\"task\":\"kld\",\"ctx\":64,\"kv\":\"full\",\"n\":9,\"kld_mean\":0.0,\"top1\":1.0},"
+        "{\"task\":\"kld\",\"ctx\":64,\"kv\":\"a<b&c\",\"n\":9,\"kld_mean\":null,\"top1\":0.5},"
+        "{\"task\":\"vt\",\"ctx\":64,\"kv\":\"full\",\"n\":4,\"score\":0.25}]");
     free(text);
     json_decref(json);
     tl_bytes svg = {0};
@@ -530,9 +549,8 @@ static void test_no_memory(void **state) {
     (void)state;
     static const struct cli_filler built_in;
     for (size_t k = 0; cli_task_kind_name(k) != NULL; k++) {
-        const struct cli_task_params params = {.kind = cli_task_kind_find(cli_task_kind_name(k)),
-                                               .filler = &built_in,
-                                               .n_units = 700};
+        const struct cli_task_params params = {
+            .kind = cli_task_kind_find(cli_task_kind_name(k)), .filler = &built_in, .n_units = 700};
         tl_err err = TL_ERR_MEMORY;
         for (uint64_t at = 1; err; at++) {
             struct cli_task task = {0};
@@ -547,13 +565,13 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_needles),        cmocka_unit_test(test_tracking),
-        cmocka_unit_test(test_common_words),   cmocka_unit_test(test_frequent_words),
-        cmocka_unit_test(test_key_value),      cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_depth),          cmocka_unit_test(test_seeds),
-        cmocka_unit_test(test_fit),            cmocka_unit_test(test_names),
-        cmocka_unit_test(test_filler),         cmocka_unit_test(test_score),
-        cmocka_unit_test(test_divergence),     cmocka_unit_test(test_report),
+        cmocka_unit_test(test_needles),      cmocka_unit_test(test_tracking),
+        cmocka_unit_test(test_common_words), cmocka_unit_test(test_frequent_words),
+        cmocka_unit_test(test_key_value),    cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_depth),        cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_fit),          cmocka_unit_test(test_names),
+        cmocka_unit_test(test_filler),       cmocka_unit_test(test_score),
+        cmocka_unit_test(test_divergence),   cmocka_unit_test(test_report),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
