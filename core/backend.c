@@ -345,6 +345,7 @@ tl_err tl_compress(tl_stream *s, const struct tl_compress *op) {
     TL_ASSERT(check_kv_rows(s, &op->src) == op->dst.head_dim);
     TL_ASSERT(op->src.k.dtype == TL_F16 && op->src.v.dtype == TL_F16);
     TL_ASSERT(op->src.n_kv_heads == op->dst.n_kv_heads);
+    TL_ASSERT(op->fit == TL_FIT_RANGE || op->fit == TL_FIT_SQUARES);
     const uint64_t src_cap = op->src.k.rows / op->src.n_kv_heads;
     TL_ASSERT(op->n_blocks > 0 && (uint64_t)op->dst_block + op->n_blocks <= dst_cap);
     TL_ASSERT(op->src_row + (uint64_t)op->n_blocks * TL_BLOCK <= src_cap);

@@ -163,6 +163,7 @@ struct tl_compress {
     struct tl_sketch dst;
     struct tl_kv_rows src;
     uint32_t src_row, dst_block, n_blocks;
+    tl_fit fit;
 };
 
 /* Scores of all compressed rows for one query: score[h][t] = scale * q_h . k_t (soft-capped as in

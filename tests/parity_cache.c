@@ -38,15 +38,16 @@ static uint32_t blocks(struct trial *t, const struct sketch *s, bool keys, float
     float *const rows = must_alloc((uint64_t)TL_BLOCK * s->d * sizeof *rows);
     for (uint32_t b = 0; b < n; b++) {
         /* Channels of different sizes and blocks off the middle, as those of models are. */
+        const tl_fit fit = (tl_fit)rng_below(&t->rng, 2);
         const float shift = rng_below(&t->rng, 3) == 0 ? 0.5f * most * rng_float(&t->rng) : 0.0f;
         for (uint32_t i = 0; i < TL_BLOCK * s->d; i++) {
             const float share = i % s->d % 7 == 0 ? 0.5f : 0.1f;
             rows[i] = shift + share * most * rng_float(&t->rng);
         }
         if (keys) {
-            tl_codec_encode_keys(s->k_codec, rows, s->d, codes + b * bytes);
+            tl_codec_encode_keys(s->k_codec, fit, rows, s->d, codes + b * bytes);
         } else {
-            tl_codec_encode_values(s->v_codec, rows, s->d, codes + b * bytes);
+            tl_codec_encode_values(s->v_codec, fit, rows, s->d, codes + b * bytes);
         }
     }
     const uint32_t id = operand(t, n, (uint32_t)bytes, TL_U8, codes);
@@ -75,6 +76,7 @@ static void parity_compress(struct trial *t) {
     const uint32_t n = size(t, s.cap), src_cap = n * TL_BLOCK + (uint32_t)rng_below(&t->rng, 70);
     const uint32_t src_row = (uint32_t)rng_below(&t->rng, src_cap - n * TL_BLOCK + 1);
     const uint32_t dst_block = (uint32_t)rng_below(&t->rng, s.cap - n + 1);
+    const tl_fit fit = (tl_fit)rng_below(&t->rng, 2);
     snprintf(t->what, sizeof t->what, "%s, %s, %u heads of %u: %u blocks from row %u to block %u",
              codec_names[s.k_codec], codec_names[s.v_codec], s.kv_heads, s.d, n, src_row,
              dst_block);
@@ -85,7 +87,8 @@ static void parity_compress(struct trial *t) {
                                        {view(t, k, i), view(t, v, i), s.kv_heads},
                                        src_row,
                                        dst_block,
-                                       n};
+                                       n,
+                                       fit};
         must(tl_compress(t->sides->all[i].s, &op), "tl_compress");
     }
     compare_bytes(t, s.k);

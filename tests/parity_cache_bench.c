@@ -60,9 +60,9 @@ static void fill_blocks_of(tl_view v, bool keys, tl_codec codec, uint32_t d) {
             rows[i] = rng_float(&rng);
         }
         if (keys) {
-            tl_codec_encode_keys(codec, rows, d, block + (uint64_t)b * v.cols);
+            tl_codec_encode_keys(codec, TL_FIT_SQUARES, rows, d, block + (uint64_t)b * v.cols);
         } else {
-            tl_codec_encode_values(codec, rows, d, block + (uint64_t)b * v.cols);
+            tl_codec_encode_values(codec, TL_FIT_SQUARES, rows, d, block + (uint64_t)b * v.cols);
         }
     }
     for (uint64_t b = 0; b < v.rows; b++) {
@@ -241,7 +241,8 @@ static void run_merge(void *arg, uint64_t i) {
 
 static void run_compress(void *arg, uint64_t i) {
     const struct layer *const l = arg;
-    const struct tl_compress op = {sketch_of(l, i), {l->k, l->v, l->shape->kv_heads}, 0, 0, 16};
+    const struct tl_compress op = {sketch_of(l, i), {l->k, l->v, l->shape->kv_heads}, 0, 0, 16,
+                                   TL_FIT_SQUARES};
     must(tl_compress(l->side->s, &op), "tl_compress");
     must(tl_stream_sync(l->side->s), "tl_stream_sync");
 }

@@ -309,7 +309,7 @@ static struct both new_both(struct fixture *f, uint32_t n_blocks, tl_codec k, tl
         v,
         KV_HEADS,
         D};
-    const struct tl_compress op = {b.sketch, b.kv, 0, 0, n_blocks};
+    const struct tl_compress op = {b.sketch, b.kv, 0, 0, n_blocks, TL_FIT_SQUARES};
     assert_int_equal(tl_compress(f->s, &op), TL_OK);
     return b;
 }
@@ -428,8 +428,8 @@ static void compressing_in_pieces(void **state) {
     again.v = new_view(f, again.v.rows, again.v.cols, TL_U8);
     static const uint32_t pieces[][2] = {{4, 3}, {0, 2}, {7, 2}, {1, 4}};
     for (uint32_t i = 0; i < 4; i++) {
-        const struct tl_compress op = {again, b.kv, pieces[i][0] * TL_BLOCK, pieces[i][0],
-                                       pieces[i][1]};
+        const struct tl_compress op = {again,        b.kv,         pieces[i][0] * TL_BLOCK,
+                                       pieces[i][0], pieces[i][1], TL_FIT_SQUARES};
         assert_int_equal(tl_compress(f->s, &op), TL_OK);
     }
     assert_memory_equal(tl_view_host(again.k), tl_view_host(b.sketch.k), tl_view_bytes(again.k));

@@ -68,7 +68,7 @@ static void keys_by_hand(void **state) {
         w->rows[t * 8 + 2] = t % 2 == 0 ? -1.0f : 1.0f;
     }
     memset(w->block, 0xee, sizeof w->block);
-    tl_codec_encode_keys(TL_CODEC_INT2, w->rows, 8, w->block);
+    tl_codec_encode_keys(TL_CODEC_INT2, TL_FIT_RANGE, w->rows, 8, w->block);
     assert_int_equal(half_at(w->block), 0x3c00);     /* step 1 */
     assert_int_equal(half_at(w->block + 2), 0);      /* from 0 */
     assert_int_equal(half_at(w->block + 4), 0);      /* constant */
@@ -82,7 +82,7 @@ static void keys_by_hand(void **state) {
         assert_int_equal(codes[32 + i], 0xcc); /* 3 0 3 0 */
     }
     assert_int_equal(w->block[tl_codec_key_bytes(TL_CODEC_INT2, 8)], 0xee);
-    tl_codec_encode_keys(TL_CODEC_INT1, w->rows, 8, w->block);
+    tl_codec_encode_keys(TL_CODEC_INT1, TL_FIT_RANGE, w->rows, 8, w->block);
     assert_int_equal(half_at(w->block), 0x4200); /* step 3 */
     for (uint32_t i = 0; i < 8; i++) {
         assert_int_equal(w->block[32 + i], 0xcc);      /* 0 1 2 3: nearest of 0 and 3 */
@@ -99,7 +99,7 @@ static void values_by_hand(void **state) {
             w->rows[t * 80 + c] = (float)(t + c % 40) * (c < 40 ? 1.0f : -1.0f);
         }
     }
-    tl_codec_encode_values(TL_CODEC_Q8, w->rows, 80, w->block);
+    tl_codec_encode_values(TL_CODEC_Q8, TL_FIT_RANGE, w->rows, 80, w->block);
     const uint8_t *const codes = w->block + TL_BLOCK * 2 * 4;
     const float scale = tl_f16_to_f32(tl_f32_to_f16(39.0f / 255.0f));
     for (uint32_t t = 0; t < TL_BLOCK; t++) {
@@ -194,10 +194,10 @@ static void comes_back(void **state) {
         }
         for (uint32_t pass = 0; pass < 2; pass++) {
             if (pass == 0) {
-                tl_codec_encode_keys(codec, w->rows, d, w->block);
+                tl_codec_encode_keys(codec, TL_FIT_RANGE, w->rows, d, w->block);
                 tl_codec_decode_keys(codec, w->block, d, w->back);
             } else {
-                tl_codec_encode_values(codec, w->rows, d, w->block);
+                tl_codec_encode_values(codec, TL_FIT_RANGE, w->rows, d, w->block);
                 tl_codec_decode_values(codec, w->block, d, w->back);
             }
             for (uint32_t e = 0; e < TL_BLOCK * d; e++) {
@@ -219,6 +219,74 @@ static void comes_back(void **state) {
     }
 }
 
+/* Goal: the line of least squares. Method: by hand, one bit: of -3 -1 1 3 again and again, the
+ * codes 0 0 1 1 stand for -2 and 2; of 32 zeros, 31 ones and a ten, only the ten has code 1, and
+ * the rest their mean, 31/63. */
+static void squares_by_hand(void **state) {
+    struct work *const w = *state;
+    memset(w->rows, 0, sizeof w->rows);
+    for (uint32_t t = 0; t < TL_BLOCK; t++) {
+        w->rows[t * 8] = (float)(t % 4 * 2) - 3.0f;
+        w->rows[t * 8 + 1] = t == 5 ? 10.0f : t % 2 == 0 ? 1.0f : 0.0f;
+        w->rows[t * 8 + 2] = 7.0f;
+    }
+    w->rows[0 * 8 + 1] = 0.0f;
+    tl_codec_encode_keys(TL_CODEC_INT1, TL_FIT_SQUARES, w->rows, 8, w->block);
+    assert_int_equal(half_at(w->block), 0x4400);     /* 4 */
+    assert_int_equal(half_at(w->block + 2), 0xc000); /* -2 */
+    assert_int_equal(half_at(w->block + 4), tl_f32_to_f16(10.0f - 31.0f / 63.0f));
+    assert_int_equal(half_at(w->block + 6), tl_f32_to_f16(31.0f / 63.0f));
+    assert_int_equal(half_at(w->block + 8), 0); /* constant */
+    assert_int_equal(half_at(w->block + 10), 0x4700);
+    assert_int_equal(w->block[32], 0xcc);
+    assert_int_equal(w->block[32 + 8], 1 << 5);
+    assert_int_equal(w->block[32 + 9], 0);
+}
+
+/* Sum of squared errors of keys or values. */
+static double squares_of(struct work *w, tl_codec codec, tl_fit fit, uint32_t d, bool keys) {
+    if (keys) {
+        tl_codec_encode_keys(codec, fit, w->rows, d, w->block);
+        tl_codec_decode_keys(codec, w->block, d, w->back);
+    } else {
+        tl_codec_encode_values(codec, fit, w->rows, d, w->block);
+        tl_codec_decode_values(codec, w->block, d, w->back);
+    }
+    double squares = 0.0;
+    for (uint32_t e = 0; e < TL_BLOCK * d; e++) {
+        squares += pow((double)w->back[e] - (double)w->rows[e], 2.0);
+    }
+    return squares;
+}
+
+/* Goal: least squares never leave more than the range does (but for the rounding of halves), and
+ * with one bit a seventh of it for normal numbers, as codec.h says. */
+static void squares_are_less(void **state) {
+    struct work *const w = *state;
+    struct tl_rng rng = {5};
+    for (uint32_t i = 0; i < N_CODECS * N_HEAD_DIMS * 2; i++) {
+        const tl_codec codec = codecs[i % N_CODECS];
+        const uint32_t d = head_dims[i / N_CODECS % N_HEAD_DIMS];
+        const bool keys = i < N_CODECS * N_HEAD_DIMS;
+        double variance = 0.0;
+        for (uint32_t e = 0; e < TL_BLOCK * d; e++) { /* twelve uniform numbers: nearly normal */
+            float x = 0.0f;
+            for (uint32_t j = 0; j < 12; j++) {
+                x += rng_float(&rng);
+            }
+            w->rows[e] = 0.5f * x;
+            variance += (double)(w->rows[e] * w->rows[e]);
+        }
+        const double of_range = squares_of(w, codec, TL_FIT_RANGE, d, keys);
+        const double of_squares = squares_of(w, codec, TL_FIT_SQUARES, d, keys);
+        assert_true(of_squares <= 1.001 * of_range);
+        if (codec == TL_CODEC_INT1 && (keys || d >= 48)) {
+            assert_true(of_range > 1.8 * variance);
+            assert_true(of_squares < 0.4 * variance);
+        }
+    }
+}
+
 /* Goal: a constant group comes back as the binary16 of its value, with scale 0. */
 static void constant_groups(void **state) {
     struct work *const w = *state;
@@ -229,13 +297,13 @@ static void constant_groups(void **state) {
         for (uint32_t e = 0; e < TL_BLOCK * 96; e++) {
             w->rows[e] = value;
         }
-        tl_codec_encode_keys(codec, w->rows, 96, w->block);
+        tl_codec_encode_keys(codec, TL_FIT_RANGE, w->rows, 96, w->block);
         assert_int_equal(half_at(w->block), 0);
         tl_codec_decode_keys(codec, w->block, 96, w->back);
         for (uint32_t e = 0; e < TL_BLOCK * 96; e++) {
             assert_true(w->back[e] == tl_f16_to_f32(tl_f32_to_f16(value)));
         }
-        tl_codec_encode_values(codec, w->rows, 96, w->block);
+        tl_codec_encode_values(codec, TL_FIT_RANGE, w->rows, 96, w->block);
         assert_int_equal(half_at(w->block), 0);
         tl_codec_decode_values(codec, w->block, 96, w->back);
         for (uint32_t e = 0; e < TL_BLOCK * 96; e++) {
@@ -256,7 +324,7 @@ static void damaged_rows(void **state) {
         w->rows[3] = 1e30f;     /* as an infinity */
         w->rows[4] = INFINITY;  /* channel 4: the whole range, which may saturate */
         w->rows[64 + 4] = -INFINITY;
-        tl_codec_encode_keys(codecs[i], w->rows, 64, w->block);
+        tl_codec_encode_keys(codecs[i], TL_FIT_RANGE, w->rows, 64, w->block);
         tl_codec_decode_keys(codecs[i], w->block, 64, w->back);
         for (uint32_t e = 0; e < TL_BLOCK * 64; e++) {
             assert_true(isfinite(w->back[e]));
@@ -273,7 +341,7 @@ static void damaged_rows(void **state) {
         if (tl_codec_bits(codecs[i]) > 1) {
             assert_true(fabsf(w->back[4] - 65504.0f) <= 2 * 65504.0f * 0x1p-10f);
         }
-        tl_codec_encode_values(codecs[i], w->rows, 64, w->block);
+        tl_codec_encode_values(codecs[i], TL_FIT_RANGE, w->rows, 64, w->block);
         tl_codec_decode_values(codecs[i], w->block, 64, w->back);
         for (uint32_t e = 0; e < TL_BLOCK * 64; e++) {
             assert_true(isfinite(w->back[e]));
@@ -302,12 +370,12 @@ static void decoding_then_encoding(void **state) {
             const uint32_t code = least ? 0 : most ? levels : (uint32_t)rng_below(&rng, levels + 1);
             w->rows[e] = (float)code * 0.25f - 2.0f;
         }
-        tl_codec_encode_keys(codec, w->rows, d, w->block);
+        tl_codec_encode_keys(codec, TL_FIT_RANGE, w->rows, d, w->block);
         tl_codec_decode_keys(codec, w->block, d, w->back);
         assert_memory_equal(w->back, w->rows, TL_BLOCK * d * sizeof(float));
-        tl_codec_encode_keys(codec, w->back, d, again);
+        tl_codec_encode_keys(codec, TL_FIT_RANGE, w->back, d, again);
         assert_memory_equal(again, w->block, tl_codec_key_bytes(codec, d));
-        tl_codec_encode_values(codec, w->rows, d, w->block);
+        tl_codec_encode_values(codec, TL_FIT_RANGE, w->rows, d, w->block);
         tl_codec_decode_values(codec, w->block, d, w->back);
         assert_memory_equal(w->back, w->rows, TL_BLOCK * d * sizeof(float));
     }
@@ -320,6 +388,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(values_by_hand, open_work, close_work),
         cmocka_unit_test_setup_teardown(decodes_random_codes, open_work, close_work),
         cmocka_unit_test_setup_teardown(comes_back, open_work, close_work),
+        cmocka_unit_test_setup_teardown(squares_by_hand, open_work, close_work),
+        cmocka_unit_test_setup_teardown(squares_are_less, open_work, close_work),
         cmocka_unit_test_setup_teardown(constant_groups, open_work, close_work),
         cmocka_unit_test_setup_teardown(damaged_rows, open_work, close_work),
         cmocka_unit_test_setup_teardown(decoding_then_encoding, open_work, close_work),

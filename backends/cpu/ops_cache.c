@@ -63,9 +63,9 @@ static void compress_job(void *arg, uint32_t thread, uint32_t n_threads) {
         const uint64_t from = h * src_cap + op->src_row + i * TL_BLOCK;
         const uint64_t to = h * dst_cap + op->dst_block + i;
         decode_rows(&op->src.k, from, rows);
-        tl_codec_encode_keys(dst->k_codec, rows, dst->head_dim, cpu_row(&dst->k, to));
+        tl_codec_encode_keys(dst->k_codec, op->fit, rows, dst->head_dim, cpu_row(&dst->k, to));
         decode_rows(&op->src.v, from, rows);
-        tl_codec_encode_values(dst->v_codec, rows, dst->head_dim, cpu_row(&dst->v, to));
+        tl_codec_encode_values(dst->v_codec, op->fit, rows, dst->head_dim, cpu_row(&dst->v, to));
     }
 }
 
