@@ -27,7 +27,7 @@ static const double tolerances[] = {[OF_FLOAT] = 2e-6,
                                     [OF_ATTEND] = 1e-5,
                                     [OF_MATMUL_FP] = 2e-6,
                                     [OF_MATMUL_Q] = 8e-3,
-                                    [OF_SKETCH] = 4e-3};
+                                    [OF_SKETCH] = 8e-3};
 
 void must(tl_err err, const char *what) {
     if (err) {
