@@ -26,7 +26,7 @@ static const char *const fill_names[FILL_COUNT] = {"tiny", "ordinary", "near the
 static const double tolerances[] = {[OF_FLOAT] = 2e-6,
                                     [OF_ATTEND] = 1e-5,
                                     [OF_MATMUL_FP] = 2e-6,
-                                    [OF_MATMUL_Q] = 8e-3,
+                                    [OF_MATMUL_Q] = 1.2e-2,
                                     [OF_SKETCH] = 8e-3};
 
 void must(tl_err err, const char *what) {
