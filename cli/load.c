@@ -42,15 +42,57 @@ static int check_kv_args(const struct cli_args *args, struct tl_session_params *
 
 static bool is_preset_layer(const struct tl_policy *p) { return p->select != TL_SELECT_ALL; }
 
-/* --topk, --window and --kv-set over the policies of all layers that they can concern. */
-static tl_err apply_knobs(const struct cli_args *args, uint32_t n_layers,
-                          struct tl_policy *policies, const tl_log *log) {
+/* dense=none, or dense=2 or dense=0-1 as often as it takes: which layers have the policy of dense
+ * layers. */
+static tl_err set_dense(struct tl_policies *set, const char *value, const tl_log *log) {
+    uint32_t first = 1, last = 0;
+    if (strcmp(value, "none") != 0 && !tl_layer_range(value, set->n_layers, &first, &last)) {
+        return tl_fail(log, TL_ERR_FORMAT, "--kv-set: dense: the model has no layers '%s'", value);
+    }
+    if (first <= last && !set->has_dense) {
+        return tl_fail(log, TL_ERR_FORMAT,
+                       "--kv-set: dense: the preset has no policy of dense layers");
+    }
+    for (uint32_t il = first; il <= last; il++) {
+        set->layers[il] = set->dense;
+    }
+    set->finds_dense = false;
+    return TL_OK;
+}
+
+/* What --kv-set says of dense layers: "dense.KNOB=VALUE" of their policy, then "dense=...". */
+static tl_err apply_dense_knobs(const struct cli_args *args, struct tl_policies *set,
+                                const tl_log *log) {
+    for (int classes = 0; classes < 2; classes++) {
+        char list[512];
+        snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
+        char *rest = list;
+        for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
+            char *const equals = strchr(knob, '=');
+            if (equals == NULL) {
+                return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
+            }
+            *equals = '\0';
+            if (classes == 0 && strncmp(knob, "dense.", 6) == 0) {
+                TL_TRY(tl_policy_set(&set->dense, knob + 6, equals + 1, log));
+            } else if (classes == 1 && strcmp(knob, "dense") == 0) {
+                TL_TRY(set_dense(set, equals + 1, log));
+            }
+        }
+    }
+    return set->has_dense ? tl_policy_check(&set->dense, log) : TL_OK;
+}
+
+/* --topk, --window and --kv-set over the policies of all layers that they can concern. Those that
+ * dense= makes dense take only what begins with `dense.`. */
+static tl_err apply_knobs(const struct cli_args *args, struct tl_policies *set,
+                          const tl_log *log) {
     uint32_t window[2] = {0};
     if (args->window != NULL) {
         cli_parse_list(args->window, window, 2);
     }
-    for (uint32_t il = 0; il < n_layers; il++) {
-        struct tl_policy *const p = &policies[il];
+    for (uint32_t il = 0; il < set->n_layers; il++) {
+        struct tl_policy *const p = &set->layers[il];
         if (args->topk != CLI_UNSET && p->select == TL_SELECT_TOPK) {
             p->topk = args->topk;
             p->hot = p->hot == 0 ? 0 : (uint32_t)tl_max_u64(p->hot, 2ull * args->topk);
@@ -68,11 +110,13 @@ static tl_err apply_knobs(const struct cli_args *args, uint32_t n_layers,
                 return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
             }
             *equals = '\0';
-            TL_TRY(tl_policy_set(p, knob, equals + 1, log));
+            if (strncmp(knob, "dense", 5) != 0) {
+                TL_TRY(tl_policy_set(p, knob, equals + 1, log));
+            }
         }
         TL_TRY(tl_policy_check(p, log));
     }
-    return TL_OK;
+    return apply_dense_knobs(args, set, log);
 }
 
 static tl_err list_presets(const char *asked, const tl_log *log) {
@@ -86,13 +130,11 @@ static tl_err list_presets(const char *asked, const tl_log *log) {
 }
 
 /* The policies that `kv` names, a preset or a file. */
-static tl_err read_policies(const struct cli_loaded *loaded, const char *kv, uint32_t n_layers,
-                            struct tl_policy *policies, const tl_log *log) {
+static tl_err read_policies(const struct cli_loaded *loaded, const char *kv,
+                            struct tl_policies *set, const tl_log *log) {
     const struct tl_preset *const preset = tl_preset_find(kv);
     if (preset != NULL) {
-        for (uint32_t il = 0; il < n_layers; il++) {
-            policies[il] = preset->policy;
-        }
+        tl_policies_of_preset(preset, set);
         return TL_OK;
     }
     if (access(kv, F_OK) != 0) {
@@ -103,8 +145,7 @@ static tl_err read_policies(const struct cli_loaded *loaded, const char *kv, uin
         return TL_ERR_IO;
     }
     const uint64_t hash = tl_model_hash(tl_engine_weights(loaded->engine));
-    const tl_err err = tl_policy_file_read((tl_str){text.data, text.len}, kv, hash, n_layers,
-                                           policies, log);
+    const tl_err err = tl_policy_file_read((tl_str){text.data, text.len}, kv, hash, set, log);
     tl_bytes_free(&text);
     return err;
 }
@@ -112,20 +153,20 @@ static tl_err read_policies(const struct cli_loaded *loaded, const char *kv, uin
 tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
                         const struct tl_session_params *params) {
     const tl_log log = cli_log_of(&loaded->log);
-    const uint32_t n_layers = tl_engine_model(loaded->engine)->shape.n_layers;
-    struct tl_policy *const policies = calloc(n_layers, sizeof *policies);
-    struct tl_session_params with_policies = *params;
-    with_policies.policies = policies;
+    struct tl_policies set = {.n_layers = tl_engine_model(loaded->engine)->shape.n_layers};
+    set.layers = calloc(set.n_layers, sizeof *set.layers);
     loaded->kv = kv != NULL ? kv : "full";
-    tl_err err = policies != NULL ? read_policies(loaded, loaded->kv, n_layers, policies, &log)
-                                  : TL_ERR_MEMORY;
+    tl_err err = set.layers != NULL ? read_policies(loaded, loaded->kv, &set, &log) : TL_ERR_MEMORY;
     if (!err) {
-        err = apply_knobs(args, n_layers, policies, &log);
+        err = apply_knobs(args, &set, &log);
     }
     if (!err) {
+        struct tl_session_params with_policies = *params;
+        with_policies.policies = set.layers;
+        with_policies.dense = set.finds_dense ? &set.dense : NULL;
         err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
     }
-    free(policies);
+    free(set.layers);
     return err;
 }
 

@@ -41,6 +41,9 @@ struct tl_session_params {
     uint32_t n_chunk; /* tokens of prefill at a time; 0: 512 */
     /* one a layer, copied; NULL: every row exact on the device */
     const struct tl_policy *policies;
+    /* What layers that are found dense on the first long prompt change to, copied; NULL: no layer is
+     * looked at. */
+    const struct tl_policy *dense;
     uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFS_PER_LAYER = 12, N_STEP_INTS = 5, N_SHARED_INTS = 2 };
+enum { N_STEP_INTS = 5, N_SHARED_INTS = 2 };
 
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n) {
     const uint64_t kept = (uint64_t)policy->sink + policy->recent;
@@ -67,51 +67,47 @@ struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
 
 /* ---- opening ---- */
 
-struct opener {
-    tl_kv *kv;
-    tl_dev *dev;
-    const struct tl_shape *shape;
-};
-
-static tl_err open_view(struct opener *o, uint64_t rows, uint64_t cols, tl_dtype dtype, tl_mem mem,
-                        tl_view *view) {
-    tl_kv *const kv = o->kv;
-    TL_ASSERT(rows <= UINT32_MAX && cols <= UINT32_MAX);
-    TL_TRY(tl_buf_alloc(&kv->bufs[kv->n_bufs], o->dev, rows * tl_row_bytes(dtype, cols), mem));
-    *view = tl_view_of(kv->bufs[kv->n_bufs++], 0, (uint32_t)rows, (uint32_t)cols, dtype);
+static tl_err open_view(const tl_kv *kv, struct tl_kv_layer *layer, uint64_t rows, uint64_t cols,
+                        tl_dtype dtype, tl_mem mem, tl_view *view) {
+    TL_ASSERT(rows <= UINT32_MAX && cols <= UINT32_MAX && layer->n_bufs < TL_KV_LAYER_BUFS_MAX);
+    tl_buf **const buf = &layer->bufs[layer->n_bufs];
+    TL_TRY(tl_buf_alloc(buf, kv->dev, rows * tl_row_bytes(dtype, cols), mem));
+    layer->n_bufs++;
+    *view = tl_view_of(*buf, 0, (uint32_t)rows, (uint32_t)cols, dtype);
     return TL_OK;
 }
 
-static tl_err open_rows(struct opener *o, uint32_t cap, tl_mem mem, struct tl_kv_rows *rows) {
-    const struct tl_shape *const s = o->shape;
+static tl_err open_rows(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t cap, tl_mem mem,
+                        struct tl_kv_rows *rows) {
+    const struct tl_shape *const s = kv->shape;
     rows->n_kv_heads = s->n_kv_heads;
     const uint64_t n = (uint64_t)cap * s->n_kv_heads;
-    TL_TRY(open_view(o, n, s->head_dim, TL_F16, mem, &rows->k));
-    return open_view(o, n, s->head_dim, TL_F16, mem, &rows->v);
+    TL_TRY(open_view(kv, layer, n, s->head_dim, TL_F16, mem, &rows->k));
+    return open_view(kv, layer, n, s->head_dim, TL_F16, mem, &rows->v);
 }
 
-static tl_err open_sketch(struct opener *o, struct tl_kv_layer *layer) {
+static tl_err open_sketch(const tl_kv *kv, struct tl_kv_layer *layer) {
     const struct tl_policy *const p = &layer->policy;
-    const struct tl_shape *const s = o->shape;
+    const struct tl_shape *const s = kv->shape;
     layer->sketch = (struct tl_sketch){.k_codec = p->k_codec,
                                        .v_codec = p->v_codec,
                                        .n_kv_heads = s->n_kv_heads,
                                        .head_dim = s->head_dim};
-    const uint64_t n = (uint64_t)block_cap(p, o->kv->cap) * s->n_kv_heads;
-    TL_TRY(open_view(o, n, tl_codec_key_bytes(p->k_codec, s->head_dim), TL_U8, TL_MEM_DEVICE,
-                     &layer->sketch.k));
-    return open_view(o, n, tl_codec_value_bytes(p->v_codec, s->head_dim), TL_U8, TL_MEM_DEVICE,
-                     &layer->sketch.v);
+    const uint64_t n = (uint64_t)block_cap(p, kv->cap) * s->n_kv_heads;
+    TL_TRY(open_view(kv, layer, n, tl_codec_key_bytes(p->k_codec, s->head_dim), TL_U8,
+                     TL_MEM_DEVICE, &layer->sketch.k));
+    return open_view(kv, layer, n, tl_codec_value_bytes(p->v_codec, s->head_dim), TL_U8,
+                     TL_MEM_DEVICE, &layer->sketch.v);
 }
 
 /* The maps are host memory so that a rewind can empty them; on a GPU they are mapped. */
-static tl_err open_hot(struct opener *o, struct tl_kv_layer *layer) {
-    const uint32_t heads = o->shape->n_kv_heads, hot = layer->policy.hot;
-    TL_TRY(open_rows(o, hot, TL_MEM_DEVICE, &layer->hot));
-    TL_TRY(open_view(o, heads, o->kv->cap, TL_I32, TL_MEM_HOST, &layer->map));
-    TL_TRY(open_view(o, heads, hot, TL_I32, TL_MEM_HOST, &layer->owner));
-    TL_TRY(open_view(o, heads, hot, TL_I32, TL_MEM_HOST, &layer->used));
-    return open_view(o, heads, 1, TL_I32, TL_MEM_HOST, &layer->hand);
+static tl_err open_hot(const tl_kv *kv, struct tl_kv_layer *layer) {
+    const uint32_t heads = kv->shape->n_kv_heads, hot = layer->policy.hot;
+    TL_TRY(open_rows(kv, layer, hot, TL_MEM_DEVICE, &layer->hot));
+    TL_TRY(open_view(kv, layer, heads, kv->cap, TL_I32, TL_MEM_HOST, &layer->map));
+    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_HOST, &layer->owner));
+    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_HOST, &layer->used));
+    return open_view(kv, layer, heads, 1, TL_I32, TL_MEM_HOST, &layer->hand);
 }
 
 static void forget_hot(const struct tl_kv_layer *layer) {
@@ -127,44 +123,59 @@ static tl_view one_int(tl_buf *buf, uint32_t i) {
     return tl_view_of(buf, (uint64_t)i * 4, 1, 1, TL_I32);
 }
 
-static tl_err open_layer(struct opener *o, struct tl_kv_layer *layer, tl_buf *ints, uint32_t il) {
+static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer) {
     const struct tl_policy *const p = &layer->policy;
-    const uint32_t first = N_SHARED_INTS + il * N_STEP_INTS;
-    layer->slot = one_int(ints, first);
-    layer->n_window = one_int(ints, first + 1);
-    layer->window_pos = one_int(ints, first + 2);
-    layer->n_blocks_view = one_int(ints, first + 3);
-    layer->n_old = one_int(ints, first + 4);
     if (has_home(layer)) {
         const tl_mem mem = p->home == TL_HOME_HOST ? TL_MEM_HOST : TL_MEM_DEVICE;
-        TL_TRY(open_rows(o, o->kv->cap, mem, &layer->home));
+        TL_TRY(open_rows(kv, layer, kv->cap, mem, &layer->home));
     }
     if (tl_kv_is_exact(layer)) {
         return TL_OK;
     }
-    TL_TRY(open_rows(o, window_cap(p, o->kv->cap), TL_MEM_DEVICE, &layer->window));
+    TL_TRY(open_rows(kv, layer, window_cap(p, kv->cap), TL_MEM_DEVICE, &layer->window));
     if (has_sketch(p)) {
-        TL_TRY(open_sketch(o, layer));
+        TL_TRY(open_sketch(kv, layer));
     }
     if (p->hot > 0) {
-        TL_TRY(open_hot(o, layer));
+        TL_TRY(open_hot(kv, layer));
         forget_hot(layer);
     }
     return TL_OK;
 }
 
-static tl_err open_layers(struct opener *o, const struct tl_policy *policies) {
-    tl_kv *const kv = o->kv;
-    tl_view ints;
-    TL_TRY(open_view(o, 1, N_SHARED_INTS + (uint64_t)kv->n_layers * N_STEP_INTS, TL_I32,
-                     TL_MEM_HOST, &ints));
-    kv->pos = one_int(ints.buf, 0);
-    kv->n_rows_view = one_int(ints.buf, 1);
+static void free_tiers(struct tl_kv_layer *layer) {
+    for (uint32_t i = 0; i < layer->n_bufs; i++) {
+        tl_buf_free(&layer->bufs[i]);
+    }
+    layer->n_bufs = 0;
+}
+
+static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *policy,
+                         struct tl_kv_layer *layer) {
+    const uint32_t first = N_SHARED_INTS + il * N_STEP_INTS;
+    *layer = (struct tl_kv_layer){
+        .policy = tl_kv_layer_policy(kv->shape, il, policy),
+        .model_window = kv->shape->windowed[il] ? kv->shape->window : 0,
+        .slot = one_int(kv->ints, first),
+        .n_window = one_int(kv->ints, first + 1),
+        .window_pos = one_int(kv->ints, first + 2),
+        .n_blocks_view = one_int(kv->ints, first + 3),
+        .n_old = one_int(kv->ints, first + 4),
+    };
+    const tl_err err = open_tiers(kv, layer);
+    if (err) {
+        free_tiers(layer);
+    }
+    return err;
+}
+
+static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
+    const uint64_t n_ints = N_SHARED_INTS + (uint64_t)kv->n_layers * N_STEP_INTS;
+    TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, n_ints * sizeof(int32_t), TL_MEM_HOST));
+    kv->pos = one_int(kv->ints, 0);
+    kv->n_rows_view = one_int(kv->ints, 1);
     for (uint32_t il = 0; il < kv->n_layers; il++) {
-        struct tl_kv_layer *const layer = &kv->layers[il];
-        layer->policy = tl_kv_layer_policy(o->shape, il, &policies[il]);
-        layer->model_window = o->shape->windowed[il] ? o->shape->window : 0;
-        TL_TRY(open_layer(o, layer, ints.buf, il));
+        TL_TRY(open_layer(kv, il, &policies[il], &kv->layers[il]));
     }
     return TL_OK;
 }
@@ -178,11 +189,10 @@ tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, const struct tl_pol
     }
     kv->n_layers = shape->n_layers;
     kv->cap = cap;
+    kv->dev = dev;
+    kv->shape = shape;
     kv->layers = calloc(shape->n_layers, sizeof *kv->layers);
-    kv->bufs = calloc((size_t)shape->n_layers * BUFS_PER_LAYER + 1, sizeof(tl_buf *));
-    struct opener o = {.kv = kv, .dev = dev, .shape = shape};
-    const tl_err err = kv->layers != NULL && kv->bufs != NULL ? open_layers(&o, policies)
-                                                              : TL_ERR_MEMORY;
+    const tl_err err = kv->layers != NULL ? open_layers(kv, policies) : TL_ERR_MEMORY;
     if (err) {
         tl_kv_close(&kv);
         return err;
@@ -195,10 +205,10 @@ void tl_kv_close(tl_kv **kv) {
     if (*kv == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < (*kv)->n_bufs; i++) {
-        tl_buf_free(&(*kv)->bufs[i]);
+    for (uint32_t il = 0; (*kv)->layers != NULL && il < (*kv)->n_layers; il++) {
+        free_tiers(&(*kv)->layers[il]);
     }
-    free((*kv)->bufs);
+    tl_buf_free(&(*kv)->ints);
     free((*kv)->layers);
     free(*kv);
     *kv = NULL;
@@ -236,7 +246,8 @@ static tl_err compress(const struct tl_kv_layer *layer, const struct tl_kv_rows 
                                                      .src = *src,
                                                      .src_row = row,
                                                      .dst_block = block,
-                                                     .n_blocks = 1});
+                                                     .n_blocks = 1,
+                                                     .fit = layer->policy.fit});
 }
 
 /* The first row behind the sinks and the blocks: what window slot `sink` holds. */
@@ -307,6 +318,40 @@ tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_st
     return n_total <= first ? TL_OK
                             : copy_rows(&layer->window, sink, src, first - origin, n_total - first,
                                         stream);
+}
+
+/* The tiers of a new layer from the exact rows of src, which are all n of them. */
+static tl_err fill_tiers(struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t n,
+                         tl_stream *stream) {
+    if (has_home(layer) && layer->home.k.buf != src->k.buf) {
+        TL_TRY(copy_rows(&layer->home, 0, src, 0, n, stream));
+    }
+    if (tl_kv_is_exact(layer)) {
+        return TL_OK;
+    }
+    const uint32_t due = tl_kv_n_blocks(&layer->policy, n), sink = layer->policy.sink;
+    for (; layer->n_blocks < due; layer->n_blocks++) {
+        TL_TRY(compress(layer, src, window_origin(layer), layer->n_blocks, stream));
+    }
+    TL_TRY(copy_rows(&layer->window, 0, src, 0, (uint32_t)tl_min_u64(sink, n), stream));
+    const uint32_t first = window_origin(layer);
+    return n <= first ? TL_OK : copy_rows(&layer->window, sink, src, first, n - first, stream);
+}
+
+tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy, tl_stream *stream) {
+    struct tl_kv_layer *const old = &kv->layers[il];
+    TL_ASSERT(has_home(old) || kv->n_rows == 0);
+    struct tl_kv_layer fresh;
+    TL_TRY(open_layer(kv, il, policy, &fresh));
+    tl_err err = kv->n_rows > 0 ? fill_tiers(&fresh, &old->home, kv->n_rows, stream) : TL_OK;
+    if (!err) {
+        err = tl_stream_sync(stream);
+    }
+    free_tiers(err ? &fresh : old);
+    if (!err) {
+        *old = fresh;
+    }
+    return err;
 }
 
 static bool can_rewind(const struct tl_kv_layer *layer, uint32_t n_keep) {

@@ -21,7 +21,11 @@
 extern "C" {
 #endif
 
+enum { TL_KV_LAYER_BUFS_MAX = 16 };
+
 struct tl_kv_layer {
+    tl_buf *bufs[TL_KV_LAYER_BUFS_MAX]; /* owned, n_bufs of them: of the views below */
+    uint32_t n_bufs;
     struct tl_policy policy;
     uint32_t model_window;    /* the model's own sliding window; 0: none */
     struct tl_kv_rows window; /* sinks in slots 0 .. S-1, then rows from S + 64 n_blocks on */
@@ -43,8 +47,9 @@ struct tl_kv_bytes {
 
 typedef struct tl_kv {
     struct tl_kv_layer *layers; /* owned, n_layers of them */
-    tl_buf **bufs;              /* owned */
-    uint32_t n_bufs;
+    tl_buf *ints;               /* owned: what steps read */
+    tl_dev *dev;                /* borrowed */
+    const struct tl_shape *shape; /* borrowed */
     uint32_t n_layers;
     uint32_t cap;    /* rows a layer can hold */
     uint32_t n_rows; /* rows every layer holds */
@@ -66,7 +71,8 @@ struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *policy, uint32_t cap);
 
-/* policies: one a layer. cap * n_kv_heads must fit 32 bits. TL_ERR_MEMORY leaves nothing behind. */
+/* policies: one a layer. cap * n_kv_heads must fit 32 bits. shape and dev must outlive the cache.
+ * TL_ERR_MEMORY leaves nothing behind. */
 TL_MUST tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape,
                           const struct tl_policy *policies, tl_dev *dev, uint32_t cap);
 void tl_kv_close(tl_kv **kv);
@@ -89,6 +95,13 @@ TL_MUST tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage,
  * the window, from the home or, without one, from the stage. */
 TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
                             tl_stream *stream);
+
+/* Gives layer il another policy: its rows go from their exact home, which it must have unless it has
+ * no rows, into the tiers that the policy asks for, as if it had been that of the layer from the
+ * beginning; its old tiers are freed when the stream has been waited for. Steps that were recorded
+ * must be recorded anew. On an error the layer is as it was. */
+TL_MUST tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy,
+                             tl_stream *stream);
 
 /* Forgets rows from n_keep on. Returns how many rows are left: n_keep, or 0 where a layer has no
  * exact copy of rows that would have to return to its window (or the device fails). */

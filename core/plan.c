@@ -14,17 +14,20 @@ bool tl_plan_is_hybrid(const struct tl_shape *shape, const struct tl_plan_params
             return true;
         }
     }
-    return false;
+    return params->dense != NULL;
+}
+
+/* Slots of the stage that a layer of this policy needs. */
+static uint64_t stage_rows(const struct tl_policy *p, uint32_t n_ctx) {
+    const bool staged = p->select != TL_SELECT_ALL && p->home == TL_HOME_NONE;
+    return staged ? (uint64_t)p->sink + p->recent + TL_BLOCK + n_ctx : 0;
 }
 
 uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_params *params) {
-    uint64_t rows = 0;
+    uint64_t rows = params->dense != NULL ? stage_rows(params->dense, params->n_ctx) : 0;
     for (uint32_t il = 0; il < shape->n_layers; il++) {
         const struct tl_policy p = policy_of(shape, params, il);
-        if (p.select != TL_SELECT_ALL && p.home == TL_HOME_NONE) {
-            const uint64_t kept = (uint64_t)p.sink + p.recent + TL_BLOCK;
-            rows = tl_max_u64(rows, kept + params->n_ctx);
-        }
+        rows = tl_max_u64(rows, stage_rows(&p, params->n_ctx));
     }
     return (uint32_t)tl_min_u64(rows, UINT32_MAX / shape->n_kv_heads);
 }

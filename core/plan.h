@@ -12,6 +12,7 @@ extern "C" {
 struct tl_plan_params {
     uint32_t n_ctx, n_chunk;
     const struct tl_policy *policies; /* one a layer */
+    const struct tl_policy *dense; /* what layers may change to in the session; NULL: none do */
     uint64_t weight_bytes;
 };
 

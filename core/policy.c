@@ -11,6 +11,7 @@ const char *const tl_codec_names[] = {"none", "q8", "int4", "int2", "int1", NULL
 const char *const tl_home_names[] = {"none", "device", "host", NULL};
 const char *const tl_select_names[] = {"all", "none", "topk", NULL};
 const char *const tl_rest_names[] = {"drop", "sketch", NULL};
+const char *const tl_fit_names[] = {"range", "squares", NULL};
 
 #define SKETCH_ONLY(codec, rows)                                                                   \
     {                                                                                              \
@@ -21,12 +22,12 @@ const char *const tl_rest_names[] = {"drop", "sketch", NULL};
     { .home = (where), .select = TL_SELECT_ALL }
 
 const struct tl_preset tl_presets[] = {
-    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE)},
-    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, 64)},
-    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64)},
-    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128)},
-    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128)},
-    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST)},
+    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE), NULL},
+    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, 64), NULL},
+    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64), NULL},
+    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128), NULL},
+    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128), NULL},
+    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL},
     {"tailor",
      "a sketch of every row, by which the best are fetched exactly from host memory",
      {.sink = 64,
@@ -37,8 +38,9 @@ const struct tl_preset tl_presets[] = {
       .select = TL_SELECT_TOPK,
       .topk = 256,
       .rest = TL_REST_SKETCH,
-      .hot = 1024}},
-    {NULL, NULL, {0}},
+      .hot = 1024},
+     NULL},
+    {NULL, NULL, {0}, NULL},
 };
 
 const struct tl_preset *tl_preset_find(const char *name) {
@@ -121,11 +123,12 @@ static const struct knob knobs[] = {
     {"topk", NULL, AT(topk)},
     {"rest", tl_rest_names, AT(rest)},
     {"hot", NULL, AT(hot)},
+    {"fit", tl_fit_names, AT(fit)},
 };
 #undef AT
 enum { N_KNOBS = sizeof knobs / sizeof knobs[0] };
 _Static_assert(sizeof(tl_codec) == 4 && sizeof(tl_home) == 4 && sizeof(tl_select) == 4 &&
-                   sizeof(tl_rest) == 4,
+                   sizeof(tl_rest) == 4 && sizeof(tl_fit) == 4,
                "knobs are stored as 32-bit numbers");
 
 tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, const tl_log *log) {

@@ -29,22 +29,25 @@ struct tl_policy {
     uint32_t topk; /* rows a KV head, found by the scores of the compressed keys */
     tl_rest rest;
     uint32_t hot; /* device slots a KV head for fetched rows; 0: none are kept */
+    tl_fit fit;   /* of the codecs */
 };
 
 /* Contradictions that no layer can have: the sentence names the knob. */
 TL_MUST tl_err tl_policy_check(const struct tl_policy *p, const tl_log *log);
 
-/* A named policy, of every layer. */
+/* A named policy, of every layer but those that a session or a policy file finds dense: layers that
+ * attend to so many rows that a coarse copy of all of them is worth more than a few exact ones. */
 struct tl_preset {
     const char *name, *summary;
     struct tl_policy policy;
+    const struct tl_policy *dense; /* of dense layers; NULL: the preset makes no difference */
 };
 extern const struct tl_preset tl_presets[]; /* ends with a NULL name */
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
 extern const char *const tl_codec_names[], *const tl_home_names[], *const tl_select_names[],
-    *const tl_rest_names[];
+    *const tl_rest_names[], *const tl_fit_names[];
 
 /* One knob from text: "k_codec" = "int2", "topk" = "256". TL_ERR_FORMAT with a sentence. */
 TL_MUST tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value,

@@ -33,16 +33,16 @@ uint64_t tl_model_hash(const tl_weights *w) {
 struct reader {
     const char *name;
     const tl_log *log;
-    uint32_t n_layers;
-    struct tl_policy *policies;
+    struct tl_policies set; /* with layers of its own */
+    bool *is_dense;         /* n_layers */
 };
 
 static tl_err bad(const struct reader *r, const char *what, const char *which) {
     return tl_fail(r->log, TL_ERR_FORMAT, "%s: %s '%s'", r->name, what, which);
 }
 
-/* Sets the knobs of one JSON object in layers [first, last]. */
-static tl_err set_knobs(const struct reader *r, json_t *knobs, uint32_t first, uint32_t last) {
+/* Sets the knobs of one JSON object. */
+static tl_err set_knobs(const struct reader *r, json_t *knobs, struct tl_policy *policy) {
     if (!json_is_object(knobs)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: a layer's knobs must be an object", r->name);
     }
@@ -58,15 +58,12 @@ static tl_err set_knobs(const struct reader *r, json_t *knobs, uint32_t first, u
         if (text == NULL) {
             return bad(r, "not a name or a whole number: knob", key);
         }
-        for (uint32_t il = first; il <= last; il++) {
-            TL_TRY(tl_policy_set(&r->policies[il], key, text, r->log));
-        }
+        TL_TRY(tl_policy_set(policy, key, text, r->log));
     }
     return TL_OK;
 }
 
-/* "3" or "2-5". */
-static bool parse_range(const char *text, uint32_t n_layers, uint32_t *first, uint32_t *last) {
+bool tl_layer_range(const char *text, uint32_t n_layers, uint32_t *first, uint32_t *last) {
     char *end = NULL;
     errno = 0;
     const bool digit = text[0] >= '0' && text[0] <= '9';
@@ -88,29 +85,69 @@ static tl_err read_layers(const struct reader *r, json_t *layers) {
     json_t *knobs;
     json_object_foreach(layers, key, knobs) {
         uint32_t first, last;
-        if (!parse_range(key, r->n_layers, &first, &last)) {
+        if (!tl_layer_range(key, r->set.n_layers, &first, &last)) {
             return bad(r, "the model has no layers", key);
         }
-        TL_TRY(set_knobs(r, knobs, first, last));
+        for (uint32_t il = first; il <= last; il++) {
+            TL_TRY(set_knobs(r, knobs, &r->set.layers[il]));
+        }
     }
     return TL_OK;
 }
 
-static tl_err read_preset(const struct reader *r, const json_t *root) {
+/* Which layers are dense. */
+static tl_err read_dense(struct reader *r, const json_t *list) {
+    if (!json_is_array(list)) {
+        return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"dense\" must be a list of layers", r->name);
+    }
+    if (!r->set.has_dense && json_array_size(list) > 0) {
+        return tl_fail(r->log, TL_ERR_FORMAT,
+                       "%s: \"dense\": the preset has no policy of dense layers", r->name);
+    }
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        char number[24];
+        const char *text = json_string_value(item);
+        if (json_is_integer(item)) {
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(item));
+            text = number;
+        }
+        uint32_t first, last;
+        if (text == NULL || !tl_layer_range(text, r->set.n_layers, &first, &last)) {
+            return bad(r, "\"dense\": the model has no layers", text != NULL ? text : "?");
+        }
+        for (uint32_t il = first; il <= last; il++) {
+            r->is_dense[il] = true;
+        }
+    }
+    r->set.finds_dense = false;
+    return TL_OK;
+}
+
+void tl_policies_of_preset(const struct tl_preset *preset, struct tl_policies *out) {
+    for (uint32_t il = 0; il < out->n_layers; il++) {
+        out->layers[il] = preset->policy;
+    }
+    out->has_dense = preset->dense != NULL;
+    out->finds_dense = out->has_dense;
+    out->dense = out->has_dense ? *preset->dense : (struct tl_policy){0};
+}
+
+static tl_err read_preset(struct reader *r, const json_t *root) {
     const json_t *const name = json_object_get(root, "preset");
     const char *const text = name != NULL ? json_string_value(name) : "full";
     const struct tl_preset *const preset = text != NULL ? tl_preset_find(text) : NULL;
     if (preset == NULL) {
         return bad(r, "no such preset:", text != NULL ? text : "(not a name)");
     }
-    for (uint32_t il = 0; il < r->n_layers; il++) {
-        r->policies[il] = preset->policy;
-    }
+    tl_policies_of_preset(preset, &r->set);
     return TL_OK;
 }
 
 static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
-    static const char *const known[] = {"tailor_policy", "model_hash", "preset", "all", "layers"};
+    static const char *const known[] = {"tailor_policy", "model_hash", "preset",
+                                        "dense", "dense_policy", "all", "layers"};
     if (!json_is_object(root)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
     }
@@ -141,37 +178,59 @@ static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_
     return TL_OK;
 }
 
-static tl_err read_root(const struct reader *r, json_t *root, uint64_t model_hash) {
+static tl_err read_root(struct reader *r, json_t *root, uint64_t model_hash) {
     TL_TRY(check_header(r, root, model_hash));
     TL_TRY(read_preset(r, root));
+    json_t *const list = json_object_get(root, "dense");
+    if (list != NULL) {
+        TL_TRY(read_dense(r, list));
+    }
+    json_t *const dense = json_object_get(root, "dense_policy");
+    if (dense != NULL && !r->set.has_dense) {
+        return tl_fail(r->log, TL_ERR_FORMAT,
+                       "%s: \"dense_policy\": the preset has no policy of dense layers", r->name);
+    }
+    if (dense != NULL) {
+        TL_TRY(set_knobs(r, dense, &r->set.dense));
+    }
     json_t *const all = json_object_get(root, "all");
-    if (all != NULL) {
-        TL_TRY(set_knobs(r, all, 0, r->n_layers - 1));
+    for (uint32_t il = 0; il < r->set.n_layers; il++) {
+        if (r->is_dense[il]) {
+            r->set.layers[il] = r->set.dense;
+        } else if (all != NULL) {
+            TL_TRY(set_knobs(r, all, &r->set.layers[il]));
+        }
     }
     json_t *const layers = json_object_get(root, "layers");
     if (layers != NULL) {
         TL_TRY(read_layers(r, layers));
     }
-    for (uint32_t il = 0; il < r->n_layers; il++) {
-        TL_TRY(tl_policy_check(&r->policies[il], r->log));
+    for (uint32_t il = 0; il < r->set.n_layers; il++) {
+        TL_TRY(tl_policy_check(&r->set.layers[il], r->log));
     }
-    return TL_OK;
+    return r->set.has_dense ? tl_policy_check(&r->set.dense, r->log) : TL_OK;
 }
 
-tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash, uint32_t n_layers,
-                           struct tl_policy *policies, const tl_log *log) {
-    struct reader r = {.name = name, .log = log, .n_layers = n_layers};
+tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,
+                           struct tl_policies *out, const tl_log *log) {
+    struct reader r = {.name = name, .log = log, .set = {.n_layers = out->n_layers}};
     json_error_t error;
     json_t *const root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &error);
     if (root == NULL) {
         return tl_fail(log, TL_ERR_FORMAT, "%s: line %d: %s", name, error.line, error.text);
     }
-    r.policies = calloc(n_layers, sizeof *r.policies);
-    const tl_err err = r.policies != NULL ? read_root(&r, root, model_hash) : TL_ERR_MEMORY;
+    r.set.layers = calloc(out->n_layers, sizeof *r.set.layers);
+    r.is_dense = calloc(out->n_layers, sizeof *r.is_dense);
+    const bool room = r.set.layers != NULL && r.is_dense != NULL;
+    const tl_err err = room ? read_root(&r, root, model_hash) : TL_ERR_MEMORY;
     if (!err) {
-        memcpy(policies, r.policies, n_layers * sizeof *policies);
+        memcpy(out->layers, r.set.layers, out->n_layers * sizeof *out->layers);
+        out->dense = r.set.dense;
+        out->has_dense = r.set.has_dense;
+        out->finds_dense = r.set.finds_dense;
     }
-    free(r.policies);
+    free(r.set.layers);
+    free(r.is_dense);
     json_decref(root);
     return err;
 }

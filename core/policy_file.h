@@ -3,7 +3,11 @@
  *   { "tailor_policy": 1,                         version, required
  *     "model_hash": "0123456789abcdef",           the model it was made for; absent: any
  *     "preset": "tailor",                         where every layer begins; absent: "full"
- *     "all": { "topk": 512 },                     knobs of every layer
+ *     "dense": [0, "2-3"],                        the dense layers: these begin with the preset's
+ *                                                 policy of dense layers; absent: not known, and
+ *                                                 where the preset has one, the session finds them
+ *     "dense_policy": { "recent": 64 },           knobs of dense layers
+ *     "all": { "topk": 512 },                     knobs of every other layer
  *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } } }
  *
  * Files are hostile: unknown keys, knobs and layers are errors. */
@@ -20,11 +24,25 @@ extern "C" {
 /* Ties a policy to a model: names, shapes, types and the first bytes of all tensors. */
 uint64_t tl_model_hash(const tl_weights *w);
 
-/* policies (n_layers) := what the text says. TL_ERR_FORMAT with a sentence, and policies are as they
- * were. name stands for the file in sentences. */
+/* The policies of a cache. `dense` is that of dense layers where has_dense; with finds_dense it is
+ * not yet known which those are. */
+struct tl_policies {
+    struct tl_policy *layers; /* n_layers of them, of the caller */
+    uint32_t n_layers;
+    struct tl_policy dense;
+    bool has_dense, finds_dense;
+};
+
+/* Every layer as the preset begins. */
+void tl_policies_of_preset(const struct tl_preset *preset, struct tl_policies *out);
+
+/* out := what the text says; layers and n_layers are given. TL_ERR_FORMAT with a sentence, and out
+ * is as it was. name stands for the file in sentences. */
 TL_MUST tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,
-                                   uint32_t n_layers, struct tl_policy *policies,
-                                   const tl_log *log);
+                                   struct tl_policies *out, const tl_log *log);
+
+/* "3" or "2-5", layers below n_layers; false where it is neither. */
+bool tl_layer_range(const char *text, uint32_t n_layers, uint32_t *first, uint32_t *last);
 
 #ifdef __cplusplus
 }

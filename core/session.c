@@ -16,6 +16,8 @@ struct tl_session {
     tl_schedule step; /* one recorded decode step */
     struct tl_memory_plan plan;
     struct tl_policy *policies; /* owned, one a layer */
+    struct tl_policy dense;     /* with finds_dense: what layers found dense change to */
+    bool finds_dense;
     struct tl_traffic *traffic; /* owned, one a layer */
     tl_buf *stage_buf, *hidden_buf; /* owned; NULL where no layer needs them */
     struct tl_stage stage;
@@ -69,8 +71,14 @@ static tl_err plan_ctx(const tl_session *s, const struct tl_session_params *p,
     return TL_OK;
 }
 
-static tl_err copy_policies(tl_session *s, const struct tl_policy *policies) {
+static tl_err copy_policies(tl_session *s, const struct tl_session_params *params) {
+    const struct tl_policy *const policies = params->policies;
     const uint32_t n = shape_of(s)->n_layers;
+    if (params->dense != NULL) {
+        TL_TRY(tl_policy_check(params->dense, &s->engine->log));
+        s->dense = *params->dense;
+        s->finds_dense = true;
+    }
     s->policies = calloc(n, sizeof *s->policies);
     s->traffic = calloc(n, sizeof *s->traffic);
     if (s->policies == NULL || s->traffic == NULL) {
@@ -119,9 +127,10 @@ static struct tl_pass pass_of(tl_session *s) {
 
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
     tl_engine *const e = s->engine;
-    TL_TRY(copy_policies(s, p->policies));
+    TL_TRY(copy_policies(s, p));
     struct tl_plan_params plan = {.n_chunk = p->n_chunk != 0 ? p->n_chunk : N_CHUNK_DEFAULT,
                                   .policies = s->policies,
+                                  .dense = s->finds_dense ? &s->dense : NULL,
                                   .weight_bytes = e->model->weight_bytes};
     TL_TRY(plan_ctx(s, p, &plan));
     plan.n_chunk = (uint32_t)tl_min_u64(plan.n_chunk, plan.n_ctx);

@@ -69,9 +69,14 @@ static void test_contradictions(void **state) {
 
 enum { N_LAYERS = 6 };
 
-static tl_err read_file_text(const char *text, struct tl_policy *policies, struct kept_log *kept) {
+static tl_err read_set(const char *text, struct tl_policies *set, struct kept_log *kept) {
     const tl_log log = keep_log(kept);
-    return tl_policy_file_read(tl_str_from(text), "p.json", 0x1234, N_LAYERS, policies, &log);
+    return tl_policy_file_read(tl_str_from(text), "p.json", 0x1234, set, &log);
+}
+
+static tl_err read_file_text(const char *text, struct tl_policy *policies, struct kept_log *kept) {
+    struct tl_policies set = {.layers = policies, .n_layers = N_LAYERS};
+    return read_set(text, &set, kept);
 }
 
 static void test_file(void **state) {
@@ -95,6 +100,17 @@ static void test_file(void **state) {
     for (int il = 0; il < N_LAYERS; il++) {
         assert_int_equal(p[il].recent, 96);
     }
+}
+
+/* Goal: the list of dense layers settles which they are, and their knobs are their own. No preset
+ * here has a policy of dense layers yet, but an empty list is always right. */
+static void test_file_without_dense_layers(void **state) {
+    (void)state;
+    struct kept_log kept;
+    struct tl_policy p[N_LAYERS];
+    struct tl_policies set = {.layers = p, .n_layers = N_LAYERS};
+    assert_int_equal(read_set("{\"tailor_policy\": 1, \"dense\": []}", &set, &kept), TL_OK);
+    assert_false(set.has_dense || set.finds_dense);
 }
 
 static void test_bad_files(void **state) {
@@ -121,6 +137,9 @@ static void test_bad_files(void **state) {
         "{\"tailor_policy\": 1, \"layers\": {\"0\": {\"topk\": -3}}}",
         "{\"tailor_policy\": 1, \"layers\": {\"0\": {\"home\": \"none\"}}}",
         "{\"tailor_policy\": 1, \"layers\": []}",
+        "{\"tailor_policy\": 1, \"dense\": [0]}",
+        "{\"tailor_policy\": 1, \"dense\": 0}",
+        "{\"tailor_policy\": 1, \"dense_policy\": {\"recent\": 1}}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct kept_log kept;
@@ -139,7 +158,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_presets_are_consistent), cmocka_unit_test(test_knobs),
         cmocka_unit_test(test_contradictions),         cmocka_unit_test(test_file),
-        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_bad_files),              cmocka_unit_test(test_file_without_dense_layers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
