@@ -450,6 +450,24 @@ tl_err tl_merge(tl_stream *s, const struct tl_merge *op) {
     return s->dev->backend->merge(s, op);
 }
 
+tl_err tl_mass(tl_stream *s, const struct tl_mass *op) {
+    const uint32_t head_dim = check_kv_rows(s, &op->kv);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->kv.n_kv_heads == 0);
+    check_heads(s, &op->q, op->q.rows, op->n_heads, head_dim);
+    check_shape(s, &op->q_pos, op->q.rows, 1, TL_I32);
+    check_shape(s, &op->n_rows, 1, 1, TL_I32);
+    TL_ASSERT(op->n_parts > 0 && op->n_parts <= TL_MASS_PARTS_MAX);
+    for (uint32_t i = 0; i < op->n_parts; i++) {
+        TL_ASSERT(op->parts[i] > (i > 0 ? op->parts[i - 1] : 0) && op->parts[i] <= TL_MASS_WHOLE);
+    }
+    check_shape(s, &op->mass, op->n_heads, op->n_parts, TL_F32);
+    check_scaling(op->scale, op->softcap);
+    const tl_view *const outs[] = {&op->mass};
+    const tl_view *const ins[] = {&op->q, &op->q_pos, &op->n_rows, &op->kv.k, &op->kv.v};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->mass(s, op);
+}
+
 uint64_t tl_matmul_bytes(const struct tl_matmul *op) {
     const uint64_t y_bytes = tl_view_bytes(op->y);
     return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes + (op->accumulate ? y_bytes : 0) +

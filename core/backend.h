@@ -229,6 +229,23 @@ struct tl_merge {
     tl_view out, lse, out_b, lse_b;
 };
 
+/* How few rows hold the attention of some queries. For query i and head h, over the n rows that
+ * tl_attend lets it see and with its weights a = softmax(s): held = the sum of the
+ * ceil(parts[j] * n / 10000) largest a; mass[h][j] := the mean of held over the queries. A query that
+ * sees no row leaves nothing out: 1. Not part of a recorded step.
+ * q (n, n_heads * head_dim) f32; q_pos (n, 1) i32; n_rows (1, 1) i32; mass (n_heads, n_parts) f32;
+ * v of kv is not read. */
+enum { TL_MASS_PARTS_MAX = 16, TL_MASS_WHOLE = 10000 };
+struct tl_mass {
+    tl_view mass, q, q_pos, n_rows;
+    struct tl_kv_rows kv;
+    uint32_t n_heads;
+    float scale, softcap;
+    uint32_t window;
+    uint32_t n_parts;
+    uint16_t parts[TL_MASS_PARTS_MAX]; /* ascending, 1 .. TL_MASS_WHOLE */
+};
+
 struct tl_backend {
     const char *name;
     /* How many devices there are; 0 where the driver is absent. Never an error. */
@@ -258,6 +275,7 @@ struct tl_backend {
     tl_err (*attend_slots)(tl_stream *s, const struct tl_attend_slots *op);
     tl_err (*fetch)(tl_stream *s, const struct tl_fetch *op);
     tl_err (*merge)(tl_stream *s, const struct tl_merge *op);
+    tl_err (*mass)(tl_stream *s, const struct tl_mass *op);
 };
 
 /* The compiled-in backends, best first, NULL-terminated (backends/registry.c). */
@@ -307,6 +325,7 @@ TL_MUST tl_err tl_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op)
 TL_MUST tl_err tl_attend_slots(tl_stream *s, const struct tl_attend_slots *op);
 TL_MUST tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op);
 TL_MUST tl_err tl_merge(tl_stream *s, const struct tl_merge *op);
+TL_MUST tl_err tl_mass(tl_stream *s, const struct tl_mass *op);
 
 /* The bytes an op must move at least (each operand once); what benches divide by. */
 uint64_t tl_matmul_bytes(const struct tl_matmul *op);

@@ -5,6 +5,7 @@
 #define TL_ENGINE_H
 
 #include "backend.h"
+#include "identify.h"
 #include "model.h"
 #include "plan.h"
 #include "token.h"
@@ -45,6 +46,10 @@ struct tl_session_params {
      * looked at. */
     const struct tl_policy *dense;
     uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
+    /* The first prompt that leaves at least so many rows measures the layers as it passes; 0: none
+     * does. A prompt of fewer than TL_LAST_QUERIES tokens never does. */
+    uint32_t identify_rows;
+    bool identify_codecs; /* and what codecs do to each layer's output */
 };
 
 /* Plans and allocates all memory of the session. TL_ERR_MEMORY says how much was wanted. */
@@ -98,6 +103,10 @@ struct tl_traffic {
 };
 struct tl_traffic tl_session_traffic(const tl_session *s);
 struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il);
+
+/* What a prompt showed of layer il; NULL: no prompt was long enough yet, or the layer's exact rows
+ * were not all there. Valid until the session closes. */
+const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il);
 
 /* The recorded decode step. */
 const tl_schedule *tl_session_schedule(const tl_session *s);

@@ -20,6 +20,7 @@ static const char *const names[] = {
     [TL_VERB_ATTEND_SLOTS] = "attend_slots",
     [TL_VERB_FETCH] = "fetch",
     [TL_VERB_MERGE] = "merge",
+    [TL_VERB_MASS] = "mass",
 };
 
 const char *tl_verb_name(tl_verb verb) { return names[verb]; }
@@ -77,6 +78,8 @@ tl_err tl_op_run(const struct tl_op *op, tl_stream *stream) {
         return tl_fetch(stream, &op->u.fetch);
     case TL_VERB_MERGE:
         return tl_merge(stream, &op->u.merge);
+    case TL_VERB_MASS:
+        return tl_mass(stream, &op->u.mass);
     case TL_VERB_COUNT:
         break;
     }
@@ -183,6 +186,13 @@ static void attend_op_views(const struct tl_op *op, struct tl_op_views *out) {
         reads_kv(out, &op->u.attend_slots.kv);
         writes(out, &op->u.attend_slots.out);
         writes(out, &op->u.attend_slots.lse);
+        return;
+    case TL_VERB_MASS:
+        reads(out, &op->u.mass.q);
+        reads(out, &op->u.mass.q_pos);
+        reads(out, &op->u.mass.n_rows);
+        reads(out, &op->u.mass.kv.k);
+        writes(out, &op->u.mass.mass);
         return;
     case TL_VERB_MERGE:
         updates(out, &op->u.merge.out);

@@ -26,6 +26,7 @@ typedef enum tl_verb {
     TL_VERB_ATTEND_SLOTS,
     TL_VERB_FETCH,
     TL_VERB_MERGE,
+    TL_VERB_MASS,
     TL_VERB_COUNT,
 } tl_verb;
 
@@ -52,6 +53,7 @@ struct tl_op {
         struct tl_attend_slots attend_slots;
         struct tl_fetch fetch;
         struct tl_merge merge;
+        struct tl_mass mass;
     } u;
 };
 

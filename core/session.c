@@ -23,6 +23,8 @@ struct tl_session {
     struct tl_stage stage;
     tl_view hidden; /* (kv->cap, n_embd) f32, host: a prompt between layers */
     uint32_t *ids;  /* owned, kv->cap */
+    tl_identify *identify; /* owned; NULL where nobody asked */
+    uint32_t identify_rows; /* 0: done, or nobody asked */
     bool hybrid;
     bool has_logits;
     uint32_t logits_row; /* of scratch.logits */
@@ -125,6 +127,13 @@ static struct tl_pass pass_of(tl_session *s) {
                             .stage = &s->stage};
 }
 
+static tl_err open_identify(tl_session *s, const struct tl_session_params *p) {
+    s->identify_rows = p->identify_rows;
+    return p->identify_rows == 0 ? TL_OK
+                                 : tl_identify_open(&s->identify, shape_of(s), s->engine->dev,
+                                                    s->kv->cap, p->identify_codecs);
+}
+
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
     tl_engine *const e = s->engine;
     TL_TRY(copy_policies(s, p));
@@ -141,6 +150,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     const struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
     TL_TRY(open_prompt_buffers(s, &plan));
+    TL_TRY(open_identify(s, p));
     s->ids = calloc(plan.n_ctx, sizeof *s->ids);
     if (s->ids == NULL) {
         return TL_ERR_MEMORY;
@@ -174,6 +184,7 @@ void tl_session_close(tl_session **session) {
     tl_scratch_close(&s->scratch);
     tl_buf_free(&s->stage_buf);
     tl_buf_free(&s->hidden_buf);
+    tl_identify_close(&s->identify);
     tl_kv_close(&s->kv);
     tl_stream_close(&s->stream);
     free(s->policies);
@@ -228,16 +239,34 @@ static tl_err make_logits(tl_session *s, const struct tl_feed *feed, tl_view x, 
     return TL_OK;
 }
 
+/* Rows of the next chunk. The last chunk of a longer feed has at least TL_LAST_QUERIES rows, where
+ * chunks have room for them, so that layers are measured by as many. */
+static uint32_t next_chunk(const tl_session *s, uint32_t n_left) {
+    const uint32_t n = (uint32_t)tl_min_u64(n_left, s->scratch.n_chunk), behind = n_left - n;
+    return behind > 0 && behind < TL_LAST_QUERIES && n > TL_LAST_QUERIES
+               ? n - (TL_LAST_QUERIES - behind)
+               : n;
+}
+
+/* Whether a feed of n tokens measures the layers. */
+static bool measures(const tl_session *s, size_t n) {
+    return s->identify_rows > 0 && n >= TL_LAST_QUERIES && s->kv->n_rows + n >= s->identify_rows;
+}
+
 /* Every layer keeps its rows exactly: chunk by chunk through all layers. *n_done may stop short. */
 static tl_err feed_chunks(tl_session *s, const struct tl_feed *feed, uint32_t *n_done) {
     const struct tl_pass pass = pass_of(s);
     for (uint32_t done = 0; done < feed->n;) {
-        const uint32_t n = (uint32_t)tl_min_u64(feed->n - done, s->scratch.n_chunk);
+        const uint32_t n = next_chunk(s, (uint32_t)feed->n - done);
         const uint32_t first = s->kv->n_rows + done;
+        const bool measured = done + n == feed->n && measures(s, feed->n);
         const tl_view x = tl_view_rows(s->scratch.x, 0, n);
         TL_TRY(tl_decode_embed(&pass, x, feed->ids + done));
         for (uint32_t il = 0; il < shape_of(s)->n_layers; il++) {
             TL_TRY(tl_decode_prompt_layer(&pass, il, x, first));
+            if (measured) {
+                TL_TRY(tl_identify_layer(s->identify, &pass, il, first, n));
+            }
         }
         TL_TRY(make_logits(s, feed, x, first, done + n == feed->n));
         TL_TRY(tl_stream_sync(s->stream));
@@ -257,10 +286,13 @@ static tl_err feed_layer(tl_session *s, uint32_t il, uint32_t n) {
     if (layer->home.k.buf == NULL) {
         TL_TRY(tl_kv_stage(s->kv, il, &s->stage, s->stream));
     }
-    for (uint32_t at = 0; at < n; at += s->scratch.n_chunk) {
-        const uint32_t rows = (uint32_t)tl_min_u64(s->scratch.n_chunk, n - at);
-        TL_TRY(tl_decode_prompt_layer(&pass, il, tl_view_rows(s->hidden, at, rows),
-                                      s->kv->n_rows + at));
+    for (uint32_t at = 0, rows; at < n; at += rows) {
+        rows = next_chunk(s, n - at);
+        const uint32_t first = s->kv->n_rows + at;
+        TL_TRY(tl_decode_prompt_layer(&pass, il, tl_view_rows(s->hidden, at, rows), first));
+        if (at + rows == n && measures(s, n)) {
+            TL_TRY(tl_identify_layer(s->identify, &pass, il, first, rows));
+        }
         TL_TRY(tl_stream_sync(s->stream)); /* the next chunk's positions go where these are read */
     }
     return tl_kv_absorb(s->kv, il, s->kv->n_rows + n, &s->stage, s->stream);
@@ -311,12 +343,17 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     s->has_logits = false;
     const tl_err err =
         s->hybrid ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
+    const bool measured = measures(s, n) && !err && n_done == n;
     s->kv->n_rows = base + n; /* some layers may hold so many */
     if (err || n_done < n) {
         tl_session_rewind(s, err ? base : base + n_done);
         return err;
     }
     memcpy(s->ids + base, feed->ids, n * sizeof *s->ids);
+    if (measured) {
+        tl_identify_finish(s->identify);
+        s->identify_rows = 0;
+    }
     count_sent_home(s, n);
     s->has_logits = true;
     return TL_OK;
@@ -398,6 +435,10 @@ struct tl_traffic tl_session_traffic(const tl_session *s) {
         sum.rows_fetched += s->traffic[il].rows_fetched;
     }
     return sum;
+}
+
+const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il) {
+    return s->identify != NULL ? tl_identify_get(s->identify, il) : NULL;
 }
 
 /* Exact rows and codes that a step reads of one layer. */

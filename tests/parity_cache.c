@@ -353,6 +353,55 @@ static void parity_merge(struct trial *t) {
     compare_bytes(t, out_b);
 }
 
+/* Queries at the end of a text, or anywhere, some of which see nothing. */
+static uint32_t positions(struct trial *t, uint32_t n, uint32_t n_rows) {
+    int32_t at[64];
+    const bool at_end = rng_below(&t->rng, 2) == 0;
+    for (uint32_t i = 0; i < n; i++) {
+        at[i] = at_end ? (int32_t)n_rows - (int32_t)n + (int32_t)i
+                       : (int32_t)rng_below(&t->rng, n_rows + 3) - 2;
+    }
+    return ints(t, n, at);
+}
+
+static void parity_mass(struct trial *t) {
+    static const tl_dtype dtypes[] = {TL_F16, TL_F16, TL_F16, TL_F32};
+    static const uint32_t dims[] = {64, 128, 48, 80, 96, 256, 8, 2, 34, 512};
+    static const uint16_t parts[] = {1, 10, 33, 100, 500, 501, 2500, 9999, 10000};
+    const tl_dtype dtype = dtypes[rng_below(&t->rng, 4)];
+    const uint32_t d = dims[rng_below(&t->rng, 10)], kv_heads = size(t, 3), n = size(t, 33);
+    const uint32_t heads = kv_heads * pick_group(t), cap = size(t, 700);
+    const uint32_t n_rows = 1 + (uint32_t)rng_below(&t->rng, cap);
+    const uint32_t window = rng_below(&t->rng, 3) == 0 ? size(t, n_rows) : 0;
+    const float softcap = pick_softcap(t), spread = spread_of(t);
+    snprintf(t->what, sizeof t->what, "%s, n %u, %u rows, %u x %u heads of %u, window %u",
+             tl_dtype_info(dtype)->name, n, n_rows, kv_heads, heads / kv_heads, d, window);
+    const float most = size_of_fill(t, 2e-4f, 6e4f);
+    const uint32_t keys = weights(t, kv_heads * cap, d, dtype, most);
+    const uint32_t values = weights(t, kv_heads * cap, d, dtype, most);
+    const uint32_t q = floats(t, n, heads * d, 3.0f * spread / most);
+    const uint32_t pos = positions(t, n, n_rows), count = ints(t, 1, &(int32_t){(int32_t)n_rows});
+    const uint32_t n_parts = 1 + (uint32_t)rng_below(&t->rng, sizeof parts / sizeof parts[0]);
+    const uint32_t mass = floats(t, heads, n_parts, 1.0f);
+    for (uint32_t i = 0; i < t->sides->n; i++) {
+        struct tl_mass op = {.mass = view(t, mass, i),
+                             .q = view(t, q, i),
+                             .q_pos = view(t, pos, i),
+                             .n_rows = view(t, count, i),
+                             .kv = {view(t, keys, i), view(t, values, i), kv_heads},
+                             .n_heads = heads,
+                             .scale = 1.0f / sqrtf((float)d),
+                             .softcap = softcap,
+                             .window = window,
+                             .n_parts = n_parts};
+        for (uint32_t j = 0; j < n_parts; j++) {
+            op.parts[j] = parts[j];
+        }
+        must(tl_mass(t->sides->all[i].s, &op), "tl_mass");
+    }
+    compare_floats(t, mass, 0.0, OF_ATTEND);
+}
+
 const struct parity_op cache_ops[] = {
     {"compress", parity_compress},
     {"key_score", parity_key_score},
@@ -361,5 +410,6 @@ const struct parity_op cache_ops[] = {
     {"attend_slots", parity_attend_slots},
     {"fetch", parity_fetch},
     {"merge", parity_merge},
+    {"mass", parity_mass},
 };
 const uint32_t n_cache_ops = sizeof cache_ops / sizeof cache_ops[0];

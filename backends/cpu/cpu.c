@@ -353,6 +353,12 @@ static tl_err merge(tl_stream *s, const struct tl_merge *op) {
     return TL_OK;
 }
 
+static tl_err mass(tl_stream *s, const struct tl_mass *op) {
+    struct cpu_dev *const dev = dev_of(s);
+    const bool done = dev->kernels.mass(dev, op) || cpu_mass_plain(dev, op);
+    return done ? TL_OK : fail_memory(dev, "mass");
+}
+
 const tl_backend tl_backend_cpu = {
     .name = "cpu",
     .dev_count = dev_count,
@@ -380,4 +386,5 @@ const tl_backend tl_backend_cpu = {
     .attend_slots = attend_slots,
     .fetch = fetch,
     .merge = merge,
+    .mass = mass,
 };

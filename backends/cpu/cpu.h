@@ -49,6 +49,7 @@ struct cpu_kernels {
     bool (*topk)(struct cpu_dev *dev, const struct tl_topk *op);
     bool (*attend_sketch)(struct cpu_dev *dev, const struct tl_attend_sketch *op);
     bool (*attend_slots)(struct cpu_dev *dev, const struct tl_attend_slots *op);
+    bool (*mass)(struct cpu_dev *dev, const struct tl_mass *op);
 };
 
 struct cpu_dev {
@@ -87,6 +88,7 @@ bool cpu_key_score_plain(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_topk_plain(struct cpu_dev *dev, const struct tl_topk *op);
 bool cpu_attend_sketch_plain(struct cpu_dev *dev, const struct tl_attend_sketch *op);
 bool cpu_attend_slots_plain(struct cpu_dev *dev, const struct tl_attend_slots *op);
+bool cpu_mass_plain(struct cpu_dev *dev, const struct tl_mass *op); /* mass.c */
 /* These two have one version. */
 void cpu_fetch(struct cpu_dev *dev, const struct tl_fetch *op);
 void cpu_merge(struct cpu_dev *dev, const struct tl_merge *op);
@@ -113,5 +115,7 @@ bool cpu_key_score_avx2(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_key_score_avx512(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_attend_sketch_avx2(struct cpu_dev *dev, const struct tl_attend_sketch *op);
 bool cpu_attend_sketch_avx512(struct cpu_dev *dev, const struct tl_attend_sketch *op);
+bool cpu_mass_avx2(struct cpu_dev *dev, const struct tl_mass *op);
+bool cpu_mass_avx512(struct cpu_dev *dev, const struct tl_mass *op);
 
 #endif

@@ -239,5 +239,6 @@ void cpu_init_plain(struct cpu_kernels *k) {
                               .key_score = cpu_key_score_plain,
                               .topk = cpu_topk_plain,
                               .attend_sketch = cpu_attend_sketch_plain,
-                              .attend_slots = cpu_attend_slots_plain};
+                              .attend_slots = cpu_attend_slots_plain,
+                              .mass = cpu_mass_plain};
 }

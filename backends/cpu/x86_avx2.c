@@ -13,5 +13,6 @@ void cpu_init_avx2(struct cpu_kernels *k) {
     k->key_score = cpu_key_score_avx2;
     k->topk = cpu_topk_avx2;
     k->attend_slots = cpu_attend_slots_avx2;
+    k->mass = cpu_mass_avx2;
     k->attend_sketch = cpu_attend_sketch_avx2;
 }

@@ -13,5 +13,6 @@ void cpu_init_avx512(struct cpu_kernels *k) {
     k->key_score = cpu_key_score_avx512;
     k->topk = cpu_topk_avx512;
     k->attend_slots = cpu_attend_slots_avx512;
+    k->mass = cpu_mass_avx512;
     k->attend_sketch = cpu_attend_sketch_avx512;
 }

@@ -1,0 +1,317 @@
+/* Measuring layers while a prompt passes. Nothing here changes what the prompt computes: it reads
+ * queries and exact rows, and writes to memory of its own. The codecs' part compresses a layer's
+ * rows into one sketch that all layers share, attends it with the newest rows, and compares. */
+#include "identify.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const uint16_t tl_curve_parts[TL_CURVE_POINTS] = {10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+const tl_codec tl_codecs_tried[TL_CODECS_TRIED] = {TL_CODEC_Q8, TL_CODEC_INT4, TL_CODEC_INT2,
+                                                   TL_CODEC_INT1};
+
+enum {
+    ALIGN = 256,
+    /* Rows that are never compressed in the comparison: at least so many, so that every query sees
+     * all the others. */
+    NEWEST_MIN = TL_BLOCK,
+    NEWEST_MAX = NEWEST_MIN + TL_BLOCK,
+};
+_Static_assert((int)NEWEST_MIN >= (int)TL_LAST_QUERIES, "every query sees all compressed rows");
+
+/* What the codecs' part works on. */
+struct trial {
+    tl_view k_codes, v_codes;      /* the largest codec's bytes; views of fewer columns are used */
+    struct tl_kv_rows newest;      /* (n_kv_heads * NEWEST_MAX, head_dim) f16 */
+    tl_view exact, out, out_b;     /* (TL_LAST_QUERIES, n_heads * head_dim), host but out_b */
+    tl_view lse, lse_b;            /* (TL_LAST_QUERIES, n_heads) */
+    tl_view pos, n_rows, n_blocks; /* (TL_LAST_QUERIES, 1), (1, 1), (1, 1) i32, host */
+};
+
+struct tl_identify {
+    tl_buf *device, *host;      /* owned */
+    struct tl_identity *layers; /* owned, n_layers of them */
+    uint32_t n_layers, n_heads;
+    tl_view mass; /* (n_layers * n_heads, TL_CURVE_POINTS), host */
+    bool codecs, finished;
+    struct trial trial;
+};
+
+/* ---- opening: two buffers, carved once to measure and once for real ---- */
+
+struct carve {
+    tl_buf *buf; /* NULL: only measure */
+    uint64_t at;
+};
+
+static tl_view carve(struct carve *c, uint64_t rows, uint64_t cols, tl_dtype dtype) {
+    const uint64_t off = c->at;
+    c->at = tl_align_up(off + rows * tl_row_bytes(dtype, cols), ALIGN);
+    return c->buf != NULL ? tl_view_of(c->buf, off, (uint32_t)rows, (uint32_t)cols, dtype)
+                          : (tl_view){0};
+}
+
+static void carve_all(struct carve *device, struct carve *host, const struct tl_shape *s,
+                      uint32_t cap, bool codecs, tl_identify *id) {
+    struct trial *const t = &id->trial;
+    const uint64_t q_dim = (uint64_t)s->n_heads * s->head_dim, n = TL_LAST_QUERIES;
+    id->mass = carve(host, (uint64_t)s->n_layers * s->n_heads, TL_CURVE_POINTS, TL_F32);
+    if (!codecs) {
+        return;
+    }
+    const uint64_t blocks = tl_max_u64(1, cap / TL_BLOCK) * s->n_kv_heads;
+    t->k_codes = carve(device, blocks, tl_codec_key_bytes(TL_CODEC_Q8, s->head_dim), TL_U8);
+    t->v_codes = carve(device, blocks, tl_codec_value_bytes(TL_CODEC_Q8, s->head_dim), TL_U8);
+    t->newest.n_kv_heads = s->n_kv_heads;
+    t->newest.k = carve(device, (uint64_t)NEWEST_MAX * s->n_kv_heads, s->head_dim, TL_F16);
+    t->newest.v = carve(device, (uint64_t)NEWEST_MAX * s->n_kv_heads, s->head_dim, TL_F16);
+    t->out_b = carve(device, n, q_dim, TL_F32);
+    t->lse = carve(device, n, s->n_heads, TL_F32);
+    t->lse_b = carve(device, n, s->n_heads, TL_F32);
+    t->exact = carve(host, n, q_dim, TL_F32);
+    t->out = carve(host, n, q_dim, TL_F32);
+    t->pos = carve(host, n, 1, TL_I32);
+    t->n_rows = carve(host, 1, 1, TL_I32);
+    t->n_blocks = carve(host, 1, 1, TL_I32);
+}
+
+uint64_t tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs) {
+    tl_identify unused;
+    struct carve device = {0}, host = {0};
+    carve_all(&device, &host, shape, cap, codecs, &unused);
+    return device.at + host.at;
+}
+
+static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *dev,
+                         uint32_t cap) {
+    struct carve device = {0}, host = {0};
+    id->layers = calloc(shape->n_layers, sizeof *id->layers);
+    if (id->layers == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    carve_all(&device, &host, shape, cap, id->codecs, id);
+    TL_TRY(tl_buf_alloc(&id->host, dev, host.at, TL_MEM_HOST));
+    if (device.at > 0) {
+        TL_TRY(tl_buf_alloc(&id->device, dev, device.at, TL_MEM_DEVICE));
+    }
+    device = (struct carve){.buf = id->device};
+    host = (struct carve){.buf = id->host};
+    carve_all(&device, &host, shape, cap, id->codecs, id);
+    return TL_OK;
+}
+
+tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev, uint32_t cap,
+                        bool codecs) {
+    tl_identify *id = calloc(1, sizeof *id);
+    if (id == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    id->n_layers = shape->n_layers;
+    id->n_heads = shape->n_heads;
+    id->codecs = codecs;
+    const tl_err err = open_parts(id, shape, dev, cap);
+    if (err) {
+        tl_identify_close(&id);
+        return err;
+    }
+    *out = id;
+    return TL_OK;
+}
+
+void tl_identify_close(tl_identify **id) {
+    if (*id != NULL) {
+        tl_buf_free(&(*id)->device);
+        tl_buf_free(&(*id)->host);
+        free((*id)->layers);
+        free(*id);
+        *id = NULL;
+    }
+}
+
+/* ---- measuring ---- */
+
+/* The last queries of a chunk and the exact rows they attend. */
+struct probe {
+    const struct tl_pass *pass;
+    uint32_t il, n, n_rows; /* queries; rows, the last query's included */
+    tl_view q, pos, n_rows_view;
+    struct tl_kv_rows rows;
+    uint32_t window; /* the model's own */
+};
+
+static tl_err measure_mass(tl_identify *id, const struct probe *p) {
+    const struct tl_shape *const s = &p->pass->model->shape;
+    struct tl_mass op = {.mass = tl_view_rows(id->mass, p->il * id->n_heads, id->n_heads),
+                         .q = p->q,
+                         .q_pos = p->pos,
+                         .n_rows = p->n_rows_view,
+                         .kv = p->rows,
+                         .n_heads = s->n_heads,
+                         .scale = s->attn_scale,
+                         .softcap = s->attn_softcap,
+                         .window = p->window,
+                         .n_parts = TL_CURVE_POINTS};
+    for (uint32_t i = 0; i < TL_CURVE_POINTS; i++) {
+        op.parts[i] = tl_curve_parts[i];
+    }
+    return tl_pass_emit(p->pass, (struct tl_op){.verb = TL_VERB_MASS, .layer = p->il, .u.mass = op});
+}
+
+static void set_int(tl_view v, uint32_t i, uint32_t value) {
+    ((int32_t *)tl_view_host(v))[i] = (int32_t)value;
+}
+
+static struct tl_attend attend_op(const struct probe *p, const struct tl_kv_rows *kv) {
+    const struct tl_shape *const s = &p->pass->model->shape;
+    return (struct tl_attend){.q = p->q,
+                              .kv = *kv,
+                              .n_heads = s->n_heads,
+                              .scale = s->attn_scale,
+                              .softcap = s->attn_softcap};
+}
+
+/* The rows from `old` on, which stay exact, to where they are alone. */
+static tl_err copy_newest(const struct trial *t, const struct probe *p, uint32_t old) {
+    const uint32_t heads = t->newest.n_kv_heads, cap = p->rows.k.rows / heads, n = p->n_rows - old;
+    for (uint32_t h = 0; h < heads; h++) {
+        TL_TRY(tl_copy(p->pass->stream, tl_view_rows(t->newest.k, h * NEWEST_MAX, n),
+                       tl_view_rows(p->rows.k, h * cap + old, n)));
+        TL_TRY(tl_copy(p->pass->stream, tl_view_rows(t->newest.v, h * NEWEST_MAX, n),
+                       tl_view_rows(p->rows.v, h * cap + old, n)));
+    }
+    return TL_OK;
+}
+
+static struct tl_sketch sketch_of(const struct trial *t, const struct tl_shape *s, uint32_t blocks,
+                                  tl_codec k_codec, tl_codec v_codec) {
+    const uint32_t rows = blocks * s->n_kv_heads, d = s->head_dim;
+    return (struct tl_sketch){
+        .k = tl_view_of(t->k_codes.buf, t->k_codes.off_bytes, rows,
+                        (uint32_t)tl_codec_key_bytes(k_codec, d), TL_U8),
+        .v = tl_view_of(t->v_codes.buf, t->v_codes.off_bytes, rows,
+                        (uint32_t)tl_codec_value_bytes(v_codec, d), TL_U8),
+        .k_codec = k_codec,
+        .v_codec = v_codec,
+        .n_kv_heads = s->n_kv_heads,
+        .head_dim = d};
+}
+
+/* t->out := what the queries get where the first rows are compressed. */
+static tl_err attend_compressed(const struct trial *t, const struct probe *p, uint32_t blocks,
+                                const struct tl_sketch *sketch) {
+    const struct tl_shape *const s = &p->pass->model->shape;
+    tl_stream *const stream = p->pass->stream;
+    TL_TRY(tl_compress(stream, &(struct tl_compress){.dst = *sketch,
+                                                     .src = p->rows,
+                                                     .n_blocks = blocks,
+                                                     .fit = TL_FIT_SQUARES}));
+    struct tl_attend op = attend_op(p, &t->newest);
+    op.out = tl_view_rows(t->out, 0, p->n);
+    op.lse = tl_view_rows(t->lse, 0, p->n);
+    op.q_pos = tl_view_rows(t->pos, 0, p->n);
+    op.n_rows = t->n_rows;
+    TL_TRY(tl_attend(stream, &op));
+    const struct tl_attend_sketch rest = {.out = tl_view_rows(t->out_b, 0, p->n),
+                                          .lse = tl_view_rows(t->lse_b, 0, p->n),
+                                          .q = p->q,
+                                          .n_blocks = t->n_blocks,
+                                          .sketch = *sketch,
+                                          .n_heads = s->n_heads,
+                                          .scale = s->attn_scale,
+                                          .softcap = s->attn_softcap};
+    TL_TRY(tl_attend_sketch(stream, &rest));
+    TL_TRY(tl_merge(stream, &(struct tl_merge){op.out, op.lse, rest.out, rest.lse}));
+    return tl_stream_sync(stream);
+}
+
+static double relative_error(tl_view out, tl_view exact, uint64_t n) {
+    const float *const a = tl_view_host(out), *const b = tl_view_host(exact);
+    double off = 0, all = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        const double difference = (double)a[i] - (double)b[i];
+        off += difference * difference;
+        all += (double)b[i] * (double)b[i];
+    }
+    return all > 0 ? sqrt(off / all) : 0;
+}
+
+static tl_err measure_codecs(tl_identify *id, const struct probe *p, struct tl_identity *found) {
+    const struct trial *const t = &id->trial;
+    const struct tl_shape *const s = &p->pass->model->shape;
+    const uint32_t blocks = p->n_rows < NEWEST_MIN ? 0 : (p->n_rows - NEWEST_MIN) / TL_BLOCK;
+    if (blocks == 0 || p->window != 0) {
+        return TL_OK; /* such layers keep their rows exact */
+    }
+    const uint32_t old = blocks * TL_BLOCK;
+    for (uint32_t i = 0; i < p->n; i++) {
+        set_int(t->pos, i, p->n_rows - p->n + i - old);
+    }
+    set_int(t->n_rows, 0, p->n_rows - old);
+    set_int(t->n_blocks, 0, blocks);
+    TL_TRY(copy_newest(t, p, old));
+    struct tl_attend exact = attend_op(p, &p->rows);
+    exact.out = tl_view_rows(t->exact, 0, p->n);
+    exact.q_pos = p->pos;
+    exact.n_rows = p->n_rows_view;
+    TL_TRY(tl_attend(p->pass->stream, &exact));
+    const uint64_t n_floats = (uint64_t)p->n * t->exact.cols;
+    for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {
+        const tl_codec codec = tl_codecs_tried[i];
+        const struct tl_sketch of_keys = sketch_of(t, s, blocks, codec, TL_CODEC_Q8);
+        TL_TRY(attend_compressed(t, p, blocks, &of_keys));
+        found->k_error[i] = relative_error(t->out, t->exact, n_floats);
+        const struct tl_sketch of_values = sketch_of(t, s, blocks, TL_CODEC_Q8, codec);
+        TL_TRY(attend_compressed(t, p, blocks, &of_values));
+        found->v_error[i] = relative_error(t->out, t->exact, n_floats);
+    }
+    return TL_OK;
+}
+
+tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t il, uint32_t first,
+                         uint32_t n) {
+    const struct tl_kv_layer *const layer = &pass->kv->layers[il];
+    const struct tl_scratch *const s = pass->scratch;
+    const bool home = layer->home.k.buf != NULL;
+    struct tl_identity *const found = &id->layers[il];
+    *found = (struct tl_identity){0};
+    for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {
+        found->k_error[i] = found->v_error[i] = -1;
+    }
+    id->finished = false;
+    if (!home && pass->stage->origin > 0) {
+        return TL_OK;
+    }
+    const uint32_t n_queries = (uint32_t)tl_min_u64(n, TL_LAST_QUERIES);
+    const struct probe p = {
+        .pass = pass,
+        .il = il,
+        .n = n_queries,
+        .n_rows = first + n,
+        .q = tl_view_rows(s->q, n - n_queries, n_queries),
+        .pos = tl_view_rows(home ? s->pos : s->stage_pos, n - n_queries, n_queries),
+        .n_rows_view = home ? s->n_rows : s->stage_rows,
+        .rows = home ? layer->home : pass->stage->rows,
+        .window = layer->model_window,
+    };
+    found->n_queries = n_queries;
+    found->n_rows = p.n_rows;
+    TL_TRY(measure_mass(id, &p));
+    return id->codecs ? measure_codecs(id, &p, found) : TL_OK;
+}
+
+void tl_identify_finish(tl_identify *id) {
+    for (uint32_t il = 0; il < id->n_layers; il++) {
+        struct tl_identity *const found = &id->layers[il];
+        double inside = 0;
+        found->mass = tl_view_host(tl_view_rows(id->mass, il * id->n_heads, id->n_heads));
+        for (uint32_t h = 0; h < id->n_heads; h++) {
+            inside += (double)found->mass[h * TL_CURVE_POINTS + TL_CURVE_SCORE];
+        }
+        found->score = 1 - inside / id->n_heads;
+    }
+    id->finished = true;
+}
+
+const struct tl_identity *tl_identify_get(const tl_identify *id, uint32_t il) {
+    return id->finished && id->layers[il].n_rows > 0 ? &id->layers[il] : NULL;
+}
