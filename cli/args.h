@@ -32,6 +32,7 @@ struct cli_args {
     uint32_t topk; /* CLI_UNSET: the preset's */
     uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
     uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
+    float tau; /* score from which a layer is dense */
     float temp, top_p, min_p, repeat_penalty;
     uint32_t top_k, repeat_last;
     uint64_t seed;

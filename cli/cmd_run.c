@@ -138,10 +138,16 @@ static json_t *json_layers(const struct run *run) {
         struct tl_kv_bytes b;
         tl_session_get_layer(run->loaded.session, il, &policy, &b);
         const struct tl_traffic traffic = tl_session_layer_traffic(run->loaded.session, il);
+        const struct tl_identity *const found = tl_session_identity(run->loaded.session, il);
+        const bool dense =
+            found != NULL && found->score > tl_session_dense_above(run->loaded.session);
         json_array_append_new(
             layers,
-            json_pack("{s:i,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
-                      json_policy(&policy), "sliding_window",
+            json_pack("{s:i,s:o,s:o,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
+                      json_policy(&policy), "dense_score",
+                      found != NULL ? json_real(found->score) : json_null(), "class",
+                      found != NULL ? json_string(dense ? "dense" : "sparse") : json_null(),
+                      "sliding_window",
                       (int)(shape->windowed[il] ? shape->window : 0), "window_bytes",
                       (json_int_t)b.window, "sketch_bytes", (json_int_t)b.sketch, "hot_bytes",
                       (json_int_t)b.hot, "kv_device_bytes",

@@ -164,6 +164,7 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
         struct tl_session_params with_policies = *params;
         with_policies.policies = set.layers;
         with_policies.dense = set.finds_dense ? &set.dense : NULL;
+        with_policies.dense_above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
         err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
     }
     free(set.layers);
@@ -176,7 +177,10 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
         cli_error("a model is missing: -m FILE");
         return 2;
     }
-    struct tl_session_params session = {0};
+    /* Whoever runs or chats may look at the layers; measuring them costs less than a hundredth of a
+     * prompt. */
+    struct tl_session_params session = {
+        .identify_rows = (args->command & (CLI_RUN | CLI_CHAT)) != 0 ? TL_LONG_ROWS : 0};
     const int usage = check_kv_args(args, &session);
     if (usage != 0) {
         return usage;

@@ -42,12 +42,14 @@ struct tl_session_params {
     uint32_t n_chunk; /* tokens of prefill at a time; 0: 512 */
     /* one a layer, copied; NULL: every row exact on the device */
     const struct tl_policy *policies;
-    /* What layers that are found dense on the first long prompt change to, copied; NULL: no layer is
-     * looked at. */
+    /* What layers that are found dense on the first long prompt change to, copied; NULL: no layer
+     * changes. Those that the model limits to a window do not, nor those without an exact home. */
     const struct tl_policy *dense;
+    double dense_above; /* scores from which a layer is dense; 0: TL_DENSE_ABOVE */
     uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
-    /* The first prompt that leaves at least so many rows measures the layers as it passes; 0: none
-     * does. A prompt of fewer than TL_LAST_QUERIES tokens never does. */
+    /* The first prompt that leaves at least so many rows measures the layers as it passes. 0: none
+     * does, or with `dense` TL_LONG_ROWS and four times the longest window. A prompt of fewer than
+     * TL_LAST_QUERIES tokens never does. */
     uint32_t identify_rows;
     bool identify_codecs; /* and what codecs do to each layer's output */
 };
@@ -107,6 +109,8 @@ struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il);
 /* What a prompt showed of layer il; NULL: no prompt was long enough yet, or the layer's exact rows
  * were not all there. Valid until the session closes. */
 const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il);
+/* The score above which a layer counts as dense. */
+double tl_session_dense_above(const tl_session *s);
 
 /* The recorded decode step. */
 const tl_schedule *tl_session_schedule(const tl_session *s);

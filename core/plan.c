@@ -46,12 +46,31 @@ static struct tl_scratch_needs scratch_needs(const struct tl_shape *shape,
     return needs;
 }
 
+/* Room for a layer as it begins and as it may become, tier by tier. *change becomes at least what
+ * it takes on the device to have both at once. */
+static struct tl_kv_bytes layer_bytes(const struct tl_shape *shape,
+                                      const struct tl_plan_params *params, uint32_t il,
+                                      uint64_t *change) {
+    struct tl_kv_bytes b =
+        tl_kv_layer_bytes(shape, il, &params->policies[il], params->n_ctx);
+    if (params->dense == NULL || shape->windowed[il]) {
+        return b;
+    }
+    const struct tl_kv_bytes d = tl_kv_layer_bytes(shape, il, params->dense, params->n_ctx);
+    *change = tl_max_u64(*change, d.window + d.sketch + d.home_device + d.hot);
+    b.window = tl_max_u64(b.window, d.window);
+    b.sketch = tl_max_u64(b.sketch, d.sketch);
+    b.home_device = tl_max_u64(b.home_device, d.home_device);
+    b.home_host = tl_max_u64(b.home_host, d.home_host);
+    b.hot = tl_max_u64(b.hot, d.hot);
+    return b;
+}
+
 void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *params,
                     struct tl_memory_plan *out) {
     struct tl_memory_plan plan = {.weights = params->weight_bytes};
     for (uint32_t il = 0; il < shape->n_layers; il++) {
-        const struct tl_kv_bytes b =
-            tl_kv_layer_bytes(shape, il, &params->policies[il], params->n_ctx);
+        const struct tl_kv_bytes b = layer_bytes(shape, params, il, &plan.change);
         plan.kv.window += b.window;
         plan.kv.sketch += b.sketch;
         plan.kv.home_device += b.home_device;
@@ -64,7 +83,7 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     plan.stage = tl_plan_stage_rows(shape, params) * row;
     plan.hidden = needs.hybrid ? (uint64_t)params->n_ctx * shape->n_embd * sizeof(float) : 0;
     plan.device = plan.weights + plan.kv.window + plan.kv.sketch + plan.kv.home_device +
-                  plan.kv.hot + plan.scratch + plan.stage;
+                  plan.kv.hot + plan.scratch + plan.stage + plan.change;
     plan.host = plan.kv.home_host + plan.hidden;
     *out = plan;
 }

@@ -20,6 +20,7 @@ struct tl_memory_plan {
     struct tl_kv_bytes kv; /* all layers together */
     uint64_t weights, scratch;
     uint64_t stage;   /* device: one layer's exact rows while a prompt goes in; 0: none needed */
+    uint64_t change;  /* device: a layer's new tiers beside its old ones; 0: none changes */
     uint64_t hidden;  /* host: a prompt's hidden states between layers; 0: none needed */
     uint64_t device, host; /* sums; device is the peak, reached in a prompt */
 };

@@ -3,6 +3,8 @@
  * what it was, or less where the cache could not go back (tl_session_rewind says when). */
 #include "engine_priv.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +20,7 @@ struct tl_session {
     struct tl_policy *policies; /* owned, one a layer */
     struct tl_policy dense;     /* with finds_dense: what layers found dense change to */
     bool finds_dense;
+    double dense_above;
     struct tl_traffic *traffic; /* owned, one a layer */
     tl_buf *stage_buf, *hidden_buf; /* owned; NULL where no layer needs them */
     struct tl_stage stage;
@@ -127,11 +130,49 @@ static struct tl_pass pass_of(tl_session *s) {
                             .stage = &s->stage};
 }
 
+/* The step as the layers' policies are now. */
+static tl_err record_step(tl_session *s) {
+    struct tl_pass pass = pass_of(s);
+    tl_schedule_clear(&s->step);
+    pass.record = &s->step;
+    return tl_decode_record_step(&pass);
+}
+
+/* Where 5 % of the rows are many beside a window that all queries attend anyway. */
+static uint32_t long_rows(const tl_session *s) {
+    uint64_t rows = TL_LONG_ROWS;
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        const struct tl_policy *const p = &s->policies[il];
+        rows = tl_max_u64(rows, 4 * ((uint64_t)p->sink + p->recent));
+    }
+    return (uint32_t)rows;
+}
+
 static tl_err open_identify(tl_session *s, const struct tl_session_params *p) {
+    s->dense_above = p->dense_above > 0 ? p->dense_above : TL_DENSE_ABOVE;
     s->identify_rows = p->identify_rows;
-    return p->identify_rows == 0 ? TL_OK
+    if (s->finds_dense && s->identify_rows == 0) {
+        s->identify_rows = long_rows(s);
+    }
+    return s->identify_rows == 0 ? TL_OK
                                  : tl_identify_open(&s->identify, shape_of(s), s->engine->dev,
                                                     s->kv->cap, p->identify_codecs);
+}
+
+/* Peaks with room for what layers may change to; tiers as they are at the beginning. */
+static void make_plan(tl_session *s, const struct tl_session_params *p,
+                      const struct tl_plan_params *params) {
+    struct tl_plan_params now = *params;
+    struct tl_memory_plan as_is;
+    now.dense = NULL;
+    tl_plan_memory(shape_of(s), &now, &as_is);
+    tl_plan_memory(shape_of(s), params, &s->plan);
+    s->plan.kv = as_is.kv;
+    if (s->finds_dense || p->identify_rows > 0) {
+        const uint64_t bytes = tl_identify_bytes(shape_of(s), params->n_ctx, p->identify_codecs);
+        s->plan.scratch += bytes;
+        s->plan.device += bytes;
+    }
 }
 
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
@@ -143,11 +184,12 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
                                   .weight_bytes = e->model->weight_bytes};
     TL_TRY(plan_ctx(s, p, &plan));
     plan.n_chunk = (uint32_t)tl_min_u64(plan.n_chunk, plan.n_ctx);
-    tl_plan_memory(shape_of(s), &plan, &s->plan);
+    make_plan(s, p, &plan);
     s->hybrid = tl_plan_is_hybrid(shape_of(s), &plan);
     TL_TRY(tl_stream_open(&s->stream, e->dev));
     TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
-    const struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
+    struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
+    needs.hybrid |= s->finds_dense;
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
     TL_TRY(open_prompt_buffers(s, &plan));
     TL_TRY(open_identify(s, p));
@@ -155,9 +197,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     if (s->ids == NULL) {
         return TL_ERR_MEMORY;
     }
-    struct tl_pass pass = pass_of(s);
-    pass.record = &s->step;
-    return tl_decode_record_step(&pass);
+    return record_step(s);
 }
 
 tl_err tl_session_open(tl_session **out, tl_engine *e, const struct tl_session_params *params) {
@@ -320,6 +360,74 @@ static tl_err feed_layers(tl_session *s, const struct tl_feed *feed, uint32_t *n
     return TL_OK;
 }
 
+/* ---- layers that turn out dense ---- */
+
+static bool may_become_dense(const tl_session *s, uint32_t il) {
+    const struct tl_identity *const found = tl_identify_get(s->identify, il);
+    const struct tl_kv_layer *const layer = &s->kv->layers[il];
+    return found != NULL && found->score > s->dense_above && layer->model_window == 0 &&
+           layer->home.k.buf != NULL;
+}
+
+static void add_kv_bytes(struct tl_kv_bytes *sum, const struct tl_kv_bytes *b, int64_t sign) {
+    sum->window += (uint64_t)sign * b->window;
+    sum->sketch += (uint64_t)sign * b->sketch;
+    sum->home_device += (uint64_t)sign * b->home_device;
+    sum->home_host += (uint64_t)sign * b->home_host;
+    sum->hot += (uint64_t)sign * b->hot;
+}
+
+static tl_err change_policy(tl_session *s, uint32_t il, const struct tl_policy *policy) {
+    struct tl_policy unused;
+    struct tl_kv_bytes before, after;
+    tl_session_get_layer(s, il, &unused, &before);
+    TL_TRY(tl_kv_convert(s->kv, il, policy, s->stream));
+    s->policies[il] = *policy;
+    tl_session_get_layer(s, il, &unused, &after);
+    add_kv_bytes(&s->plan.kv, &before, -1);
+    add_kv_bytes(&s->plan.kv, &after, 1);
+    return TL_OK;
+}
+
+/* Appends to a line of at most `cap` bytes, as far as there is room. */
+static void append(char *line, size_t cap, const char *fmt, ...) TL_PRINTF(3, 4);
+static void append(char *line, size_t cap, const char *fmt, ...) {
+    const size_t at = strlen(line);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line + at, cap - at, fmt, args);
+    va_end(args);
+}
+
+/* What the prompt has measured is known: dense layers change their policy, once. */
+static tl_err settle_layers(tl_session *s) {
+    char layers[256] = "", scores[512] = "";
+    uint32_t n_dense = 0;
+    tl_identify_finish(s->identify);
+    s->identify_rows = 0;
+    if (!s->finds_dense) {
+        return TL_OK;
+    }
+    s->finds_dense = false;
+    tl_err err = TL_OK;
+    for (uint32_t il = 0; !err && il < s->kv->n_layers; il++) {
+        if (may_become_dense(s, il)) {
+            err = change_policy(s, il, &s->dense);
+            const char *const comma = n_dense++ > 0 ? ", " : "";
+            append(layers, sizeof layers, "%s%u", comma, il);
+            append(scores, sizeof scores, "%s%.2f", comma, tl_identify_get(s->identify, il)->score);
+        }
+    }
+    const tl_err recorded = record_step(s);
+    if (!err && n_dense > 0) {
+        tl_say(&s->engine->log, TL_LEVEL_INFO, "layers %s attend densely (%s): keys %s, values %s",
+               layers, scores, tl_codec_names[s->dense.k_codec], tl_codec_names[s->dense.v_codec]);
+    } else if (!err) {
+        tl_say(&s->engine->log, TL_LEVEL_INFO, "no layer attends densely");
+    }
+    return err ? err : recorded;
+}
+
 static uint64_t row_bytes(const tl_session *s) {
     return 2 * tl_row_bytes(TL_F16, shape_of(s)->head_dim);
 }
@@ -350,11 +458,12 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
         return err;
     }
     memcpy(s->ids + base, feed->ids, n * sizeof *s->ids);
-    if (measured) {
-        tl_identify_finish(s->identify);
-        s->identify_rows = 0;
-    }
     count_sent_home(s, n);
+    const tl_err settled = measured ? settle_layers(s) : TL_OK;
+    if (settled) {
+        tl_session_rewind(s, base);
+        return settled;
+    }
     s->has_logits = true;
     return TL_OK;
 }
@@ -440,6 +549,8 @@ struct tl_traffic tl_session_traffic(const tl_session *s) {
 const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il) {
     return s->identify != NULL ? tl_identify_get(s->identify, il) : NULL;
 }
+
+double tl_session_dense_above(const tl_session *s) { return s->dense_above; }
 
 /* Exact rows and codes that a step reads of one layer. */
 static uint64_t layer_step_bytes(const tl_session *s, const struct tl_kv_layer *layer) {

@@ -340,6 +340,111 @@ static void test_measuring_changes_nothing(void **state) {
     close_golden(&g);
 }
 
+/* ---- layers that turn out dense ---- */
+
+static tl_session *open_with(const struct golden *g, const char *const *presets, const char *dense,
+                             double above) {
+    struct tl_policy policies[64], of_dense = {0};
+    for (uint32_t il = 0; il < tl_engine_model(g->engine)->shape.n_layers; il++) {
+        policies[il] = tl_preset_find(presets[il])->policy;
+    }
+    if (dense != NULL) {
+        of_dense = tl_preset_find(dense)->policy;
+    }
+    tl_session *s = NULL;
+    const struct tl_session_params params = {.n_ctx = 512,
+                                             .n_chunk = 128,
+                                             .policies = policies,
+                                             .dense = dense != NULL ? &of_dense : NULL,
+                                             .dense_above = above,
+                                             .identify_rows = dense != NULL ? 256 : 0};
+    assert_int_equal(tl_session_open(&s, g->engine, &params), TL_OK);
+    return s;
+}
+
+static void check_same_steps(const struct golden *g, tl_session *a, tl_session *b, uint32_t from,
+                             uint32_t to) {
+    for (uint32_t t = from; t < to; t++) {
+        assert_int_equal(tl_session_step(a, g->ids[t]), TL_OK);
+        assert_int_equal(tl_session_step(b, g->ids[t]), TL_OK);
+    }
+    for (uint32_t i = 0; i < tl_engine_model(g->engine)->shape.n_vocab; i++) {
+        const double difference =
+            fabs((double)tl_session_logits(a)[i] - (double)tl_session_logits(b)[i]);
+        assert_true(difference < 1e-4);
+    }
+}
+
+/* Goal: a layer found dense by the first long prompt goes on exactly as if it had had the policy of
+ * dense layers from the beginning, and the others as they were; once settled, it is settled. */
+static void test_dense_layers_change(void **state) {
+    (void)state;
+    static const char *const before[] = {"tailor", "offload"};
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
+        struct golden g;
+        open_golden(&g, 1); /* llama-bias: 0.056, 0.038 */
+        const char *const both[] = {before[i], before[i]}, *const found[] = {"kivi1", before[i]};
+        tl_session *s = open_with(&g, both, "kivi1", 0.045);
+        tl_session *want = open_with(&g, found, NULL, 0);
+        const struct tl_memory_plan planned = *tl_session_plan(s);
+        struct tl_policy policy;
+        struct tl_kv_bytes bytes;
+        feed(s, g.ids, 100); /* too short */
+        tl_session_get_layer(s, 0, &policy, &bytes);
+        assert_int_equal(policy.home, TL_HOME_HOST);
+        feed(want, g.ids, 100);
+        feed(s, g.ids + 100, g.n_ids - 100);
+        assert_int_equal(tl_session_rewind(want, 0), 0);
+        feed(want, g.ids, g.n_ids);
+        tl_session_get_layer(s, 0, &policy, &bytes);
+        assert_int_equal(policy.home, TL_HOME_NONE);
+        assert_int_equal(policy.k_codec, TL_CODEC_INT1);
+        assert_true(bytes.sketch > 0 && bytes.home_host == 0);
+        tl_session_get_layer(s, 1, &policy, &bytes);
+        assert_int_equal(policy.home, TL_HOME_HOST);
+        const struct tl_memory_plan *const now = tl_session_plan(s), *const other =
+                                                     tl_session_plan(want);
+        assert_memory_equal(&now->kv, &other->kv, sizeof now->kv);
+        assert_true(now->kv.home_host < planned.kv.home_host);
+        assert_true(planned.change > 0 && planned.device > other->device);
+        check_same_steps(&g, s, want, 0, 40);
+        feed(s, g.ids, 60);
+        tl_session_get_layer(s, 1, &policy, &bytes);
+        assert_int_equal(policy.home, TL_HOME_HOST);
+        tl_session_close(&s);
+        tl_session_close(&want);
+        close_golden(&g);
+    }
+}
+
+/* Goal: layers that the model itself limits to a window keep it, whatever their score; with a
+ * threshold nobody reaches nothing changes. */
+static void test_who_does_not_change(void **state) {
+    (void)state;
+    struct golden g;
+    open_golden(&g, 3); /* gemma2-swa: 0.49 .. 0.63, layers 0 and 2 have windows */
+    const char *const presets[] = {"tailor", "tailor", "tailor", "tailor"};
+    for (int high = 0; high < 2; high++) {
+        tl_session *s = open_with(&g, presets, "kivi1", high ? 0.7 : 0.2);
+        feed(s, g.ids, 300);
+        for (uint32_t il = 0; il < 4; il++) {
+            struct tl_policy policy;
+            struct tl_kv_bytes bytes;
+            tl_session_get_layer(s, il, &policy, &bytes);
+            const bool windowed = tl_engine_model(g.engine)->shape.windowed[il];
+            assert_true(windowed == (il % 2 == 0));
+            const tl_home want = windowed || !high ? TL_HOME_NONE : TL_HOME_HOST;
+            assert_int_equal(policy.home, want);
+            assert_int_equal(policy.k_codec, windowed ? TL_CODEC_NONE
+                                             : high   ? TL_CODEC_INT2
+                                                      : TL_CODEC_INT1);
+        }
+        assert_int_equal(tl_session_step(s, g.ids[0]), TL_OK);
+        tl_session_close(&s);
+    }
+    close_golden(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_even_attention),
@@ -350,6 +455,8 @@ int main(void) {
         cmocka_unit_test(test_goldens),
         cmocka_unit_test(test_later_prompt),
         cmocka_unit_test(test_measuring_changes_nothing),
+        cmocka_unit_test(test_dense_layers_change),
+        cmocka_unit_test(test_who_does_not_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
