@@ -5,7 +5,14 @@
 #include "backend.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Sessions of several threads may share a device. */
+struct tl_dev_account {
+    atomic_uint_fast64_t n_captures; /* begun so far; numbers them from 1 */
+};
 
 /* Host memory goes to a device that cannot map it in pieces of this size. */
 #define WRAP_PIECE_BYTES (64u << 20)
@@ -73,14 +80,28 @@ const tl_backend *tl_backend_find(const char *name) {
 
 tl_err tl_dev_open(tl_dev **out, const tl_backend *backend, const struct tl_dev_params *params) {
     TL_ASSERT(out != NULL && backend != NULL && params != NULL);
-    TL_TRY(backend->dev_open(out, params));
+    TL_ASSERT((backend->capture_begin == NULL) == (backend->capture_end == NULL) &&
+              (backend->capture_begin == NULL) == (backend->graph_run == NULL) &&
+              (backend->capture_begin == NULL) == (backend->graph_close == NULL));
+    struct tl_dev_account *const account = calloc(1, sizeof *account);
+    if (account == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    const tl_err err = backend->dev_open(out, params);
+    if (err) {
+        free(account);
+        return err;
+    }
     TL_ASSERT((*out)->backend == backend);
+    (*out)->account = account;
     return TL_OK;
 }
 
 void tl_dev_close(tl_dev **dev) {
     if (*dev != NULL) {
+        struct tl_dev_account *const account = (*dev)->account;
         (*dev)->backend->dev_close(*dev);
+        free(account);
         *dev = NULL;
     }
 }
@@ -160,6 +181,7 @@ tl_err tl_stream_open(tl_stream **out, tl_dev *dev) {
     TL_ASSERT(out != NULL && dev != NULL);
     TL_TRY(dev->backend->stream_open(out, dev));
     TL_ASSERT((*out)->dev == dev);
+    (*out)->capture = 0;
     return TL_OK;
 }
 
@@ -170,7 +192,86 @@ void tl_stream_close(tl_stream **s) {
     }
 }
 
-tl_err tl_stream_sync(tl_stream *s) { return s->dev->backend->stream_sync(s); }
+tl_err tl_stream_sync(tl_stream *s) {
+    TL_ASSERT(s->capture == 0);
+    return s->dev->backend->stream_sync(s);
+}
+
+tl_err tl_event_open(tl_event **out, tl_dev *dev) {
+    TL_ASSERT(out != NULL && dev != NULL);
+    TL_TRY(dev->backend->event_open(out, dev));
+    TL_ASSERT((*out)->dev == dev);
+    (*out)->capture = 0;
+    (*out)->recorded = false;
+    return TL_OK;
+}
+
+void tl_event_close(tl_event **e) {
+    if (*e != NULL) {
+        (*e)->dev->backend->event_close(*e);
+        *e = NULL;
+    }
+}
+
+tl_err tl_event_record(tl_stream *s, tl_event *e) {
+    TL_ASSERT(s->dev == e->dev);
+    TL_TRY(s->dev->backend->event_record(s, e));
+    e->recorded = true;
+    e->capture = s->capture;
+    return TL_OK;
+}
+
+tl_err tl_event_wait(tl_stream *s, tl_event *e) {
+    TL_ASSERT(s->dev == e->dev);
+    TL_ASSERT(e->recorded && e->capture == s->capture);
+    return s->dev->backend->event_wait(s, e);
+}
+
+static void check_streams(tl_stream *const *streams, uint32_t n, uint64_t capture) {
+    TL_ASSERT(n > 0 && n <= TL_CAPTURE_STREAMS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        TL_ASSERT(streams[i]->dev == streams[0]->dev && streams[i]->capture == capture);
+        TL_ASSERT(i == 0 || streams[i] != streams[0]);
+    }
+}
+
+tl_err tl_capture_begin(tl_stream *const *streams, uint32_t n) {
+    check_streams(streams, n, 0);
+    tl_dev *const dev = streams[0]->dev;
+    if (dev->backend->capture_begin == NULL) {
+        return TL_ERR_UNSUPPORTED;
+    }
+    TL_TRY(dev->backend->capture_begin(streams, n));
+    const uint64_t number = atomic_fetch_add(&dev->account->n_captures, 1) + 1;
+    for (uint32_t i = 0; i < n; i++) {
+        streams[i]->capture = number;
+    }
+    return TL_OK;
+}
+
+tl_err tl_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n) {
+    TL_ASSERT(out != NULL && streams[0]->capture != 0);
+    check_streams(streams, n, streams[0]->capture);
+    for (uint32_t i = 0; i < n; i++) {
+        streams[i]->capture = 0;
+    }
+    tl_dev *const dev = streams[0]->dev;
+    TL_TRY(dev->backend->capture_end(out, streams, n));
+    TL_ASSERT((*out)->dev == dev);
+    return TL_OK;
+}
+
+tl_err tl_graph_run(tl_graph *g, tl_stream *s) {
+    TL_ASSERT(g->dev == s->dev && s->capture == 0);
+    return s->dev->backend->graph_run(g, s);
+}
+
+void tl_graph_close(tl_graph **g) {
+    if (*g != NULL) {
+        (*g)->dev->backend->graph_close(*g);
+        *g = NULL;
+    }
+}
 
 tl_view tl_view_of(tl_buf *buf, uint64_t off_bytes, uint32_t rows, uint32_t cols, tl_dtype dtype) {
     TL_ASSERT(buf != NULL && (unsigned)dtype < TL_DTYPE_COUNT);
@@ -196,6 +297,8 @@ tl_view tl_view_reshape(tl_view v, uint32_t rows, uint32_t cols) {
 }
 
 uint64_t tl_view_bytes(tl_view v) { return v.rows * tl_row_bytes(v.dtype, v.cols); }
+
+bool tl_view_overlap(const tl_view *a, const tl_view *b) { return overlap(a, b); }
 
 void *tl_view_host(tl_view v) {
     TL_ASSERT(v.buf != NULL && v.buf->host != NULL);

@@ -20,13 +20,26 @@ extern "C" {
 #endif
 
 typedef struct tl_backend tl_backend;
-/* First member of every backend's own struct of the same kind. */
+/* First member of every backend's own struct of the same kind. What is "core's" is set and read in
+ * backend.c alone. */
 typedef struct tl_dev {
     const tl_backend *backend;
+    struct tl_dev_account *account; /* core's */
 } tl_dev;
 typedef struct tl_stream {
     tl_dev *dev;
+    uint64_t capture; /* core's: which capture records it now; 0: none does */
 } tl_stream;
+/* A mark in a stream that other streams can wait for. */
+typedef struct tl_event {
+    tl_dev *dev;
+    uint64_t capture; /* core's: the capture it was last recorded in; 0: in none */
+    bool recorded;    /* core's */
+} tl_event;
+/* Ops recorded once, to be run many times. */
+typedef struct tl_graph {
+    tl_dev *dev;
+} tl_graph;
 
 typedef enum tl_mem {
     TL_MEM_DEVICE, /* where kernels are fastest */
@@ -261,6 +274,15 @@ struct tl_backend {
     tl_err (*stream_open)(tl_stream **out, tl_dev *dev);
     void (*stream_close)(tl_stream *s);
     tl_err (*stream_sync)(tl_stream *s);
+    tl_err (*event_open)(tl_event **out, tl_dev *dev);
+    void (*event_close)(tl_event *e);
+    tl_err (*event_record)(tl_stream *s, tl_event *e);
+    tl_err (*event_wait)(tl_stream *s, tl_event *e);
+    /* optional, all four or none; NULL: core enqueues the ops of a step one by one, each time. */
+    tl_err (*capture_begin)(tl_stream *const *streams, uint32_t n);
+    tl_err (*capture_end)(tl_graph **out, tl_stream *const *streams, uint32_t n);
+    tl_err (*graph_run)(tl_graph *g, tl_stream *s);
+    void (*graph_close)(tl_graph *g);
     tl_err (*gather)(tl_stream *s, const struct tl_gather *op);
     tl_err (*matmul)(tl_stream *s, const struct tl_matmul *op);
     tl_err (*rmsnorm)(tl_stream *s, const struct tl_rmsnorm *op);
@@ -297,7 +319,37 @@ void tl_buf_free(tl_buf **buf);
 
 TL_MUST tl_err tl_stream_open(tl_stream **out, tl_dev *dev);
 void tl_stream_close(tl_stream **s);
+/* Returns when all that was enqueued on s has happened, and is seen by the host. What the host wrote
+ * before it enqueued an op, the op sees. Not inside a capture. */
 TL_MUST tl_err tl_stream_sync(tl_stream *s);
+
+/* Order across streams of one device. What is enqueued on `s` behind tl_event_wait happens after
+ * what was enqueued before the newest tl_event_record of `e`, and sees what it wrote. A wait for an
+ * event that was never recorded is a bug. Calls come in an order in which all ops could run one by
+ * one: a backend with a single queue may enqueue both streams into it as they come, and then an
+ * event is at most a barrier. */
+TL_MUST tl_err tl_event_open(tl_event **out, tl_dev *dev);
+void tl_event_close(tl_event **e); /* after tl_stream_sync of the streams that wait for it */
+TL_MUST tl_err tl_event_record(tl_stream *s, tl_event *e);
+TL_MUST tl_err tl_event_wait(tl_stream *s, tl_event *e);
+
+/* Recorded steps. Between begin and end nothing is run: what is enqueued on `streams` (n of them, each
+ * once, drained by tl_stream_sync before) is recorded in *out instead: every op, tl_copy,
+ * tl_event_record, and tl_event_wait for events that were recorded in the same capture. Not legal in
+ * between: anything else on these streams (sync, tl_graph_run, a second begin). Ops keep the values
+ * of their structs, and the buffers of their views must outlive the graph; what views hold is read
+ * when the graph runs, hence they can change from run to run.
+ * tl_graph_run enqueues the whole on s, where it counts as one op: none of its ops begins before all
+ * that stands before it in s is done, and what stands behind it in s begins when all of them are
+ * done, whichever stream they were recorded on; inside, only the order of each stream and the
+ * events hold. s may be any stream of the device; runs of one graph never overlap.
+ * begin returns TL_ERR_UNSUPPORTED where the device cannot, and then nothing has begun. After an op
+ * that failed end is still called, gives up the capture and fails too. */
+enum { TL_CAPTURE_STREAMS_MAX = 2 };
+TL_MUST tl_err tl_capture_begin(tl_stream *const *streams, uint32_t n);
+TL_MUST tl_err tl_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n);
+TL_MUST tl_err tl_graph_run(tl_graph *g, tl_stream *s);
+void tl_graph_close(tl_graph **g); /* after tl_stream_sync of the streams it was run on */
 
 /* A view of `rows` x `cols` at a byte offset; asserts that it lies inside. */
 tl_view tl_view_of(tl_buf *buf, uint64_t off_bytes, uint32_t rows, uint32_t cols, tl_dtype dtype);
@@ -308,6 +360,8 @@ tl_view tl_view_reshape(tl_view v, uint32_t rows, uint32_t cols);
 uint64_t tl_view_bytes(tl_view v);
 /* First byte for the CPU; the buffer must have `host`. */
 void *tl_view_host(tl_view v);
+/* True where a byte belongs to both; absent views overlap nothing. */
+bool tl_view_overlap(const tl_view *a, const tl_view *b);
 
 /* Views of equal bytes and dtype, any memory to any memory. */
 TL_MUST tl_err tl_copy(tl_stream *s, tl_view dst, tl_view src);

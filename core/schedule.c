@@ -35,7 +35,11 @@ tl_err tl_schedule_add(tl_schedule *s, const struct tl_op *op) {
         s->ops = ops;
         s->cap = cap;
     }
-    s->ops[s->n++] = *op;
+    struct tl_op *const added = &s->ops[s->n++];
+    *added = *op;
+    added->lane = TL_LANE_COMPUTE;
+    added->wait = TL_WAIT_NONE;
+    s->join = TL_WAIT_NONE;
     return TL_OK;
 }
 

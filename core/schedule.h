@@ -34,9 +34,18 @@ struct tl_copy {
     tl_view dst, src;
 };
 
+/* The two streams of a step. What crosses the link between host and device goes on the second, so
+ * that it can happen beside what needs none of it. */
+typedef enum tl_lane { TL_LANE_COMPUTE, TL_LANE_TRANSFER, TL_LANE_COUNT } tl_lane;
+
+#define TL_WAIT_NONE UINT32_MAX
+#define TL_WAIT_START (UINT32_MAX - 1) /* for all that stood before the schedule in the first lane */
+
 struct tl_op {
     tl_verb verb;
     uint32_t layer; /* UINT32_MAX: outside the layers */
+    tl_lane lane;
+    uint32_t wait; /* the op of the other lane (an index) that must be done before, or TL_WAIT_ */
     union {
         struct tl_copy copy;
         struct tl_gather gather;
@@ -57,21 +66,33 @@ struct tl_op {
     } u;
 };
 
+/* In the order of ops all of them could run one by one. Done when the first lane's last op is and
+ * `join` is, an op of the second lane (TL_WAIT_NONE: some wait covers that lane already). */
 typedef struct tl_schedule {
     struct tl_op *ops; /* owned */
     uint32_t n, cap;
+    uint32_t join;
 } tl_schedule;
 
 /* Enqueues one op. */
 TL_MUST tl_err tl_op_run(const struct tl_op *op, tl_stream *stream);
 
-/* Appends a copy of *op. */
+/* Appends a copy of *op, in the first lane and waiting for nothing. */
 TL_MUST tl_err tl_schedule_add(tl_schedule *s, const struct tl_op *op);
 void tl_schedule_clear(tl_schedule *s); /* keeps the memory */
 void tl_schedule_free(tl_schedule *s);
 
-/* Enqueues all ops. Allocates nothing. */
+/* Enqueues all ops in order on one stream. Allocates nothing. */
 TL_MUST tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream);
+
+/* lanes.c. True where `second`, which stands behind `first`, must not begin before it is done: one
+ * writes bytes that the other reads or writes. */
+bool tl_op_hazard(const struct tl_op *first, const struct tl_op *second);
+
+/* Sets every op's lane and wait, and the join, so that each hazard of the order in ops is kept; a
+ * wait that the lanes' order and other waits imply is left out. Within a run and from one run to the
+ * next: the second lane begins behind TL_WAIT_START and ends before the join. */
+void tl_schedule_arrange(tl_schedule *s);
 
 const char *tl_verb_name(tl_verb verb);
 

@@ -2,6 +2,7 @@
  * TL_OK, ids[0 .. n) are exactly the tokens whose rows the cache holds; after one that failed, n is
  * what it was, or less where the cache could not go back (tl_session_rewind says when). */
 #include "engine_priv.h"
+#include "replay.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,10 +13,11 @@ enum { N_CHUNK_DEFAULT = 512 };
 
 struct tl_session {
     tl_engine *engine; /* borrowed */
-    tl_stream *stream;
+    tl_stream *stream, *transfer; /* all but the second lane of a step goes on the first */
     tl_kv *kv;
     struct tl_scratch scratch;
     tl_schedule step; /* one recorded decode step */
+    tl_replay *replay;
     struct tl_memory_plan plan;
     struct tl_policy *policies; /* owned, one a layer */
     struct tl_policy dense;     /* with finds_dense: what layers found dense change to */
@@ -133,9 +135,12 @@ static struct tl_pass pass_of(tl_session *s) {
 /* The step as the layers' policies are now. */
 static tl_err record_step(tl_session *s) {
     struct tl_pass pass = pass_of(s);
+    tl_replay_close(&s->replay);
     tl_schedule_clear(&s->step);
     pass.record = &s->step;
-    return tl_decode_record_step(&pass);
+    TL_TRY(tl_decode_record_step(&pass));
+    tl_schedule_arrange(&s->step);
+    return tl_replay_open(&s->replay, &s->step, (tl_stream *[]){s->stream, s->transfer});
 }
 
 /* Where 5 % of the rows are many beside a window that all queries attend anyway. */
@@ -187,6 +192,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     make_plan(s, p, &plan);
     s->hybrid = tl_plan_is_hybrid(shape_of(s), &plan);
     TL_TRY(tl_stream_open(&s->stream, e->dev));
+    TL_TRY(tl_stream_open(&s->transfer, e->dev));
     TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
     struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
     needs.hybrid |= s->finds_dense;
@@ -220,6 +226,10 @@ void tl_session_close(tl_session **session) {
     if (s == NULL) {
         return;
     }
+    if (s->stream != NULL && tl_stream_sync(s->stream)) {
+        /* a device that failed runs nothing any more */
+    }
+    tl_replay_close(&s->replay);
     tl_schedule_free(&s->step);
     tl_scratch_close(&s->scratch);
     tl_buf_free(&s->stage_buf);
@@ -227,6 +237,7 @@ void tl_session_close(tl_session **session) {
     tl_identify_close(&s->identify);
     tl_kv_close(&s->kv);
     tl_stream_close(&s->stream);
+    tl_stream_close(&s->transfer);
     free(s->policies);
     free(s->traffic);
     free(s->ids);
@@ -409,6 +420,7 @@ static tl_err settle_layers(tl_session *s) {
         return TL_OK;
     }
     s->finds_dense = false;
+    tl_replay_close(&s->replay); /* it knows buffers that are about to be freed */
     tl_err err = TL_OK;
     for (uint32_t il = 0; !err && il < s->kv->n_layers; il++) {
         if (may_become_dense(s, il)) {
@@ -498,7 +510,7 @@ tl_err tl_session_step(tl_session *s, uint32_t id) {
     TL_TRY(tl_kv_begin_step(s->kv, s->stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;
     memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
-    TL_TRY(tl_schedule_run(&s->step, s->stream));
+    TL_TRY(tl_replay_run(s->replay));
     TL_TRY(tl_stream_sync(s->stream));
     s->ids[s->kv->n_rows++] = id;
     count_step(s);

@@ -1,0 +1,107 @@
+/* Running of arranged schedules. An op that another lane waits for is followed by the record of an
+ * event of its own; nothing else is added to what the schedule says. A device that can record gets
+ * exactly the calls that the op by op way makes, once, inside a capture. */
+#include "replay.h"
+
+#include <stdlib.h>
+
+struct tl_replay {
+    const tl_schedule *schedule;       /* borrowed */
+    tl_stream *streams[TL_LANE_COUNT]; /* borrowed */
+    tl_event *start;                   /* owned; NULL where nothing waits for it */
+    tl_event **done;                   /* owned; one an op, NULL where nothing waits for it */
+    tl_graph *graph;                   /* owned; NULL: op by op */
+};
+
+static tl_err open_event(tl_replay *r, uint32_t wait) {
+    if (wait == TL_WAIT_NONE) {
+        return TL_OK;
+    }
+    tl_event **const e = wait == TL_WAIT_START ? &r->start : &r->done[wait];
+    return *e == NULL ? tl_event_open(e, r->streams[TL_LANE_COMPUTE]->dev) : TL_OK;
+}
+
+static tl_err open_events(tl_replay *r) {
+    const tl_schedule *const s = r->schedule;
+    for (uint32_t i = 0; i < s->n; i++) {
+        TL_TRY(open_event(r, s->ops[i].wait));
+    }
+    return open_event(r, s->join);
+}
+
+static tl_err enqueue_op(const tl_replay *r, uint32_t i) {
+    const struct tl_op *const op = &r->schedule->ops[i];
+    tl_stream *const stream = r->streams[op->lane];
+    if (op->wait != TL_WAIT_NONE) {
+        TL_TRY(tl_event_wait(stream, op->wait == TL_WAIT_START ? r->start : r->done[op->wait]));
+    }
+    TL_TRY(tl_op_run(op, stream));
+    return r->done[i] != NULL ? tl_event_record(stream, r->done[i]) : TL_OK;
+}
+
+static tl_err enqueue(const tl_replay *r) {
+    tl_stream *const first = r->streams[TL_LANE_COMPUTE];
+    if (r->start != NULL) {
+        TL_TRY(tl_event_record(first, r->start));
+    }
+    for (uint32_t i = 0; i < r->schedule->n; i++) {
+        TL_TRY(enqueue_op(r, i));
+    }
+    const uint32_t join = r->schedule->join;
+    return join != TL_WAIT_NONE ? tl_event_wait(first, r->done[join]) : TL_OK;
+}
+
+static tl_err capture(tl_replay *r) {
+    const tl_err begun = tl_capture_begin(r->streams, TL_LANE_COUNT);
+    if (begun == TL_ERR_UNSUPPORTED) {
+        return TL_OK;
+    }
+    TL_TRY(begun);
+    const tl_err err = enqueue(r);
+    const tl_err ended = tl_capture_end(&r->graph, r->streams, TL_LANE_COUNT);
+    return err ? err : ended;
+}
+
+tl_err tl_replay_open(tl_replay **out, const tl_schedule *schedule,
+                      tl_stream *const streams[TL_LANE_COUNT]) {
+    tl_replay *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    r->schedule = schedule;
+    for (int i = 0; i < TL_LANE_COUNT; i++) {
+        r->streams[i] = streams[i];
+    }
+    r->done = calloc((size_t)schedule->n + 1, sizeof(tl_event *));
+    tl_err err = r->done != NULL ? open_events(r) : TL_ERR_MEMORY;
+    if (!err) {
+        err = capture(r);
+    }
+    if (err) {
+        tl_replay_close(&r);
+        return err;
+    }
+    *out = r;
+    return TL_OK;
+}
+
+void tl_replay_close(tl_replay **replay) {
+    tl_replay *const r = *replay;
+    if (r == NULL) {
+        return;
+    }
+    tl_graph_close(&r->graph);
+    for (uint32_t i = 0; r->done != NULL && i < r->schedule->n; i++) {
+        tl_event_close(&r->done[i]);
+    }
+    tl_event_close(&r->start);
+    free(r->done);
+    free(r);
+    *replay = NULL;
+}
+
+tl_err tl_replay_run(tl_replay *r) {
+    return r->graph != NULL ? tl_graph_run(r->graph, r->streams[TL_LANE_COMPUTE]) : enqueue(r);
+}
+
+bool tl_replay_is_graph(const tl_replay *r) { return r->graph != NULL; }
