@@ -441,7 +441,11 @@ static tl_session *open_session(tl_engine **engine, const char *model, const cha
         policies[i] = *policy;
     }
     tl_session *s = NULL;
-    const struct tl_session_params session = {.n_ctx = 512, .n_chunk = 50, .policies = policies};
+    const struct tl_session_params session = {.n_ctx = 512,
+                                              .n_chunk = 50,
+                                              .policies = policies,
+                                              .identify_rows = 200,
+                                              .identify_codecs = true};
     assert_int_equal(tl_session_open(&s, *engine, &session), TL_OK);
     return s;
 }
