@@ -202,7 +202,7 @@ static bool print_json(const struct run *run) {
 }
 
 static int feed_and_generate(struct run *run) {
-    run->answer = (struct cli_answer){.to_stdout = !run->args->json,
+    run->answer = (struct cli_answer){.streams = !run->args->json,
                                       .ignore_end = run->args->ignore_eos,
                                       .n_max = run->args->n_predict,
                                       .times = &run->times};

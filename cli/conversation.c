@@ -15,16 +15,24 @@ static tl_err add_message(struct cli_conversation *c, const char *role, const ch
                                                                                : TL_ERR_MEMORY;
 }
 
-tl_err cli_conversation_open(struct cli_conversation *c, const struct cli_loaded *loaded,
-                             const char *system) {
-    *c = (struct cli_conversation){.vocab = tl_engine_vocab(loaded->engine),
-                                   .log = *tl_weights_log(tl_engine_weights(loaded->engine))};
+tl_err cli_conversation_use(struct cli_conversation *c, const struct cli_loaded *loaded) {
+    c->vocab = tl_engine_vocab(loaded->engine);
+    c->log = *tl_weights_log(tl_engine_weights(loaded->engine));
+    c->template_text = (tl_str){"", 0};
+    c->warned = false;
     TL_TRY(tl_meta_get_str(tl_engine_weights(loaded->engine), "tokenizer.chat_template",
                            TL_OPTIONAL, &c->template_text));
     if (c->template_text.len == 0) {
         tl_say(&c->log, TL_LEVEL_WARN,
                "the model has no chat template: it continues your text instead of answering");
     }
+    return TL_OK;
+}
+
+tl_err cli_conversation_open(struct cli_conversation *c, const struct cli_loaded *loaded,
+                             const char *system) {
+    *c = (struct cli_conversation){0};
+    TL_TRY(cli_conversation_use(c, loaded));
     return cli_conversation_reset(c, system);
 }
 
@@ -84,17 +92,54 @@ void cli_conversation_drop_last(struct cli_conversation *c) {
     json_array_remove(c->messages, json_array_size(c->messages) - 1);
 }
 
-bool cli_conversation_drop_answer(struct cli_conversation *c) {
-    const size_t n = json_array_size(c->messages);
-    if (n == 0) {
-        return false;
+size_t cli_conversation_n(const struct cli_conversation *c) {
+    return json_array_size(c->messages);
+}
+
+const char *cli_conversation_text(const struct cli_conversation *c, size_t i) {
+    return json_string_value(json_object_get(json_array_get(c->messages, i), "content"));
+}
+
+bool cli_conversation_is(const struct cli_conversation *c, size_t i, const char *role) {
+    const char *const its =
+        json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
+    return its != NULL && strcmp(its, role) == 0;
+}
+
+static bool is_message(const json_t *message, bool first) {
+    const char *const role = json_string_value(json_object_get(message, "role"));
+    const bool known = role != NULL && (strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0 ||
+                                        (first && strcmp(role, "system") == 0));
+    return known && json_is_string(json_object_get(message, "content"));
+}
+
+tl_err cli_conversation_replace(struct cli_conversation *c, const json_t *messages) {
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        if (!is_message(json_array_get(messages, i), i == 0)) {
+            return tl_fail(&c->log, TL_ERR_FORMAT,
+                           "message %zu is not {\"role\": \"user\" or \"assistant\", \"content\": "
+                           "text}",
+                           i + 1);
+        }
     }
-    const json_t *const last = json_array_get(c->messages, n - 1);
-    if (strcmp(json_string_value(json_object_get(last, "role")), "assistant") != 0) {
-        return false;
+    json_t *const copy = json_deep_copy(messages);
+    const char *const first = json_string_value(
+        json_object_get(json_array_get(messages, 0), "role"));
+    const bool has_system = first != NULL && strcmp(first, "system") == 0;
+    char *const system = has_system ? strdup(json_string_value(json_object_get(
+                                          json_array_get(messages, 0), "content")))
+                                    : NULL;
+    if (copy == NULL || (has_system && system == NULL)) {
+        json_decref(copy);
+        free(system);
+        return TL_ERR_MEMORY;
     }
-    cli_conversation_drop_last(c);
-    return true;
+    json_decref(c->messages);
+    free(c->system);
+    c->messages = copy;
+    c->system = system;
+    c->document.len = 0;
+    return TL_OK;
 }
 
 static json_t *spelling(const tl_vocab *vocab, uint32_t id) {
@@ -167,10 +212,11 @@ tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl
     return err;
 }
 
-tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded, size_t *n_fed) {
+tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded,
+                             const char *start, size_t *n_fed) {
     tl_session *const s = loaded->session;
     tl_ids ids = {0};
-    tl_err err = cli_conversation_encode(c, "", &ids);
+    tl_err err = cli_conversation_encode(c, start, &ids);
     if (!err && ids.n == 0) {
         err = tl_fail(&c->log, TL_ERR_FORMAT, "the message has no tokens");
     }

@@ -19,6 +19,9 @@ TL_MUST tl_err cli_conversation_open(struct cli_conversation *c, const struct cl
                                      const char *system);
 void cli_conversation_close(struct cli_conversation *c);
 
+/* Goes on with another model: its vocabulary and template, the same messages. */
+TL_MUST tl_err cli_conversation_use(struct cli_conversation *c, const struct cli_loaded *loaded);
+
 /* Forgets all messages; system may be NULL or empty, and may be c->system. */
 TL_MUST tl_err cli_conversation_reset(struct cli_conversation *c, const char *system);
 TL_MUST tl_err cli_conversation_add_user(struct cli_conversation *c, const char *text, size_t n);
@@ -27,17 +30,24 @@ TL_MUST tl_err cli_conversation_add_answer(struct cli_conversation *c, const tl_
 TL_MUST tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
                                              const tl_bytes *text);
 void cli_conversation_drop_last(struct cli_conversation *c);
-/* Drops the last message when it is an answer; false when it is not. */
-bool cli_conversation_drop_answer(struct cli_conversation *c);
+
+/* Messages, the system's included, and the text and role of one. */
+size_t cli_conversation_n(const struct cli_conversation *c);
+const char *cli_conversation_text(const struct cli_conversation *c, size_t i);
+bool cli_conversation_is(const struct cli_conversation *c, size_t i, const char *role);
+
+/* Other messages instead: a list of {"role": "system" | "user" | "assistant", "content": text}, a
+ * system message only first. TL_ERR_FORMAT with a sentence, and everything is as it was. */
+TL_MUST tl_err cli_conversation_replace(struct cli_conversation *c, const json_t *messages);
 
 /* Appends the tokens of the rendered conversation, with exactly one begin token where the model wants
  * one, and of the beginning of its answer, `start` (may be empty). */
 TL_MUST tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl_ids *ids);
 
-/* Brings the session to the rendered conversation, keeping the tokens it already has, and feeds the
- * rest. *n_fed is how many those were. When they do not fit the context: TL_ERR_MEMORY after a
+/* Brings the session to the rendered conversation and the beginning of an answer to it, `start` (may
+ * be empty), keeping the tokens it already has, and feeds the rest. *n_fed is how many those were. When they do not fit the context: TL_ERR_MEMORY after a
  * sentence with the numbers, and the session keeps what it had. */
 TL_MUST tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded,
-                                     size_t *n_fed);
+                                     const char *start, size_t *n_fed);
 
 #endif

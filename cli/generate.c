@@ -45,7 +45,13 @@ struct cli_percentiles cli_times_summary(const struct cli_times *times) {
                                     .mean_ms = sum / (double)times->n / 1e6};
 }
 
+static bool stopped(const struct cli_loaded *loaded) {
+    const struct cli_hooks *const hooks = loaded->hooks;
+    return hooks != NULL ? hooks->stop(hooks->user) : cli_interrupted();
+}
+
 struct feeding {
+    const struct cli_loaded *loaded;
     uint64_t start_ns;
     size_t done;
     bool shown;
@@ -60,21 +66,26 @@ static bool pass_logits(void *user, uint32_t pos, const float *logits) {
 
 static bool show_progress(void *user, size_t done, size_t total) {
     struct feeding *const f = user;
+    const struct cli_hooks *const hooks = f->loaded->hooks;
+    const double seconds = (double)(tl_now_ns() - f->start_ns) / 1e9;
     f->done = done;
-    if (total >= PROGRESS_MIN_TOKENS && cli_stderr_is_tty()) {
-        const double seconds = (double)(tl_now_ns() - f->start_ns) / 1e9;
+    if (hooks != NULL) {
+        const struct cli_progress now = {done, total, seconds};
+        hooks->progress(hooks->user, &now);
+    } else if (total >= PROGRESS_MIN_TOKENS && cli_stderr_is_tty()) {
         const double rate = (double)done / (seconds > 0 ? seconds : 1);
         fprintf(stderr, "\r\033[Kreading %zu of %zu tokens, %.0f tokens/s, %.0f s left", done,
                 total, rate, (double)(total - done) / rate);
         f->shown = true;
     }
-    return !cli_interrupted();
+    return !stopped(f->loaded);
 }
 
 tl_err cli_feed(struct cli_loaded *loaded, const uint32_t *ids, size_t n,
                 bool (*on_logits)(void *user, uint32_t pos, const float *logits), void *user,
                 size_t *done) {
-    struct feeding f = {.start_ns = tl_now_ns(), .on_logits = on_logits, .user = user};
+    struct feeding f = {
+        .loaded = loaded, .start_ns = tl_now_ns(), .on_logits = on_logits, .user = user};
     const tl_err err =
         tl_session_feed(loaded->session, &(struct tl_feed){.ids = ids,
                                                            .n = n,
@@ -94,14 +105,17 @@ void cli_answer_free(struct cli_answer *answer) {
     tl_bytes_free(&answer->text);
 }
 
-/* What the new token adds to the text, on screen too. */
-static tl_err add_text(struct cli_answer *answer, tl_decoder *decoder, uint32_t id) {
-    const size_t before = answer->text.len;
-    TL_TRY(tl_decoder_add(decoder, id, &answer->text));
-    if (answer->to_stdout) {
-        cli_print_text(answer->text.data + before, answer->text.len - before);
+/* What came to the text behind byte `from`. */
+static void stream(const struct cli_loaded *loaded, const struct cli_answer *answer, size_t from) {
+    const size_t n = answer->text.len - from;
+    if (!answer->streams || n == 0) {
+        return;
     }
-    return TL_OK;
+    if (loaded->hooks != NULL) {
+        loaded->hooks->text(loaded->hooks->user, answer->text.data + from, n);
+    } else {
+        cli_print_text(answer->text.data + from, n);
+    }
 }
 
 static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
@@ -112,7 +126,7 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
             answer->stop = CLI_STOP_LENGTH;
             return TL_OK;
         }
-        if (cli_interrupted()) {
+        if (stopped(loaded)) {
             answer->stop = CLI_STOP_INTERRUPT;
             return TL_OK;
         }
@@ -123,7 +137,9 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
             return TL_OK;
         }
         TL_TRY(tl_ids_add(&answer->ids, id));
-        TL_TRY(add_text(answer, decoder, id));
+        const size_t before = answer->text.len;
+        TL_TRY(tl_decoder_add(decoder, id, &answer->text));
+        stream(loaded, answer, before);
         const bool last = answer->n_max != CLI_UNSET && answer->ids.n >= answer->n_max;
         if (last) { /* its row is not needed; chat feeds it with the next turn */
             continue;
@@ -146,8 +162,6 @@ tl_err cli_generate(struct cli_loaded *loaded, tl_sampler *sampler, struct cli_a
     TL_TRY(generate_tokens(loaded, sampler, answer, &decoder));
     const size_t before = answer->text.len;
     TL_TRY(tl_decoder_end(&decoder, &answer->text));
-    if (answer->to_stdout) {
-        cli_print_text(answer->text.data + before, answer->text.len - before);
-    }
+    stream(loaded, answer, before);
     return TL_OK;
 }

@@ -25,7 +25,7 @@ TL_MUST tl_err cli_feed(struct cli_loaded *loaded, const uint32_t *ids, size_t n
                         void *user, size_t *done);
 
 struct cli_answer {
-    bool to_stdout;      /* stream the text as it comes */
+    bool streams;        /* the text goes to the hooks or to stdout as it comes */
     bool ignore_end;     /* go on behind an end token */
     uint32_t n_max;      /* CLI_UNSET: until the end */
     tl_ids ids;          /* owned: the generated tokens, the end token not included */
@@ -36,7 +36,7 @@ struct cli_answer {
 void cli_answer_free(struct cli_answer *answer);
 
 /* Generates from the session's present logits until an end token, n_max, the end of the context or
- * Ctrl+C. The end token is not fed. */
+ * the stop of the hooks (Ctrl+C). The end token is not fed. */
 TL_MUST tl_err cli_generate(struct cli_loaded *loaded, tl_sampler *sampler,
                             struct cli_answer *answer);
 

@@ -25,8 +25,10 @@ bool cli_bundled_model(char *path, size_t cap) {
     return false;
 }
 
-/* What can be said of the cache options without a model. Returns an exit code. */
-static int check_kv_args(const struct cli_args *args, struct tl_session_params *out) {
+int cli_session_params(const struct cli_args *args, struct tl_session_params *out) {
+    /* Whoever runs or chats may look at the layers; measuring them costs less than a hundredth of a
+     * prompt. */
+    out->identify_rows = (args->command & (CLI_RUN | CLI_CHAT)) != 0 ? TL_LONG_ROWS : 0;
     if ((args->device_mem != NULL && !cli_parse_size(args->device_mem, &out->device_bytes)) ||
         (args->host_mem != NULL && !cli_parse_size(args->host_mem, &out->host_bytes))) {
         cli_error("--device-mem and --host-mem take a size such as 6GiB");
@@ -172,16 +174,13 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
 }
 
 int cli_load(struct cli_loaded *out, const struct cli_args *args) {
-    *out = (struct cli_loaded){.log = {.strict = args->strict}};
+    *out = (struct cli_loaded){.log = {.strict = args->strict}, .hooks = out->hooks};
     if (args->model == NULL) {
         cli_error("a model is missing: -m FILE");
         return 2;
     }
-    /* Whoever runs or chats may look at the layers; measuring them costs less than a hundredth of a
-     * prompt. */
-    struct tl_session_params session = {
-        .identify_rows = (args->command & (CLI_RUN | CLI_CHAT)) != 0 ? TL_LONG_ROWS : 0};
-    const int usage = check_kv_args(args, &session);
+    struct tl_session_params session = {0};
+    const int usage = cli_session_params(args, &session);
     if (usage != 0) {
         return usage;
     }

@@ -8,11 +8,26 @@
 #include "core/engine.h"
 #include "core/sample.h"
 
+/* Tokens of a prompt that went in, of how many, in what time. */
+struct cli_progress {
+    size_t done, total;
+    double seconds;
+};
+
+/* Where text and progress go and what stops them. */
+struct cli_hooks {
+    void (*text)(void *user, const char *data, size_t n);          /* more of an answer */
+    void (*progress)(void *user, const struct cli_progress *now); /* of a prompt */
+    bool (*stop)(void *user);
+    void *user;
+};
+
 struct cli_loaded {
     struct cli_log log;
     tl_engine *engine;
     tl_session *session;
     const char *kv; /* the preset or policy file of the session */
+    const struct cli_hooks *hooks; /* borrowed; NULL: stdout, stderr and Ctrl+C */
 };
 
 /* The model that comes with the program, beside it where it was installed or built; false where it
@@ -22,6 +37,8 @@ bool cli_bundled_model(char *path, size_t cap);
 /* Opens engine and session. Returns 0, or the exit code after an error line. The log member must
  * not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
+/* What can be said of the cache options without a model: the budgets. Returns 0 or an exit code. */
+int cli_session_params(const struct cli_args *args, struct tl_session_params *out);
 /* A session with the cache that kv (NULL: full) and the cache options of args say. */
 TL_MUST tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args,
                                 const char *kv, const struct tl_session_params *params);

@@ -10,6 +10,13 @@
 /* A progress line may stand on the terminal: an error or a note starts at its beginning. */
 static const char *line_start(void) { return cli_stderr_is_tty() ? "\r\033[K" : ""; }
 
+/* Set before other threads begin and after they ended. */
+static tl_log sink;
+
+void cli_set_sink(void (*fn)(void *user, tl_level level, const char *sentence), void *user) {
+    sink = (tl_log){fn, user};
+}
+
 void cli_error(const char *fmt, ...) {
     char sentence[2048];
     va_list args;
@@ -18,6 +25,10 @@ void cli_error(const char *fmt, ...) {
     va_end(args);
     for (char *c = sentence; *c != '\0'; c++) {
         *c = (unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c;
+    }
+    if (sink.fn != NULL) {
+        sink.fn(sink.user, TL_LEVEL_ERROR, sentence);
+        return;
     }
     fflush(stdout);
     fprintf(stderr, "%stailor: %s\n", line_start(), sentence);
@@ -31,7 +42,9 @@ static void log_sentence(void *user, tl_level level, const char *sentence) {
         return;
     }
     log->n_warnings += level == TL_LEVEL_WARN;
-    if (level == TL_LEVEL_WARN && !log->quiet) {
+    if (sink.fn != NULL) {
+        sink.fn(sink.user, level, sentence);
+    } else if (level == TL_LEVEL_WARN && !log->quiet) {
         fprintf(stderr, "%stailor: warning: %s\n", line_start(), sentence);
     } else if (level == TL_LEVEL_INFO && !log->quiet && cli_stderr_is_tty()) {
         fprintf(stderr, "%s%s\n", line_start(), sentence);
@@ -79,6 +92,23 @@ void cli_print_text(const char *data, size_t n) {
         }
     }
     fflush(stdout);
+}
+
+tl_err cli_osc52(const char *text, size_t n, tl_bytes *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    TL_TRY(tl_bytes_add_str(out, "\033]52;c;"));
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++) {
+            bits = bits << 8 | (i + k < n ? (unsigned char)text[i + k] : 0u);
+        }
+        char four[4];
+        for (size_t k = 0; k < 4; k++) {
+            four[k] = i + k > n ? '=' : digits[bits >> (18 - 6 * k) & 63];
+        }
+        TL_TRY(tl_bytes_add(out, four, 4));
+    }
+    return tl_bytes_add_str(out, "\a");
 }
 
 bool cli_print_json(json_t *object) {

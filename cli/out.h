@@ -11,6 +11,10 @@
 /* "tailor: SENTENCE" on stderr, one line. */
 void cli_error(const char *fmt, ...) TL_PRINTF(1, 2);
 
+/* From now on sentences of every level go there instead, from any thread; NULL: to stderr again. For
+ * the full screen, which has no other place for them. */
+void cli_set_sink(void (*fn)(void *user, tl_level level, const char *sentence), void *user);
+
 /* A log that prints as it goes: errors and warnings as one line on stderr, notes only when stderr is
  * a terminal. With strict, a warning counts as an error. */
 struct cli_log {
@@ -29,6 +33,9 @@ bool cli_strict_failed(const struct cli_log *log);
 /* Text of a model: as it is into a pipe or file; on a terminal without control characters that
  * could move the cursor or change its state. Flushes. */
 void cli_print_text(const char *data, size_t n);
+
+/* The bytes that make a terminal put the text into its clipboard (OSC 52). */
+TL_MUST tl_err cli_osc52(const char *text, size_t n, tl_bytes *out);
 
 /* One JSON object and a newline on stdout; takes the reference. False after an error line. */
 bool cli_print_json(json_t *object);

@@ -288,6 +288,56 @@ static void test_chat_lines(void **state) {
     done(&ran);
 }
 
+/* Goal: every command of a chat answers or says why not, and leaves a conversation that goes on; what
+ * is saved is a conversation that other commands read. */
+static void test_chat_commands(void **state) {
+    (void)state;
+    char args[1024];
+    static const char say[] =
+        "Hello\n/regen\n/continue\n/context\n/stats\n/fork\nmore\n/fork 1\n/fork 7\n/undo\n/undo\n"
+        "/set temp 0\n/set parameter top_k 5\n/set temp hot\n/kv q8\n/kv abacus\n/system Be brief.\n"
+        "Hi\n/save %s/talk.json\n/export %s/talk.md\n/new\n/load %s/talk.json\n/context\n"
+        "/edit Hi there\n/edit\n/read /nonexistent\n/read %s/talk.md\n/read -\n/copy\n"
+        "/model /nonexistent\n/load /etc/passwd\n/dance\n/quit\nnever read\n";
+    char text[2048];
+    const int n = snprintf(text, sizeof text, say, scratch_dir, scratch_dir, scratch_dir, scratch_dir);
+    write_file(scratch("say"), text, (size_t)n);
+    snprintf(args, sizeof args,
+             "chat -m " GOLDEN "smollm-9-3.gguf -n 3 --temp 0 --ignore-eos -c 400 <%s",
+             scratch("say"));
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    static const char *const said[] = {
+        "of 400 tokens", "this is branch 2 now", "branch 1 of 2", "answer are taken back",
+        "there is nothing to take back", "temp 0, top-k 5", "the cache is q8 now",
+        "a new conversation under", "saved: 3 messages", "written: ", "talk.json: 3 messages",
+        "no document waits", "3 messages"};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        if (strstr(ran.out.data, said[i]) == NULL) {
+            fail_msg("no '%s' in: %s", said[i], ran.out.data);
+        }
+    }
+    static const char *const failed[] = {"/fork: branches are 1 to 2", "/set: temp is a number", "abacus",
+                                         "/edit: the new text", "/nonexistent", "/copy: the output",
+                                         "is no saved conversation", "/dance: no such command"};
+    for (size_t i = 0; i < sizeof failed / sizeof failed[0]; i++) {
+        if (strstr(ran.err.data, failed[i]) == NULL) {
+            fail_msg("no '%s' in: %s", failed[i], ran.err.data);
+        }
+    }
+    done(&ran);
+    /* What was saved is messages for a template, too. */
+    snprintf(args, sizeof args, "template -m " TL_SOURCE_DIR "/models/demo.gguf --messages %s/talk.json",
+             scratch_dir);
+    ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.out.data, "Be brief."));
+    done(&ran);
+    tl_bytes markdown = read_file(scratch("talk.md"));
+    assert_non_null(strstr(markdown.data, "## System\n\nBe brief.\n\n## You\n\nHi\n\n## Model\n"));
+    tl_bytes_free(&markdown);
+}
+
 /* Goal: a conversation that does not fit is refused with the numbers, nothing is cut. */
 static void test_chat_full(void **state) {
     (void)state;
@@ -421,6 +471,7 @@ int main(void) {
         cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_run_repeatable), cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_template),       cmocka_unit_test(test_chat_lines),
+        cmocka_unit_test(test_chat_commands),
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
         cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
         cmocka_unit_test(test_eval_file),
