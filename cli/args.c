@@ -87,6 +87,8 @@ static const struct option options[] = {
     {"--device", NULL, O_U32, AT(device), CLI_ENGINE, "N", "which device of the backend"},
     {"--threads", "-t", O_U32, AT(n_threads), CLI_ENGINE | CLI_DEVICES, "N",
      "CPU threads (default: physical cores)"},
+    {"--session", NULL, O_STRING, AT(session), SAMPLED, "FILE",
+     "go on from this file where it is there, and keep the session in it"},
     {"--temp", NULL, O_FLOAT, AT(temp), SAMPLED, "T", "temperature, 0 is greedy (default 0.8)"},
     {"--top-k", NULL, O_U32, AT(top_k), SAMPLED, "N",
      "sample among the N likeliest, 0 is all (default 40)"},
@@ -178,12 +180,12 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
                             .n_prefill = CLI_UNSET,
                             .topk = CLI_UNSET,
                             .tau = 0.2f,
-                            .temp = 0.8f,
-                            .top_k = 40,
-                            .top_p = 0.95f,
-                            .min_p = 0.05f,
-                            .repeat_penalty = 1,
-                            .repeat_last = 64};
+                            .temp = CLI_UNSET_FLOAT,
+                            .top_k = CLI_UNSET,
+                            .top_p = CLI_UNSET_FLOAT,
+                            .min_p = CLI_UNSET_FLOAT,
+                            .repeat_penalty = CLI_UNSET_FLOAT,
+                            .repeat_last = CLI_UNSET};
     for (int i = 1; i < argc; i++) {
         /* Both `--ctx 4096` and `--ctx=4096`. */
         char name[32];
@@ -212,7 +214,7 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
             return false;
         }
     }
-    if (args.top_p > 1 || args.min_p > 1 || args.repeat_penalty == 0) {
+    if (args.top_p > 1 || args.min_p > 1 || args.repeat_penalty == 0.0f) {
         cli_error("--top-p and --min-p lie between 0 and 1, --repeat-penalty above 0");
         return false;
     }

@@ -19,6 +19,7 @@ enum cli_command_bit {
 };
 
 #define CLI_UNSET UINT32_MAX
+#define CLI_UNSET_FLOAT (-1.0f)
 
 struct cli_args {
     unsigned command; /* one cli_command_bit */
@@ -33,8 +34,9 @@ struct cli_args {
     uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
     uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
     float tau; /* score from which a layer is dense */
-    float temp, top_p, min_p, repeat_penalty;
-    uint32_t top_k, repeat_last;
+    const char *session; /* the file that a session is kept in */
+    float temp, top_p, min_p, repeat_penalty; /* CLI_UNSET_FLOAT: not given */
+    uint32_t top_k, repeat_last;              /* CLI_UNSET: not given */
     uint64_t seed;
     bool has_seed, json, strict, plain, bos, special, lines0, ignore_eos, generation_prompt, raw;
 };

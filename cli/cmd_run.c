@@ -1,12 +1,18 @@
 /* tailor run: one completion. The prompt goes in by prefill, or partly through decode steps
  * (--prefill N), which exercises the cache on known text; --logits writes what the model thought
- * behind every prompt token. */
+ * behind every prompt token.
+ *
+ * With --session the timeline goes on from a file and is kept in it. What was not fed when the
+ * program ended is kept too: the newest generated token, whose row no one needed yet, or the rest of
+ * a prompt that Ctrl+C cut. It is fed first, in the way it would have been, so that the tokens of
+ * two runs are those of one. */
 #include "commands.h"
 #include "generate.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct run {
     const struct cli_args *args;
@@ -17,6 +23,9 @@ struct run {
     struct cli_times times;
     struct cli_answer answer;
     struct tl_sampler_params sampler;
+    uint32_t n_base;   /* tokens in the session before this run */
+    tl_ids next;       /* owned: tokens of an earlier run that were not fed */
+    bool next_sampled; /* they were generated: a decode step each */
     double prefill_ms;
     bool interrupted;
 };
@@ -36,9 +45,33 @@ static int read_ids(struct run *run) {
     return 0;
 }
 
+static bool resumes(const struct run *run) { return run->loaded.keep.app != NULL; }
+
+/* What an earlier run left to be fed. Returns an exit code. */
+static int read_next(struct run *run) {
+    const json_t *const app = run->loaded.keep.app;
+    const json_t *const next = json_object_get(app, "next");
+    run->n_base = tl_session_n(run->loaded.session);
+    run->next_sampled = json_is_true(json_object_get(app, "sampled"));
+    for (size_t i = 0; i < json_array_size(next); i++) {
+        const json_int_t id = json_integer_value(json_array_get(next, i));
+        if (id < 0 || id >= (json_int_t)run->n_vocab) {
+            cli_error("%s: damaged: a token is not in the vocabulary", run->args->session);
+            return 1;
+        }
+        if (tl_ids_add(&run->next, (uint32_t)id)) {
+            return cli_failed(&run->loaded.log, TL_ERR_MEMORY);
+        }
+    }
+    return 0;
+}
+
 static int read_prompt(struct run *run) {
     const struct cli_args *const a = run->args;
     tl_bytes file = {0};
+    if (a->ids == NULL && a->file == NULL && a->prompt == NULL) {
+        return 0; /* a session that goes on */
+    }
     if (a->ids != NULL) {
         return read_ids(run);
     }
@@ -46,7 +79,8 @@ static int read_prompt(struct run *run) {
         return 1;
     }
     const tl_str text = a->file != NULL ? (tl_str){file.data, file.len} : tl_str_from(a->prompt);
-    const unsigned flags = TL_ENCODE_BOS | (a->special ? TL_ENCODE_SPECIAL : 0);
+    const unsigned flags =
+        (resumes(run) ? 0 : TL_ENCODE_BOS) | (a->special ? TL_ENCODE_SPECIAL : 0);
     const tl_err err =
         tl_vocab_encode(tl_engine_vocab(run->loaded.engine), text, flags, &run->prompt);
     tl_bytes_free(&file);
@@ -56,11 +90,19 @@ static int read_prompt(struct run *run) {
 /* The cases in which nothing may be fed: a prompt is refused with the numbers, never cut. */
 static int check_prompt(const struct run *run) {
     const uint32_t n_ctx = tl_session_ctx(run->loaded.session);
-    if (run->prompt.n == 0) {
-        cli_error("the prompt is empty");
+    const size_t n_new = run->next.n + run->prompt.n;
+    if (n_new == 0 && (!resumes(run) || tl_session_logits(run->loaded.session) == NULL)) {
+        cli_error(resumes(run) ? "the session has nothing to go on from: give a prompt"
+                               : "the prompt is empty");
         return 1;
     }
-    if (run->prompt.n > n_ctx) {
+    if (run->n_base > 0 && n_new > n_ctx - run->n_base) {
+        cli_error("the prompt is too long: %zu tokens beside the session's %u, the context holds "
+                  "%u (see --ctx)",
+                  n_new, run->n_base, n_ctx);
+        return 1;
+    }
+    if (run->n_base == 0 && run->prompt.n > n_ctx) {
         cli_error("the prompt is too long: %zu tokens, the context holds %u (see --ctx)",
                   run->prompt.n, n_ctx);
         return 1;
@@ -74,14 +116,14 @@ static bool write_logits(void *user, uint32_t pos, const float *logits) {
     return fwrite(logits, sizeof *logits, run->n_vocab, run->logits) == run->n_vocab;
 }
 
-/* The tokens behind --prefill N, one decode step each. */
-static tl_err step_through(struct run *run, size_t first) {
+/* The tokens from `first` on, one decode step each. */
+static tl_err step_through(struct run *run, const tl_ids *ids, size_t first, bool to_logits) {
     tl_session *const s = run->loaded.session;
-    for (size_t i = first; i < run->prompt.n && !cli_interrupted(); i++) {
+    for (size_t i = first; i < ids->n && !cli_interrupted(); i++) {
         const uint64_t start = tl_now_ns();
-        TL_TRY(tl_session_step(s, run->prompt.data[i]));
+        TL_TRY(tl_session_step(s, ids->data[i]));
         TL_TRY(cli_times_add(&run->times, tl_now_ns() - start));
-        if (run->logits != NULL && !write_logits(run, (uint32_t)i, tl_session_logits(s))) {
+        if (to_logits && !write_logits(run, (uint32_t)i, tl_session_logits(s))) {
             return TL_ERR_IO;
         }
     }
@@ -91,15 +133,69 @@ static tl_err step_through(struct run *run, size_t first) {
 static tl_err feed_prompt(struct run *run) {
     const size_t n_prefill = (size_t)tl_min_u64(run->args->n_prefill, run->prompt.n);
     const uint64_t start = tl_now_ns();
-    if (n_prefill > 0) {
-        size_t done = 0;
+    size_t done = 0;
+    if (run->next_sampled) {
+        TL_TRY(step_through(run, &run->next, 0, false));
+    } else if (run->next.n > 0) {
+        TL_TRY(cli_feed(&run->loaded, run->next.data, run->next.n, NULL, NULL, &done));
+    }
+    if (n_prefill > 0 && !cli_interrupted()) {
         TL_TRY(cli_feed(&run->loaded, run->prompt.data, n_prefill,
                         run->logits != NULL ? write_logits : NULL, run, &done));
     }
     run->prefill_ms = (double)(tl_now_ns() - start) / 1e6;
-    TL_TRY(step_through(run, n_prefill));
-    run->interrupted = tl_session_n(run->loaded.session) < run->prompt.n;
+    TL_TRY(step_through(run, &run->prompt, n_prefill, run->logits != NULL));
+    run->interrupted =
+        tl_session_n(run->loaded.session) < run->n_base + run->next.n + run->prompt.n;
     return TL_OK;
+}
+
+/* What this run leaves to the next: of all its tokens those whose rows are not in the cache. */
+static json_t *left_json(const struct run *run) {
+    const tl_ids *const lists[] = {&run->next, &run->prompt, &run->answer.ids};
+    const size_t n_fed = tl_session_n(run->loaded.session) - run->n_base;
+    json_t *const next = json_array();
+    bool sampled = false;
+    size_t at = 0;
+    for (size_t l = 0; l < sizeof lists / sizeof lists[0]; l++) {
+        for (size_t i = 0; i < lists[l]->n; i++, at++) {
+            if (at >= n_fed) {
+                const bool generated = l == 2 || (l == 0 && run->next_sampled);
+                sampled = generated && (sampled || json_array_size(next) == 0);
+                json_array_append_new(next, json_integer(lists[l]->data[i]));
+            }
+        }
+    }
+    json_t *const held = json_array();
+    for (uint32_t i = 0; i < run->answer.n_held; i++) {
+        json_array_append_new(held, json_integer(run->answer.held[i]));
+    }
+    return json_pack("{s:o,s:b,s:o}", "next", next, "sampled", sampled, "held", held);
+}
+
+/* Bytes of an unfinished code point, where nothing comes between. */
+static void take_held(struct run *run) {
+    const json_t *const held = json_object_get(run->loaded.keep.app, "held");
+    run->answer.holds = run->loaded.keep.lock != NULL;
+    if (run->prompt.n > 0 || json_array_size(held) >= sizeof run->answer.held) {
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(held); i++) {
+        run->answer.held[run->answer.n_held++] =
+            (uint8_t)json_integer_value(json_array_get(held, i));
+    }
+}
+
+static tl_err save_session(struct run *run, const tl_sampler *sampler) {
+    if (tl_session_n(run->loaded.session) < run->n_base) {
+        return TL_OK; /* a prompt was cut and the cache could not go back: the file is better */
+    }
+    return cli_keep_save(&run->loaded.keep, run->loaded.session,
+                         &(struct cli_keep_what){.args = run->args,
+                                                 .kv = run->loaded.kv,
+                                                 .params = &run->sampler,
+                                                 .sampler = sampler,
+                                                 .more = left_json(run)});
 }
 
 /* FNV-1a over the bytes of the newest logits: any drift shows in one word. */
@@ -190,9 +286,10 @@ static bool print_json(const struct run *run) {
                  (unsigned long long)hash_logits(logits, run->n_vocab));
     }
     return cli_print_json(json_pack(
-        "{s:s#,s:o,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:o,s:s,s:o}",
+        "{s:s#,s:o,s:I,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:o,s:s,s:o}",
         "text", run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len,
-        "tokens", tokens, "prompt_tokens", (json_int_t)run->prompt.n, "generated_tokens",
+        "tokens", tokens, "resumed_tokens", (json_int_t)run->n_base, "prompt_tokens",
+        (json_int_t)run->prompt.n, "generated_tokens",
         (json_int_t)run->answer.ids.n, "stop", cli_stop_name(run->answer.stop), "prefill_ms",
         run->prefill_ms, "decode_ms", json_decode_ms(run), "backend",
         tl_engine_backend(run->loaded.engine), "device", caps.name, "kernels", caps.kernels, "kv",
@@ -207,13 +304,17 @@ static int feed_and_generate(struct run *run) {
                                       .n_max = run->args->n_predict,
                                       .times = &run->times};
     tl_sampler *sampler = NULL;
-    run->sampler = cli_sampler_params(run->args);
-    tl_err err = tl_sampler_open(&sampler, &run->sampler, run->n_vocab);
+    take_held(run);
+    run->sampler = cli_sampler_params(&run->loaded, run->args);
+    tl_err err = cli_open_sampler(&sampler, &run->loaded, &run->sampler);
     if (!err) {
         err = feed_prompt(run);
     }
     if (!err && !run->interrupted) {
         err = cli_generate(&run->loaded, sampler, &run->answer);
+    }
+    if (!err) {
+        err = save_session(run, sampler);
     }
     tl_sampler_close(&sampler);
     if (err == TL_ERR_IO && ferror(stdout)) {
@@ -243,7 +344,8 @@ static int report(const struct run *run) {
 
 static int run_loaded(struct run *run) {
     run->n_vocab = tl_engine_model(run->loaded.engine)->shape.n_vocab;
-    int code = read_prompt(run);
+    int code = read_next(run);
+    code = code != 0 ? code : read_prompt(run);
     code = code != 0 ? code : check_prompt(run);
     if (code == 0 && run->args->logits != NULL) {
         run->logits = fopen(run->args->logits, "wb");
@@ -265,7 +367,8 @@ static int run_loaded(struct run *run) {
 
 int cmd_run(const struct cli_args *args) {
     const int n_prompts = (args->prompt != NULL) + (args->file != NULL) + (args->ids != NULL);
-    if (args->model == NULL || n_prompts != 1) {
+    const bool goes_on = args->session != NULL && access(args->session, F_OK) == 0;
+    if (args->model == NULL || n_prompts > 1 || (n_prompts == 0 && !goes_on)) {
         cli_error("run: needs -m MODEL and one of -p TEXT, -f FILE, --ids LIST");
         return 2;
     }
@@ -275,10 +378,15 @@ int cmd_run(const struct cli_args *args) {
         if (!args->json && cli_stderr_is_tty()) {
             cli_print_plan(&run.loaded);
         }
+        if (resumes(&run) && cli_stderr_is_tty()) {
+            fprintf(stderr, "resumed %u tokens from %s\n", run.loaded.keep.n_resumed,
+                    args->session);
+        }
         code = run_loaded(&run);
     }
     cli_answer_free(&run.answer);
     tl_ids_free(&run.prompt);
+    tl_ids_free(&run.next);
     free(run.times.ns);
     cli_unload(&run.loaded);
     return code;

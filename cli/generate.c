@@ -158,8 +158,15 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
 }
 
 tl_err cli_generate(struct cli_loaded *loaded, tl_sampler *sampler, struct cli_answer *answer) {
-    tl_decoder decoder = {.vocab = tl_engine_vocab(loaded->engine)};
+    tl_decoder decoder = {.vocab = tl_engine_vocab(loaded->engine), .n_held = answer->n_held};
+    memcpy(decoder.held, answer->held, sizeof decoder.held);
     TL_TRY(generate_tokens(loaded, sampler, answer, &decoder));
+    const bool may_go_on = answer->holds && answer->stop != CLI_STOP_END;
+    answer->n_held = may_go_on ? decoder.n_held : 0;
+    memcpy(answer->held, decoder.held, sizeof answer->held);
+    if (may_go_on) {
+        return TL_OK;
+    }
     const size_t before = answer->text.len;
     TL_TRY(tl_decoder_end(&decoder, &answer->text));
     stream(loaded, answer, before);

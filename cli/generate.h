@@ -30,6 +30,11 @@ struct cli_answer {
     uint32_t n_max;      /* CLI_UNSET: until the end */
     tl_ids ids;          /* owned: the generated tokens, the end token not included */
     tl_bytes text;       /* owned: what they spell */
+    /* Bytes of a code point that is not finished: in from a resumed session; out, instead of U+FFFD,
+     * where holds is set and the answer may go on. */
+    uint8_t held[4];
+    uint32_t n_held;
+    bool holds;
     struct cli_times *times; /* borrowed: steps are added */
     cli_stop stop;
 };

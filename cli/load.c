@@ -152,6 +152,86 @@ static tl_err read_policies(const struct cli_loaded *loaded, const char *kv,
     return err;
 }
 
+static bool has_kv_options(const struct cli_args *args) {
+    return args->kv != NULL || args->kv_set != NULL || args->window != NULL ||
+           args->topk != CLI_UNSET;
+}
+
+/* The cache options as they were written, for sentences and to know them again. */
+static tl_err spell_kv(const struct cli_args *args, const char *kv, tl_bytes *out) {
+    char topk[16];
+    snprintf(topk, sizeof topk, "%u", args->topk);
+    const char *const words[][2] = {{" --topk ", args->topk != CLI_UNSET ? topk : NULL},
+                                    {" --window ", args->window},
+                                    {" --kv-set ", args->kv_set}};
+    TL_TRY(tl_bytes_add_str(out, kv));
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (words[i][1] != NULL) {
+            TL_TRY(tl_bytes_add_str(out, words[i][0]));
+            TL_TRY(tl_bytes_add_str(out, words[i][1]));
+        }
+    }
+    return TL_OK;
+}
+
+/* The policies of a session that goes on: the file's, and what the options make of them. The file's
+ * stand as they are where the options are those that it was begun with. */
+static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct cli_args *args,
+                                 uint32_t n_layers, struct tl_policy *policies,
+                                 const tl_log *log) {
+    const struct tl_session_info info = tl_session_file_info(loaded->keep.file);
+    const bool preset = args->kv == NULL || tl_preset_find(args->kv) != NULL;
+    const bool same = preset && strcmp(loaded->keep.kv_words.data, info.kv) == 0;
+    if (args->kv != NULL && !same) {
+        TL_TRY(read_policies(loaded, args->kv, n_layers, policies, log));
+    } else {
+        memcpy(policies, info.policies, n_layers * sizeof *policies);
+    }
+    return same ? TL_OK : apply_knobs(args, n_layers, policies, log);
+}
+
+/* The session of --session's file. */
+static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *args,
+                             const struct tl_session_params *params) {
+    const tl_log log = cli_log_of(&loaded->log);
+    struct cli_keep *const keep = &loaded->keep;
+    const struct tl_session_info info = tl_session_file_info(keep->file);
+    if (!tl_session_file_fits(keep->file, loaded->engine)) {
+        return TL_ERR_FORMAT;
+    }
+    loaded->kv = args->kv != NULL ? args->kv : cli_keep_kv(keep);
+    TL_TRY(has_kv_options(args) ? spell_kv(args, loaded->kv, &keep->kv_words)
+                                : tl_bytes_add_str(&keep->kv_words, info.kv));
+    struct tl_policy *const policies = calloc(info.n_layers, sizeof *policies);
+    struct tl_session_params with_policies = *params;
+    with_policies.policies = policies;
+    tl_err err = policies != NULL
+                     ? read_kept_policies(loaded, args, info.n_layers, policies, &log)
+                     : TL_ERR_MEMORY;
+    if (!err) {
+        err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
+    }
+    if (!err) {
+        err = tl_session_resume(loaded->session, keep->file, keep->kv_words.data);
+    }
+    free(policies);
+    keep->n_resumed = info.n_rows;
+    return err;
+}
+
+static tl_err begin_session(struct cli_loaded *loaded, const struct cli_args *args,
+                            const struct tl_session_params *params) {
+    if (loaded->keep.file != NULL) {
+        const tl_err err = resume_session(loaded, args, params);
+        tl_session_file_close(&loaded->keep.file);
+        return err;
+    }
+    if (loaded->keep.lock != NULL) {
+        TL_TRY(spell_kv(args, args->kv != NULL ? args->kv : "full", &loaded->keep.kv_words));
+    }
+    return cli_open_session(loaded, args, args->kv, params);
+}
+
 tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
                         const struct tl_session_params *params) {
     const tl_log log = cli_log_of(&loaded->log);
@@ -184,15 +264,21 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     if (usage != 0) {
         return usage;
     }
-    const struct tl_engine_params params = {.model_path = args->model,
-                                            .backend = args->backend,
-                                            .device = args->device,
-                                            .n_threads = args->n_threads,
-                                            .n_ctx = args->n_ctx,
-                                            .log = cli_log_of(&out->log)};
-    tl_err err = tl_engine_open(&out->engine, &params);
+    struct tl_engine_params params = {.model_path = args->model,
+                                      .backend = args->backend,
+                                      .device = args->device,
+                                      .n_threads = args->n_threads,
+                                      .n_ctx = args->n_ctx,
+                                      .log = cli_log_of(&out->log)};
+    tl_err err = cli_keep_open(&out->keep, args, &params.log);
+    if (!err && out->keep.file != NULL && params.n_ctx == 0) {
+        params.n_ctx = tl_session_file_info(out->keep.file).n_ctx;
+    }
     if (!err) {
-        err = cli_open_session(out, args, args->kv, &session);
+        err = tl_engine_open(&out->engine, &params);
+    }
+    if (!err) {
+        err = begin_session(out, args, &session);
     }
     if (err || cli_strict_failed(&out->log)) {
         cli_unload(out);
@@ -204,6 +290,7 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
 void cli_unload(struct cli_loaded *loaded) {
     tl_session_close(&loaded->session);
     tl_engine_close(&loaded->engine);
+    cli_keep_close(&loaded->keep);
 }
 
 const char *cli_bytes(uint64_t bytes, char *text) {
@@ -236,16 +323,38 @@ void cli_print_plan(const struct cli_loaded *loaded) {
             cli_bytes(m->device, text[4]), cli_bytes(m->host, text[5]));
 }
 
-struct tl_sampler_params cli_sampler_params(const struct cli_args *args) {
-    uint64_t seed = args->seed;
-    if (!args->has_seed && getrandom(&seed, sizeof seed, 0) != sizeof seed) {
-        seed = tl_now_ns();
+struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
+                                            const struct cli_args *args) {
+    struct tl_sampler_params p = {.repeat_penalty = 1,
+                                  .repeat_last = 64,
+                                  .top_k = 40,
+                                  .top_p = 0.95f,
+                                  .min_p = 0.05f,
+                                  .temp = 0.8f};
+    if (getrandom(&p.seed, sizeof p.seed, 0) != sizeof p.seed) {
+        p.seed = tl_now_ns();
     }
-    return (struct tl_sampler_params){.repeat_penalty = args->repeat_penalty,
-                                      .repeat_last = args->repeat_last,
-                                      .top_k = args->top_k,
-                                      .top_p = args->top_p,
-                                      .min_p = args->min_p,
-                                      .temp = args->temp,
-                                      .seed = args->has_seed ? seed : seed >> 12};
+    p.seed >>= 12; /* short enough for JSON's numbers */
+    cli_keep_sampler(&loaded->keep, &p);
+    p.repeat_penalty =
+        args->repeat_penalty != CLI_UNSET_FLOAT ? args->repeat_penalty : p.repeat_penalty;
+    p.repeat_last = args->repeat_last != CLI_UNSET ? args->repeat_last : p.repeat_last;
+    p.top_k = args->top_k != CLI_UNSET ? args->top_k : p.top_k;
+    p.top_p = args->top_p != CLI_UNSET_FLOAT ? args->top_p : p.top_p;
+    p.min_p = args->min_p != CLI_UNSET_FLOAT ? args->min_p : p.min_p;
+    p.temp = args->temp != CLI_UNSET_FLOAT ? args->temp : p.temp;
+    p.seed = args->has_seed ? args->seed : p.seed;
+    return p;
+}
+
+tl_err cli_open_sampler(tl_sampler **out, const struct cli_loaded *loaded,
+                        const struct tl_sampler_params *params) {
+    TL_TRY(tl_sampler_open(out, params, tl_engine_model(loaded->engine)->shape.n_vocab));
+    struct tl_sampler_params kept = *params;
+    uint64_t state = 0;
+    if (cli_keep_sampler(&loaded->keep, &kept) && kept.seed == params->seed &&
+        cli_keep_sampler_state(&loaded->keep, &state)) {
+        tl_sampler_set_state(*out, state);
+    }
+    return TL_OK;
 }

@@ -3,10 +3,10 @@
 #define TL_CLI_LOAD_H
 
 #include "args.h"
+#include "keep.h"
 #include "out.h"
 
 #include "core/engine.h"
-#include "core/sample.h"
 
 /* Tokens of a prompt that went in, of how many, in what time. */
 struct cli_progress {
@@ -28,13 +28,14 @@ struct cli_loaded {
     tl_session *session;
     const char *kv; /* the preset or policy file of the session */
     const struct cli_hooks *hooks; /* borrowed; NULL: stdout, stderr and Ctrl+C */
+    struct cli_keep keep; /* --session */
 };
 
 /* The model that comes with the program, beside it where it was installed or built; false where it
  * is not there. */
 bool cli_bundled_model(char *path, size_t cap);
 
-/* Opens engine and session. Returns 0, or the exit code after an error line. The log member must
+/* Opens engine and session, resumed where --session names a file that is there. Returns 0, or the exit code after an error line. The log member must
  * not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
 /* What can be said of the cache options without a model: the budgets. Returns 0 or an exit code. */
@@ -47,8 +48,14 @@ void cli_unload(struct cli_loaded *loaded);
 /* Backend, device, kernel class, context and memory as one or two lines on stderr. */
 void cli_print_plan(const struct cli_loaded *loaded);
 
-/* args' sampling options; a random seed where none was given, so that it can be reported. */
-struct tl_sampler_params cli_sampler_params(const struct cli_args *args);
+/* args' sampling options; a random seed where none was given, so that it can be reported. Where a
+ * session was resumed, what was not given is as it was there. */
+struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
+                                            const struct cli_args *args);
+/* A sampler of these params; it goes on with the resumed session's random numbers, unless --seed
+ * gave another seed. */
+TL_MUST tl_err cli_open_sampler(tl_sampler **out, const struct cli_loaded *loaded,
+                                const struct tl_sampler_params *params);
 
 /* "5.2 MiB"; text must hold 16 bytes. */
 const char *cli_bytes(uint64_t bytes, char *text);

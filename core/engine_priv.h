@@ -1,4 +1,4 @@
-/* What engine.c and session.c share. */
+/* What engine.c, session.c and session_file.c share. */
 #ifndef TL_ENGINE_PRIV_H
 #define TL_ENGINE_PRIV_H
 
@@ -13,5 +13,12 @@ struct tl_engine {
     tl_model *model;
     uint32_t n_ctx;
 };
+
+const tl_engine *tl_session_engine(const tl_session *s);
+tl_kv *tl_session_kv(const tl_session *s);
+tl_stream *tl_session_stream(const tl_session *s);
+/* The timeline of a session whose cache was just filled with these n tokens' rows: ids (n) u32, and
+ * logits (n_vocab) f32 behind the newest one, or NULL; neither need be aligned. */
+void tl_session_put(tl_session *s, const void *ids, uint32_t n, const void *logits);
 
 #endif

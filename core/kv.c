@@ -388,3 +388,11 @@ uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream) {
     kv->n_rows = n_keep;
     return n_keep;
 }
+
+void tl_kv_clear(tl_kv *kv) {
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        kv->layers[il].n_blocks = 0;
+        forget_hot(&kv->layers[il]);
+    }
+    kv->n_rows = 0;
+}

@@ -103,6 +103,40 @@ TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const stru
 TL_MUST tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy,
                              tl_stream *stream);
 
+/* Forgets all rows, whatever state a failure left. */
+void tl_kv_clear(tl_kv *kv);
+
+/* What a tier of a layer is to those who save it; session files know them by these numbers. */
+typedef enum tl_kv_tier {
+    TL_TIER_WINDOW_K = 1,
+    TL_TIER_WINDOW_V,
+    TL_TIER_HOME_K,
+    TL_TIER_HOME_V,
+    TL_TIER_SKETCH_K,
+    TL_TIER_SKETCH_V,
+    TL_TIER_HOT_K,
+    TL_TIER_HOT_V,
+    TL_TIER_HOT_OWNER,
+    TL_TIER_HOT_USED,
+    TL_TIER_HOT_HAND,
+} tl_kv_tier;
+
+/* The bytes of a tier that hold something: view is n_groups runs of as many rows (a run a KV head),
+ * and the first n_used rows of each count. */
+struct tl_kv_part {
+    tl_kv_tier tier;
+    tl_view view;
+    uint32_t n_groups, n_used;
+};
+enum { TL_KV_PARTS_MAX = 24 };
+
+/* All parts of a layer that holds n_rows rows, n_blocks of it compressed; returns how many. With them
+ * and the counts the layer is whole, but for the map of the hot set, which follows from its owners. */
+uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
+                          struct tl_kv_part parts[TL_KV_PARTS_MAX]);
+/* Makes that map. False where owner, used or hand say what cannot be. */
+bool tl_kv_rebuild_map(const struct tl_kv_layer *layer);
+
 /* Forgets rows from n_keep on. Returns how many rows are left: n_keep, or 0 where a layer has no
  * exact copy of rows that would have to return to its window (or the device fails). */
 uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream);

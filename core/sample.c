@@ -54,6 +54,9 @@ void tl_sampler_close(tl_sampler **s) {
     *s = NULL;
 }
 
+uint64_t tl_sampler_state(const tl_sampler *s) { return s->rng; }
+void tl_sampler_set_state(tl_sampler *s, uint64_t state) { s->rng = state; }
+
 /* splitmix64: 53 random bits as a double in [0, 1). */
 static double next_uniform(tl_sampler *s) {
     s->rng += 0x9E3779B97F4A7C15u;

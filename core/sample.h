@@ -26,6 +26,11 @@ TL_MUST tl_err tl_sampler_open(tl_sampler **out, const struct tl_sampler_params 
                                uint32_t n_vocab);
 void tl_sampler_close(tl_sampler **s);
 
+/* Where the sampler is in its stream of random numbers, so that another one of the same params can go
+ * on from there. */
+uint64_t tl_sampler_state(const tl_sampler *s);
+void tl_sampler_set_state(tl_sampler *s, uint64_t state);
+
 /* ids: the timeline so far, for the penalty. NaN logits are never chosen (all NaN: token 0).
  * The same params, logits and call number give the same token. */
 uint32_t tl_sampler_next(tl_sampler *s, const float *logits, const uint32_t *ids, size_t n_ids);

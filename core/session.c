@@ -593,3 +593,20 @@ uint64_t tl_session_step_bytes(const tl_session *s) {
     }
     return bytes;
 }
+
+/* ---- for session files ---- */
+
+const tl_engine *tl_session_engine(const tl_session *s) { return s->engine; }
+tl_kv *tl_session_kv(const tl_session *s) { return s->kv; }
+tl_stream *tl_session_stream(const tl_session *s) { return s->stream; }
+
+void tl_session_put(tl_session *s, const void *ids, uint32_t n, const void *logits) {
+    TL_ASSERT(n <= s->kv->cap);
+    memcpy(s->ids, ids, n * sizeof *s->ids);
+    s->kv->n_rows = n;
+    s->has_logits = logits != NULL;
+    s->logits_row = 0;
+    if (logits != NULL) {
+        memcpy(tl_view_host(s->scratch.logits), logits, shape_of(s)->n_vocab * sizeof(float));
+    }
+}

@@ -66,6 +66,8 @@ look_for_run() {
         '#define PCRE2_CODE_UNIT_WIDTH 8\n#include <pcre2.h>\nint main(void) { return !pcre2_config(PCRE2_CONFIG_UNICODE, 0); }'
     want jansson libjansson-dev jansson-devel jansson jansson library jansson \
         '#include <jansson.h>\nint main(void) { return !json_object(); }'
+    want xxHash libxxhash-dev xxhash-devel xxhash xxhash library libxxhash \
+        '#include <xxhash.h>\nint main(void) { return !XXH3_createState(); }'
 }
 
 look_for_test() {

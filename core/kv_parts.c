@@ -1,0 +1,87 @@
+/* A layer's tiers as a list: which bytes of which views hold something. Whoever saves, restores or
+ * weighs a cache walks this list, so that a new tier is named in one place. The order is fixed by
+ * the policy and the extents by row and block counts: two layers of one policy with the same counts
+ * have the same list, whatever their capacity. */
+#include "kv.h"
+
+#include <string.h>
+
+struct list {
+    struct tl_kv_part *parts;
+    uint32_t n;
+};
+
+static void add(struct list *list, tl_kv_tier tier, tl_view view, uint32_t n_groups,
+                uint32_t n_used) {
+    TL_ASSERT(list->n < TL_KV_PARTS_MAX && view.rows % n_groups == 0);
+    TL_ASSERT(n_used <= view.rows / n_groups);
+    list->parts[list->n++] = (struct tl_kv_part){
+        .tier = tier, .view = view, .n_groups = n_groups, .n_used = n_used};
+}
+
+static void add_rows(struct list *list, tl_kv_tier k, tl_kv_tier v, const struct tl_kv_rows *rows,
+                     uint32_t n_used) {
+    if (rows->k.buf != NULL) {
+        add(list, k, rows->k, rows->n_kv_heads, n_used);
+        add(list, v, rows->v, rows->n_kv_heads, n_used);
+    }
+}
+
+uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
+                          struct tl_kv_part parts[TL_KV_PARTS_MAX]) {
+    struct list list = {.parts = parts};
+    const struct tl_sketch *const sketch = &layer->sketch;
+    const uint32_t heads = layer->hot.n_kv_heads;
+    add_rows(&list, TL_TIER_WINDOW_K, TL_TIER_WINDOW_V, &layer->window,
+             n_rows - layer->n_blocks * TL_BLOCK);
+    add_rows(&list, TL_TIER_HOME_K, TL_TIER_HOME_V, &layer->home, n_rows);
+    if (sketch->k.buf != NULL) {
+        add(&list, TL_TIER_SKETCH_K, sketch->k, sketch->n_kv_heads, layer->n_blocks);
+        add(&list, TL_TIER_SKETCH_V, sketch->v, sketch->n_kv_heads, layer->n_blocks);
+    }
+    if (layer->hot.k.buf != NULL) {
+        add_rows(&list, TL_TIER_HOT_K, TL_TIER_HOT_V, &layer->hot, layer->hot.k.rows / heads);
+        add(&list, TL_TIER_HOT_OWNER, layer->owner, heads, 1);
+        add(&list, TL_TIER_HOT_USED, layer->used, heads, 1);
+        add(&list, TL_TIER_HOT_HAND, layer->hand, heads, 1);
+    }
+    return list.n;
+}
+
+static bool rebuild_head(const struct tl_kv_layer *layer, uint32_t h) {
+    const int64_t n_old = (int64_t)layer->n_blocks * TL_BLOCK;
+    const uint32_t n_slots = layer->owner.cols;
+    int32_t *const map = tl_view_host(tl_view_rows(layer->map, h, 1));
+    const int32_t *const owner = tl_view_host(tl_view_rows(layer->owner, h, 1));
+    const int32_t *const used = tl_view_host(tl_view_rows(layer->used, h, 1));
+    const int32_t *const hand = tl_view_host(tl_view_rows(layer->hand, h, 1));
+    if (*hand < 0 || *hand >= (int64_t)n_slots) {
+        return false;
+    }
+    for (uint32_t slot = 0; slot < n_slots; slot++) {
+        const int32_t row = owner[slot];
+        if (row < -1 || row >= n_old || used[slot] < 0 || used[slot] > 1) {
+            return false;
+        }
+        if (row >= 0 && map[row] >= 0) {
+            return false;
+        }
+        if (row >= 0) {
+            map[row] = (int32_t)slot;
+        }
+    }
+    return true;
+}
+
+bool tl_kv_rebuild_map(const struct tl_kv_layer *layer) {
+    if (layer->hot.k.buf == NULL) {
+        return true;
+    }
+    memset(tl_view_host(layer->map), 0xff, tl_view_bytes(layer->map));
+    for (uint32_t h = 0; h < layer->hot.n_kv_heads; h++) {
+        if (!rebuild_head(layer, h)) {
+            return false;
+        }
+    }
+    return true;
+}
