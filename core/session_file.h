@@ -7,7 +7,7 @@
  *             48 u32 n_ctx when it was saved      52 u32 n_vocab
  *             56 u64 checksum of header and table, this field taken as 0
  *   table    n_sections times  u32 kind  u32 layer  u64 offset  u64 bytes  u64 checksum
- *   sections in the order of the table, each at the next multiple of 4096, zeros between:
+ *   sections in the order of the table, each at the next multiple of 64, zeros between:
  *              1 policies and block counts of the layers, as JSON
  *              2 the token ids, u32     3 the logits behind the newest, f32, or nothing
  *              4 what the application wants to find again

@@ -7,7 +7,7 @@
 enum {
     TL_SF_HEADER_BYTES = 64,
     TL_SF_ENTRY_BYTES = 32,
-    TL_SF_ALIGN = 4096,
+    TL_SF_ALIGN = 64, /* a cache line; small models make small files */
     /* The sections that every file begins with; those of tiers follow. */
     TL_SF_LAYERS = 1,
     TL_SF_IDS,
