@@ -174,20 +174,33 @@ static tl_err spell_kv(const struct cli_args *args, const char *kv, tl_bytes *ou
     return TL_OK;
 }
 
-/* The policies of a session that goes on: the file's, and what the options make of them. The file's
- * stand as they are where the options are those that it was begun with. */
+/* The policies of a session that goes on: the file's where the options are those that it was begun
+ * with, or none; else what the options make of them, which the session will compare with the file's.
+ * A session that was to find its dense layers may have found them: then only the file knows. */
 static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct cli_args *args,
-                                 uint32_t n_layers, struct tl_policy *policies,
-                                 const tl_log *log) {
+                                 struct tl_policies *set, const tl_log *log) {
     const struct tl_session_info info = tl_session_file_info(loaded->keep.file);
-    const bool preset = args->kv == NULL || tl_preset_find(args->kv) != NULL;
-    const bool same = preset && strcmp(loaded->keep.kv_words.data, info.kv) == 0;
-    if (args->kv != NULL && !same) {
-        TL_TRY(read_policies(loaded, args->kv, n_layers, policies, log));
-    } else {
-        memcpy(policies, info.policies, n_layers * sizeof *policies);
+    if (args->kv != NULL) {
+        TL_TRY(read_policies(loaded, args->kv, set, log));
     }
-    return same ? TL_OK : apply_knobs(args, n_layers, policies, log);
+    const bool fixed_file =
+        args->kv != NULL && tl_preset_find(args->kv) == NULL && !set->finds_dense;
+    const bool same = strcmp(loaded->keep.kv_words.data, info.kv) == 0 && !fixed_file;
+    if (same || args->kv == NULL) {
+        memcpy(set->layers, info.policies, set->n_layers * sizeof *set->layers);
+        set->finds_dense = info.dense != NULL;
+        set->dense = info.dense != NULL ? *info.dense : (struct tl_policy){0};
+        set->has_dense = set->finds_dense;
+    }
+    return same ? TL_OK : apply_knobs(args, set, log);
+}
+
+static tl_err open_with_policies(struct cli_loaded *loaded, const struct tl_session_params *params,
+                                 const struct tl_policies *set) {
+    struct tl_session_params with_policies = *params;
+    with_policies.policies = set->layers;
+    with_policies.dense = set->finds_dense ? &set->dense : NULL;
+    return tl_session_open(&loaded->session, loaded->engine, &with_policies);
 }
 
 /* The session of --session's file. */
@@ -202,19 +215,17 @@ static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *a
     loaded->kv = args->kv != NULL ? args->kv : cli_keep_kv(keep);
     TL_TRY(has_kv_options(args) ? spell_kv(args, loaded->kv, &keep->kv_words)
                                 : tl_bytes_add_str(&keep->kv_words, info.kv));
-    struct tl_policy *const policies = calloc(info.n_layers, sizeof *policies);
-    struct tl_session_params with_policies = *params;
-    with_policies.policies = policies;
-    tl_err err = policies != NULL
-                     ? read_kept_policies(loaded, args, info.n_layers, policies, &log)
-                     : TL_ERR_MEMORY;
+    struct tl_policies set = {.n_layers = info.n_layers};
+    set.layers = calloc(set.n_layers, sizeof *set.layers);
+    tl_err err =
+        set.layers != NULL ? read_kept_policies(loaded, args, &set, &log) : TL_ERR_MEMORY;
     if (!err) {
-        err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
+        err = open_with_policies(loaded, params, &set);
     }
     if (!err) {
         err = tl_session_resume(loaded->session, keep->file, keep->kv_words.data);
     }
-    free(policies);
+    free(set.layers);
     keep->n_resumed = info.n_rows;
     return err;
 }
@@ -243,11 +254,7 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
         err = apply_knobs(args, &set, &log);
     }
     if (!err) {
-        struct tl_session_params with_policies = *params;
-        with_policies.policies = set.layers;
-        with_policies.dense = set.finds_dense ? &set.dense : NULL;
-        with_policies.dense_above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
-        err = tl_session_open(&loaded->session, loaded->engine, &with_policies);
+        err = open_with_policies(loaded, params, &set);
     }
     free(set.layers);
     return err;

@@ -599,6 +599,11 @@ uint64_t tl_session_step_bytes(const tl_session *s) {
 const tl_engine *tl_session_engine(const tl_session *s) { return s->engine; }
 tl_kv *tl_session_kv(const tl_session *s) { return s->kv; }
 tl_stream *tl_session_stream(const tl_session *s) { return s->stream; }
+const struct tl_policy *tl_session_policies(const tl_session *s) { return s->policies; }
+
+const struct tl_policy *tl_session_dense(const tl_session *s) {
+    return s->finds_dense ? &s->dense : NULL;
+}
 
 void tl_session_put(tl_session *s, const void *ids, uint32_t n, const void *logits) {
     TL_ASSERT(n <= s->kv->cap);

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,6 +32,8 @@ struct tl_session_file {
     struct tl_sf_section *sections; /* owned */
     json_t *layers;                 /* owned: what section TL_SF_LAYERS says */
     struct tl_policy *policies;     /* owned */
+    struct tl_policy dense;
+    bool has_dense;
     uint32_t *n_blocks;             /* owned */
 };
 
@@ -182,27 +185,33 @@ static tl_err check_fixed(const tl_session_file *f) {
 
 /* ---- the layers ---- */
 
-static tl_err read_policy(tl_session_file *f, uint32_t il, json_t *layer) {
-    json_t *const knobs = json_object_get(layer, "policy");
-    const json_t *const n_blocks = json_object_get(layer, "n_blocks");
+static tl_err read_policy(const tl_session_file *f, json_t *knobs, struct tl_policy *out) {
     size_t n = 0;
     while (tl_policy_knob(n) != NULL) {
         n++;
     }
-    if (json_object_size(knobs) != n || !json_is_integer(n_blocks) ||
-        json_integer_value(n_blocks) < 0 || json_integer_value(n_blocks) > f->n_rows / TL_BLOCK) {
-        return damaged(f, "a layer is not described");
+    if (json_object_size(knobs) != n) {
+        return damaged(f, "a policy does not have this program's knobs");
     }
     const char *knob;
     json_t *value;
     json_object_foreach(knobs, knob, value) {
         if (!json_is_string(value)) {
-            return damaged(f, "a knob of a layer's policy is no text");
+            return damaged(f, "a knob of a policy is no text");
         }
-        TL_TRY(tl_policy_set(&f->policies[il], knob, json_string_value(value), &f->log));
+        TL_TRY(tl_policy_set(out, knob, json_string_value(value), &f->log));
+    }
+    return TL_OK;
+}
+
+static tl_err read_layer(tl_session_file *f, uint32_t il, const json_t *layer) {
+    const json_t *const n_blocks = json_object_get(layer, "n_blocks");
+    if (!json_is_integer(n_blocks) || json_integer_value(n_blocks) < 0 ||
+        json_integer_value(n_blocks) > f->n_rows / TL_BLOCK) {
+        return damaged(f, "a layer is not described");
     }
     f->n_blocks[il] = (uint32_t)json_integer_value(n_blocks);
-    return TL_OK;
+    return read_policy(f, json_object_get(layer, "policy"), &f->policies[il]);
 }
 
 static tl_err read_layers(tl_session_file *f) {
@@ -219,9 +228,11 @@ static tl_err read_layers(tl_session_file *f) {
         return TL_ERR_MEMORY;
     }
     for (uint32_t il = 0; il < f->n_layers; il++) {
-        TL_TRY(read_policy(f, il, json_array_get(list, il)));
+        TL_TRY(read_layer(f, il, json_array_get(list, il)));
     }
-    return TL_OK;
+    json_t *const dense = json_object_get(f->layers, "dense");
+    f->has_dense = dense != NULL;
+    return f->has_dense ? read_policy(f, dense, &f->dense) : TL_OK;
 }
 
 /* ---- opening ---- */
@@ -328,6 +339,7 @@ struct tl_session_info tl_session_file_info(const tl_session_file *f) {
         .n_rows = f->n_rows,
         .n_ctx = f->n_ctx,
         .policies = f->policies,
+        .dense = f->has_dense ? &f->dense : NULL,
         .kv = json_string_value(json_object_get(f->layers, "kv")),
         .app = {(const char *)f->data + app->off, (size_t)app->bytes},
     };
@@ -376,23 +388,42 @@ bool tl_session_file_fits(const tl_session_file *f, const tl_engine *e) {
     return true;
 }
 
-/* The same knobs, in every layer. */
-static tl_err check_policies(const tl_session_file *f, const tl_kv *kv, const char *kv_name) {
-    for (uint32_t il = 0; il < kv->n_layers; il++) {
-        for (size_t i = 0; tl_policy_knob(i) != NULL; i++) {
-            const char *const knob = tl_policy_knob(i);
-            char ours[16], theirs[16];
-            const char *const a = tl_policy_get(&kv->layers[il].policy, knob, ours, sizeof ours);
-            const char *const b = tl_policy_get(&f->policies[il], knob, theirs, sizeof theirs);
-            if (strcmp(a, b) != 0) {
-                return tl_fail(&f->log, TL_ERR_FORMAT,
-                               "%s: was saved with --kv %s, not %s (layer %u: %s %s, not %s); "
-                               "without --kv the file's is used",
-                               f->name, tl_session_file_info(f).kv, kv_name, il, knob, b, a);
-            }
+/* The same knobs; `which` names the layers for the sentence. */
+static tl_err check_policy(const tl_session_file *f, const struct tl_policy *theirs,
+                           const struct tl_policy *ours, const char *kv_name, const char *which) {
+    for (size_t i = 0; tl_policy_knob(i) != NULL; i++) {
+        const char *const knob = tl_policy_knob(i);
+        char a_text[16], b_text[16];
+        const char *const a = tl_policy_get(theirs, knob, a_text, sizeof a_text);
+        const char *const b = tl_policy_get(ours, knob, b_text, sizeof b_text);
+        if (strcmp(a, b) != 0) {
+            return tl_fail(&f->log, TL_ERR_FORMAT,
+                           "%s: was saved with --kv %s, not %s (%s: %s %s, not %s); without --kv "
+                           "the file's is used",
+                           f->name, tl_session_file_info(f).kv, kv_name, which, knob, a, b);
         }
     }
     return TL_OK;
+}
+
+/* In every layer, and of dense layers where they are still to be found. */
+static tl_err check_policies(const tl_session_file *f, const tl_session *s, const char *kv_name) {
+    const tl_kv *const kv = tl_session_kv(s);
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        char which[24];
+        snprintf(which, sizeof which, "layer %u", il);
+        const struct tl_policy theirs = tl_kv_layer_policy(kv->shape, il, &f->policies[il]);
+        TL_TRY(check_policy(f, &theirs, &kv->layers[il].policy, kv_name, which));
+    }
+    const struct tl_policy *const dense = tl_session_dense(s);
+    if (f->has_dense != (dense != NULL)) {
+        return tl_fail(&f->log, TL_ERR_FORMAT,
+                       "%s: was saved with --kv %s, not %s (dense layers: %s still to be found); "
+                       "without --kv the file's is used",
+                       f->name, tl_session_file_info(f).kv, kv_name,
+                       f->has_dense ? "they were" : "none were");
+    }
+    return dense != NULL ? check_policy(f, &f->dense, dense, kv_name, "dense layers") : TL_OK;
 }
 
 static tl_err check_fit(const tl_session_file *f, const tl_session *s, const char *kv_name) {
@@ -400,7 +431,7 @@ static tl_err check_fit(const tl_session_file *f, const tl_session *s, const cha
     if (!tl_session_file_fits(f, tl_session_engine(s))) {
         return TL_ERR_FORMAT;
     }
-    TL_TRY(check_policies(f, kv, kv_name));
+    TL_TRY(check_policies(f, s, kv_name));
     if (f->n_rows > kv->cap) {
         return tl_fail(&f->log, TL_ERR_MEMORY,
                        "%s: holds %u tokens, the context has room for %u (see --ctx)", f->name,

@@ -43,7 +43,8 @@ typedef struct tl_session_file tl_session_file;
 /* What a file says about its session. Everything is borrowed from it. */
 struct tl_session_info {
     uint32_t n_layers, n_rows, n_ctx;
-    const struct tl_policy *policies; /* n_layers of them, as they ran */
+    const struct tl_policy *policies; /* n_layers of them, one a layer */
+    const struct tl_policy *dense;    /* of layers that will be found dense; NULL: none will */
     const char *kv;                   /* what the user called them */
     tl_str app;
 };

@@ -69,31 +69,44 @@ static tl_err write_section(struct writer *w, uint32_t kind, const void *data, u
     return TL_OK;
 }
 
-static json_t *layer_json(const struct tl_kv_layer *layer) {
-    json_t *const policy = json_object();
+static json_t *policy_json(const struct tl_policy *policy) {
+    json_t *const knobs = json_object();
     char text[16];
     for (size_t i = 0; tl_policy_knob(i) != NULL; i++) {
         const char *const knob = tl_policy_knob(i);
-        json_object_set_new(policy, knob,
-                            json_string(tl_policy_get(&layer->policy, knob, text, sizeof text)));
+        json_object_set_new(knobs, knob,
+                            json_string(tl_policy_get(policy, knob, text, sizeof text)));
     }
-    return json_pack("{s:i,s:o}", "n_blocks", (int)layer->n_blocks, "policy", policy);
+    return knobs;
+}
+
+static json_t *layer_json(const struct tl_kv_layer *layer, const struct tl_policy *policy) {
+    return json_pack("{s:i,s:o}", "n_blocks", (int)layer->n_blocks, "policy",
+                     policy_json(policy));
+}
+
+static int add_text(const char *text, size_t n, void *user) {
+    return tl_bytes_add(user, text, n) == TL_OK ? 0 : -1;
 }
 
 static tl_err write_layers(struct writer *w, const tl_kv *kv, const char *kv_name) {
+    const struct tl_policy *const dense = tl_session_dense(w->session);
     json_t *const layers = json_array();
     for (uint32_t il = 0; il < kv->n_layers; il++) {
-        json_array_append_new(layers, layer_json(&kv->layers[il]));
+        json_array_append_new(layers, layer_json(&kv->layers[il],
+                                                 &tl_session_policies(w->session)[il]));
     }
     json_t *const name = json_string(kv_name); /* NULL: a path that is no UTF-8 */
-    json_t *const all = json_pack("{s:o,s:o}", "kv", name != NULL ? name : json_string("a file"),
-                                  "layers", layers);
-    char *const text = all != NULL ? json_dumps(all, JSON_COMPACT) : NULL;
-    const bool whole = text != NULL && json_array_size(layers) == kv->n_layers;
+    json_t *const all =
+        json_pack("{s:o,s:o,s:o*}", "kv", name != NULL ? name : json_string("a file"), "layers",
+                  layers, "dense", dense != NULL ? policy_json(dense) : NULL);
+    tl_bytes text = {0};
+    const bool whole = all != NULL && json_array_size(layers) == kv->n_layers &&
+                       json_dump_callback(all, add_text, &text, JSON_COMPACT) == 0;
     json_decref(all);
     const tl_err err =
-        whole ? write_section(w, TL_SF_LAYERS, text, strlen(text)) : TL_ERR_MEMORY;
-    free(text);
+        whole ? write_section(w, TL_SF_LAYERS, text.data, text.len) : TL_ERR_MEMORY;
+    tl_bytes_free(&text);
     return err;
 }
 
@@ -237,15 +250,11 @@ static tl_err open_writer(struct writer *w) {
 static tl_err sync_folder(const struct writer *w) {
     const char *const path = w->lock->path;
     const char *const slash = strrchr(path, '/');
-    char *const folder = slash != NULL ? strdup(path) : NULL;
-    if (slash != NULL && folder == NULL) {
-        return TL_ERR_MEMORY;
-    }
-    if (folder != NULL) {
-        folder[tl_max_u64((uint64_t)(slash - path), 1)] = '\0';
-    }
-    const int fd = open(folder != NULL ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(folder);
+    tl_bytes folder = {0};
+    TL_TRY(slash != NULL ? tl_bytes_add(&folder, path, (size_t)(slash + 1 - path))
+                         : tl_bytes_add_str(&folder, "."));
+    const int fd = open(folder.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    tl_bytes_free(&folder);
     const bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); /* some file systems cannot */
     const int why = errno;
     if (fd >= 0) {

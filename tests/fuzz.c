@@ -7,9 +7,11 @@
  * out of proportion to it. */
 #include "core/template.h"
 #include "core/token.h"
+#include "session_walk.h"
 #include "token_walk.h"
 #include "weights_walk.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A model file: whatever opens is read to the last byte. */
@@ -88,6 +90,21 @@ static void fuzz_template(const uint8_t *data, size_t bytes) {
     json_decref(vars);
 }
 
+/* A session file of a small model, as it is and with its checksums put right. The seeds are what
+ * `tailor run -m tests/golden/smollm-9-3.gguf --ids "1 .. N" --prefill 100 -n 0 --session SEED` wrote
+ * with small windows (--kv-set) in several presets. */
+static void fuzz_session(const uint8_t *data, size_t bytes) {
+    uint8_t *const copy = malloc(bytes > 0 ? bytes : 1);
+    TL_ASSERT(copy != NULL);
+    if (bytes > 0) {
+        memcpy(copy, data, bytes);
+    }
+    session_walk(copy, bytes);
+    session_fix_checksums(copy, bytes);
+    session_walk(copy, bytes);
+    free(copy);
+}
+
 static const struct {
     const char *name;
     void (*run)(const uint8_t *data, size_t bytes);
@@ -95,6 +112,7 @@ static const struct {
     {"weights", fuzz_weights},
     {"token", fuzz_token},
     {"template", fuzz_template},
+    {"session", fuzz_session},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

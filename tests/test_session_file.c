@@ -1,0 +1,600 @@
+/* Session files: what was saved goes on as if nothing had happened, and whatever is not such a file
+ * is refused and left alone. The measure of "as if nothing had happened" is the session that was not
+ * interrupted: the same logits, bit for bit, and the same traffic. */
+#include "heap.h"
+#include "session_walk.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GOLDEN TL_SOURCE_DIR "/tests/golden/"
+enum { N_IDS = 480, N_CTX = 512 };
+
+static char scratch_dir[] = "/tmp/tailor-session-XXXXXX";
+
+static const char *scratch(const char *name) {
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", scratch_dir, name);
+    return path;
+}
+
+struct fixture {
+    tl_engine *engine;
+    uint32_t n_layers, n_vocab;
+    struct tl_policy policies[64];
+    const struct tl_policy *dense;
+    uint32_t ids[N_IDS];
+};
+
+static void open_fixture(struct fixture *f, const char *model, const char *preset) {
+    *f = (struct fixture){0};
+    const struct tl_engine_params params = {.model_path = model, .backend = "cpu", .n_threads = 2};
+    assert_int_equal(tl_engine_open(&f->engine, &params), TL_OK);
+    const struct tl_shape *const shape = &tl_engine_model(f->engine)->shape;
+    f->n_layers = shape->n_layers;
+    f->n_vocab = shape->n_vocab;
+    f->dense = tl_preset_find(preset)->dense;
+    for (uint32_t il = 0; il < f->n_layers; il++) {
+        f->policies[il] = tl_preset_find(preset)->policy;
+    }
+    struct tl_rng rng = {17};
+    for (size_t i = 0; i < N_IDS; i++) {
+        f->ids[i] = (uint32_t)rng_below(&rng, f->n_vocab);
+    }
+}
+
+static tl_session *open_session(struct fixture *f, uint32_t n_ctx) {
+    tl_session *s = NULL;
+    const struct tl_session_params params = {
+        .n_ctx = n_ctx, .n_chunk = 64, .policies = f->policies, .dense = f->dense};
+    assert_int_equal(tl_session_open(&s, f->engine, &params), TL_OK);
+    return s;
+}
+
+static void feed(tl_session *s, const uint32_t *ids, uint32_t n) {
+    assert_int_equal(tl_session_feed(s, &(struct tl_feed){.ids = ids, .n = n}), TL_OK);
+}
+
+static void step(tl_session *s, const uint32_t *ids, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(tl_session_step(s, ids[i]), TL_OK);
+    }
+}
+
+static void save(tl_session *s, const char *path, const char *app) {
+    tl_session_lock *lock = NULL;
+    assert_int_equal(tl_session_lock_open(&lock, path, NULL), TL_OK);
+    const struct tl_session_save what = {.kv = "test", .app = tl_str_from(app)};
+    assert_int_equal(tl_session_save(s, lock, &what), TL_OK);
+    tl_session_lock_close(&lock);
+}
+
+/* A session resumed from a file, with the file's policies. */
+static tl_session *resume(tl_engine *engine, const char *path, uint32_t n_ctx) {
+    tl_session_lock *lock = NULL;
+    tl_session_file *file = NULL;
+    tl_session *s = NULL;
+    struct kept_log kept;
+    const tl_log log = keep_log(&kept);
+    tl_err err = tl_session_lock_open(&lock, path, &log);
+    err = err ? err : tl_session_file_open(&file, lock);
+    if (err) {
+        fail_msg("%s", kept.sentence);
+    }
+    const struct tl_session_info info = tl_session_file_info(file);
+    const struct tl_session_params params = {
+        .n_ctx = n_ctx, .n_chunk = 64, .policies = info.policies, .dense = info.dense};
+    assert_int_equal(tl_session_open(&s, engine, &params), TL_OK);
+    if (tl_session_resume(s, file, "test")) {
+        fail_msg("%s", kept.sentence);
+    }
+    tl_session_file_close(&file);
+    tl_session_lock_close(&lock);
+    return s;
+}
+
+static void expect_same(const struct fixture *f, tl_session *a, tl_session *b, const char *what) {
+    assert_int_equal(tl_session_n(a), tl_session_n(b));
+    assert_memory_equal(tl_session_ids(a), tl_session_ids(b), 4 * tl_session_n(a));
+    const float *const x = tl_session_logits(a), *const y = tl_session_logits(b);
+    assert_true((x == NULL) == (y == NULL));
+    if (x != NULL && memcmp(x, y, f->n_vocab * sizeof *x) != 0) {
+        fail_msg("%s: the logits behind %u tokens differ", what, tl_session_n(a));
+    }
+}
+
+/* One life, saved and resumed at every turn of it, beside one that is never interrupted: a prompt,
+ * steps over the edges of blocks, a second prompt, a rewind, steps. The context changes on the way. */
+static void live_twice(struct fixture *f, const char *what) {
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("life"));
+    tl_session *whole = open_session(f, N_CTX), *cut = open_session(f, N_CTX);
+    static const uint32_t ctxs[] = {N_CTX, 440, 500, 420, N_CTX, 480};
+    for (int turn = 0; turn < 6; turn++) {
+        tl_session *const both[] = {whole, cut};
+        for (int i = 0; i < 2; i++) {
+            tl_session *const s = both[i];
+            switch (turn) {
+            case 0: feed(s, f->ids, 210); break;
+            case 1: step(s, f->ids + 210, 47); break;
+            case 2: step(s, f->ids + 257, 90); break;
+            case 3: feed(s, f->ids + 347, 50); break;
+            case 4: tl_session_rewind(s, 230); break;
+            default: feed(s, f->ids, 20);
+            }
+        }
+        expect_same(f, whole, cut, what);
+        save(cut, path, "turn");
+        tl_session_close(&cut);
+        cut = resume(f->engine, path, ctxs[turn]);
+        expect_same(f, whole, cut, what);
+    }
+    step(whole, f->ids + 20, 70);
+    step(cut, f->ids + 20, 70);
+    expect_same(f, whole, cut, what);
+    tl_session_close(&whole);
+    tl_session_close(&cut);
+}
+
+/* Goal: a resumed session is the saved one, for every preset, with and without sliding windows. */
+static void test_goes_on(void **state) {
+    (void)state;
+    static const char *const models[] = {GOLDEN "smollm-9-3.gguf", GOLDEN "gemma2-swa.gguf",
+                                         GOLDEN "qwen3-hd128.gguf"};
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+            struct fixture f;
+            open_fixture(&f, models[m], p->name);
+            live_twice(&f, p->name);
+            tl_engine_close(&f.engine);
+        }
+    }
+}
+
+static struct tl_policy random_policy(struct tl_rng *rng) {
+    struct tl_policy p;
+    do {
+        p = tl_presets[rng_below(rng, 7)].policy;
+        p.sink = (uint32_t)rng_below(rng, 100);
+        p.recent = (uint32_t)rng_below(rng, 200);
+        p.topk = 1 + (uint32_t)rng_below(rng, 40);
+        p.home = (tl_home)rng_below(rng, 3);
+        p.hot = rng_below(rng, 2) ? 0 : 100;
+    } while (tl_policy_check(&p, NULL));
+    return p;
+}
+
+/* Goal: the same for any policies, another one in each layer. */
+static void test_any_policy_goes_on(void **state) {
+    (void)state;
+    struct tl_rng rng = {31};
+    struct fixture f;
+    open_fixture(&f, GOLDEN "gemma2-swa.gguf", "full");
+    for (int round = 0; round < 12; round++) {
+        for (uint32_t il = 0; il < f.n_layers; il++) {
+            f.policies[il] = random_policy(&rng);
+        }
+        live_twice(&f, "random");
+    }
+    tl_engine_close(&f.engine);
+}
+
+/* Goal: the hot set comes back, so that nothing crosses the link again that was there. */
+static void test_hot_set_is_kept(void **state) {
+    (void)state;
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "tailor");
+    assert_int_equal(tl_policy_set(&f.policies[0], "topk", "24", NULL), TL_OK);
+    assert_int_equal(tl_policy_set(&f.policies[0], "hot", "64", NULL), TL_OK);
+    tl_session *whole = open_session(&f, N_CTX);
+    feed(whole, f.ids, 400);
+    step(whole, f.ids + 400, 20);
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("hot"));
+    save(whole, path, "");
+    tl_session *cut = resume(f.engine, path, 460);
+    const struct tl_traffic before = tl_session_traffic(whole);
+    step(whole, f.ids + 420, 30);
+    step(cut, f.ids + 420, 30);
+    const struct tl_traffic a = tl_session_traffic(whole), b = tl_session_traffic(cut);
+    assert_true(b.rows_hit > 0 && b.rows_fetched > 0);
+    assert_int_equal(a.rows_hit - before.rows_hit, b.rows_hit);
+    assert_int_equal(a.rows_fetched - before.rows_fetched, b.rows_fetched);
+    tl_session_close(&whole);
+    tl_session_close(&cut);
+    tl_engine_close(&f.engine);
+}
+
+/* A small file of the walker's model in memory: `n` tokens of a preset. */
+static tl_bytes small_file(const char *preset, uint32_t n) {
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", preset);
+    if (f.policies[0].hot > 0) {
+        assert_int_equal(tl_policy_set(&f.policies[0], "topk", "8", NULL), TL_OK);
+        assert_int_equal(tl_policy_set(&f.policies[0], "hot", "16", NULL), TL_OK);
+        assert_int_equal(tl_policy_set(&f.policies[0], "sink", "8", NULL), TL_OK);
+        assert_int_equal(tl_policy_set(&f.policies[0], "recent", "8", NULL), TL_OK);
+    }
+    f.dense = NULL;
+    tl_session *s = open_session(&f, 256);
+    if (n > 3) {
+        feed(s, f.ids, n - 3);
+        step(s, f.ids + n - 3, 3);
+    }
+    save(s, scratch("small"), "{\"some\": \"thing\"}");
+    tl_bytes file = read_file(scratch("small"));
+    tl_session_close(&s);
+    tl_engine_close(&f.engine);
+    return file;
+}
+
+/* Goal: every truncation and every altered byte is refused, and nothing crashes. */
+static void test_damaged(void **state) {
+    (void)state;
+    static const char *const presets[] = {"kivi1", "tailor"};
+    for (int p = 0; p < 2; p++) {
+        tl_bytes file = small_file(presets[p], 150);
+        uint8_t *const copy = malloc(file.len);
+        assert_non_null(copy);
+        memcpy(copy, file.data, file.len);
+        assert_true(session_walk(copy, file.len));
+        for (size_t n = 0; n < file.len; n += n < 2000 ? 1 : 17) {
+            assert_false(session_walk(copy, n));
+        }
+        struct tl_rng rng = {5};
+        for (size_t i = 0; i < file.len; i += i < 2000 ? 1 : 1 + rng_below(&rng, 8)) {
+            const uint8_t flip = (uint8_t)(1u << rng_below(&rng, 8));
+            copy[i] ^= flip;
+            if (session_walk(copy, file.len)) {
+                fail_msg("%s: byte %zu of %zu altered and nobody noticed", presets[p], i, file.len);
+            }
+            copy[i] ^= flip;
+        }
+        free(copy);
+        char *const longer = malloc(file.len + 1);
+        assert_non_null(longer);
+        memcpy(longer, file.data, file.len);
+        longer[file.len] = 0;
+        assert_false(session_walk((const uint8_t *)longer, file.len + 1));
+        free(longer);
+        tl_bytes_free(&file);
+    }
+}
+
+/* Goal: what stands behind right checksums is hostile all the same: any numbers in header, table,
+ * policies and hot set are refused or do no harm. */
+static void test_hostile(void **state) {
+    (void)state;
+    static const char *const presets[] = {"kivi2", "tailor", "full"};
+    struct tl_rng rng = {7};
+    unsigned n_resumed = 0;
+    for (int p = 0; p < 3; p++) {
+        tl_bytes file = small_file(presets[p], 150);
+        uint8_t *const copy = malloc(file.len);
+        assert_non_null(copy);
+        uint32_t n_sections;
+        memcpy(&n_sections, file.data + 12, sizeof n_sections);
+        const size_t head = 64 + 32 * (size_t)n_sections;
+        for (int round = 0; round < 1500; round++) {
+            memcpy(copy, file.data, file.len);
+            const size_t where = round % 3 == 0   ? rng_below(&rng, head)
+                                 : round % 3 == 1 ? head + rng_below(&rng, 1200)
+                                                  : rng_below(&rng, file.len);
+            for (size_t i = where; i < file.len && i < where + 1 + (size_t)round % 5; i++) {
+                copy[i] = (uint8_t)(copy[i] + (round % 2 ? rng_next(&rng) : 1));
+            }
+            session_fix_checksums(copy, file.len);
+            n_resumed += session_walk(copy, file.len);
+        }
+        free(copy);
+        tl_bytes_free(&file);
+    }
+    assert_true(n_resumed > 100); /* altered rows are only numbers */
+}
+
+static void expect_refused(tl_session *s, const char *path, tl_err want, const char *part) {
+    struct kept_log kept;
+    const tl_log log = keep_log(&kept);
+    tl_session_lock *lock = NULL;
+    tl_session_file *file = NULL;
+    assert_int_equal(tl_session_lock_open(&lock, path, &log), TL_OK);
+    tl_err err = tl_session_file_open(&file, lock);
+    err = err ? err : tl_session_resume(s, file, "mine");
+    if (err != want || strstr(kept.sentence, part) == NULL || kept.n_errors != 1) {
+        fail_msg("error %d: %s", (int)err, kept.sentence);
+    }
+    assert_int_equal(tl_session_n(s), 0);
+    tl_session_file_close(&file);
+    tl_session_lock_close(&lock);
+}
+
+/* Goal: another model, another rotation, other policies, too small a context, another version: each
+ * is said, and the session that was to be filled is still usable. */
+static void test_does_not_fit(void **state) {
+    (void)state;
+    char path[256], future[256];
+    struct fixture f, other;
+    snprintf(path, sizeof path, "%s", scratch("fit"));
+    snprintf(future, sizeof future, "%s", scratch("future"));
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
+    open_fixture(&other, GOLDEN "qwen3-hd128.gguf", "kivi2");
+    tl_session *s = open_session(&f, 300);
+    feed(s, f.ids, 250);
+    save(s, path, "");
+    tl_session_close(&s);
+    tl_session *t = open_session(&other, 300);
+    expect_refused(t, path, TL_ERR_FORMAT, "another model");
+    feed(t, other.ids, 200);
+    tl_session_close(&t);
+    s = open_session(&f, 249);
+    expect_refused(s, path, TL_ERR_MEMORY, "holds 250 tokens, the context has room for 249");
+    feed(s, f.ids, 249);
+    tl_session_close(&s);
+    assert_int_equal(tl_policy_set(&f.policies[0], "v_codec", "int4", NULL), TL_OK);
+    s = open_session(&f, 300);
+    expect_refused(s, path, TL_ERR_FORMAT, "--kv test, not mine (layer 0: v_codec int2, not int4)");
+    tl_session_close(&s);
+    tl_bytes file = read_file(path);
+    file.data[8]++;
+    session_fix_checksums((uint8_t *)file.data, file.len);
+    FILE *const out = fopen(future, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(file.data, 1, file.len, out), file.len);
+    fclose(out);
+    tl_bytes_free(&file);
+    s = open_session(&f, 300);
+    expect_refused(s, future, TL_ERR_UNSUPPORTED, "version 2, this program reads version 1");
+    expect_refused(s, GOLDEN "smollm-9-3.gguf", TL_ERR_FORMAT, "is not a session file");
+    tl_session_close(&s);
+    tl_engine_close(&f.engine);
+    tl_engine_close(&other.engine);
+}
+
+/* Goal: a model whose rotary table depends on the context does not go on with rows of another table.
+ */
+static void test_long_rope(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("rope"));
+    struct tl_engine_params params = {.model_path = GOLDEN "phi3-longrope.gguf", .n_threads = 1};
+    static const uint32_t ids[] = {1, 2, 3};
+    for (uint32_t il = 0; il < 2; il++) {
+        tl_engine *e = NULL;
+        tl_session *s = NULL;
+        params.n_ctx = il == 0 ? 16 : 100000;
+        assert_int_equal(tl_engine_open(&e, &params), TL_OK);
+        const struct tl_session_params session = {.n_ctx = 16};
+        assert_int_equal(tl_session_open(&s, e, &session), TL_OK);
+        if (il == 0) {
+            feed(s, ids, 3);
+            save(s, path, "");
+        } else {
+            expect_refused(s, path, TL_ERR_FORMAT, "rotary");
+        }
+        tl_session_close(&s);
+        tl_engine_close(&e);
+    }
+}
+
+/* Goal: one holder at a time; the lock leaves nothing behind, nor do writers that were killed; a
+ * symbolic link stays one. */
+static void test_lock(void **state) {
+    (void)state;
+    struct kept_log kept;
+    const tl_log log = keep_log(&kept);
+    char path[256], link[256], name[512];
+    snprintf(path, sizeof path, "%s", scratch("locked"));
+    snprintf(link, sizeof link, "%s", scratch("link"));
+    tl_session_lock *a = NULL, *b = NULL;
+    assert_int_equal(tl_session_lock_open(&a, path, &log), TL_OK);
+    assert_false(tl_session_lock_has_file(a));
+    assert_int_equal(symlink("locked", link), 0);
+    assert_int_equal(tl_session_lock_open(&b, link, &log), TL_ERR_IO);
+    assert_non_null(strstr(kept.sentence, "another process is using this session"));
+    assert_null(b);
+    tl_session_lock_close(&a);
+    snprintf(name, sizeof name, "%s.lock", path);
+    assert_int_not_equal(access(name, F_OK), 0);
+
+    snprintf(name, sizeof name, "%s.tmp", path);
+    FILE *const left = fopen(name, "wb");
+    assert_non_null(left);
+    fclose(left);
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "q8");
+    tl_session *s = open_session(&f, 100);
+    feed(s, f.ids, 20);
+    save(s, link, "");
+    assert_int_not_equal(access(name, F_OK), 0);
+    struct stat info;
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    assert_int_equal(chmod(path, 0640), 0);
+    save(s, path, "");
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+    tl_session_close(&s);
+    tl_engine_close(&f.engine);
+    assert_int_equal(tl_session_lock_open(&a, "/tmp", &log), TL_ERR_IO);
+    assert_int_equal(tl_session_lock_open(&a, "/nonexistent/file", &log), TL_ERR_IO);
+    assert_int_equal(kept.n_errors, 3);
+}
+
+/* Goal: a write that fails half way (here: a limit on file sizes, as a full disk would) is an error
+ * and leaves the old file. */
+static void test_no_room(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("room"));
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "full");
+    tl_session *s = open_session(&f, N_CTX);
+    feed(s, f.ids, 20);
+    save(s, path, "old");
+    const tl_bytes before = read_file(path);
+    feed(s, f.ids + 20, 300);
+    struct kept_log kept;
+    const tl_log log = keep_log(&kept);
+    tl_session_lock *lock = NULL;
+    assert_int_equal(tl_session_lock_open(&lock, path, &log), TL_OK);
+    struct rlimit limit, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 8192;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const struct tl_session_save what = {.kv = "test", .app = tl_str_from("new")};
+    const tl_err err = tl_session_save(s, lock, &what);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(err, TL_ERR_IO);
+    assert_non_null(strstr(kept.sentence, "the file is as it was"));
+    tl_bytes after = read_file(path);
+    assert_int_equal(before.len, after.len);
+    assert_memory_equal(before.data, after.data, after.len);
+    tl_bytes_free(&after);
+    assert_int_equal(tl_session_save(s, lock, &what), TL_OK);
+    after = read_file(path);
+    assert_true(after.len > before.len);
+    tl_bytes_free(&after);
+    tl_bytes old = before;
+    tl_bytes_free(&old);
+    tl_session_lock_close(&lock);
+    tl_session_close(&s);
+    tl_engine_close(&f.engine);
+}
+
+/* In a child: saves one of two sessions after the other until it is killed. */
+static void save_for_ever(tl_session *const s[2], const char *path) {
+    static const char *const apps[] = {"first", "second"};
+    tl_session_lock *lock = NULL;
+    if (tl_session_lock_open(&lock, path, NULL) != TL_OK) {
+        _exit(3);
+    }
+    for (int i = 0;; i = !i) {
+        const struct tl_session_save what = {.kv = "test", .app = tl_str_from(apps[i])};
+        if (tl_session_save(s[i], lock, &what) != TL_OK) {
+            _exit(4);
+        }
+    }
+}
+
+/* Goal: killed at any moment, a writer leaves the old file or the new one, whole. */
+static void test_killed(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("killed"));
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
+    f.engine = session_walk_engine();
+    tl_session *s[2] = {open_session(&f, N_CTX), open_session(&f, N_CTX)};
+    feed(s[0], f.ids, 100);
+    feed(s[1], f.ids, 400);
+    save(s[0], path, "first");
+    struct tl_rng rng = {11};
+    unsigned seen[2] = {0};
+    for (int round = 0; round < 200; round++) {
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            save_for_ever(s, path);
+        }
+        const struct timespec nap = {.tv_nsec = (long)rng_below(&rng, 4000000)};
+        nanosleep(&nap, NULL);
+        kill(child, SIGKILL);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        tl_bytes file = read_file(path);
+        uint32_t n_rows;
+        memcpy(&n_rows, file.data + 44, sizeof n_rows);
+        assert_true(n_rows == 100 || n_rows == 400);
+        seen[n_rows == 400]++;
+        assert_true(session_walk((const uint8_t *)file.data, file.len));
+        tl_bytes_free(&file);
+    }
+    print_message("200 killed: %u left the one file, %u the other\n", seen[0], seen[1]);
+    tl_session_close(&s[0]);
+    tl_session_close(&s[1]);
+}
+
+/* Goal: each allocation that fails is an error without a leak, the file that was there stays, and a
+ * session that could not be resumed is empty. */
+static void test_no_memory(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("memory"));
+    struct fixture f;
+    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "tailor");
+    f.dense = NULL;
+    tl_session *s = open_session(&f, N_CTX), *t = open_session(&f, N_CTX);
+    feed(s, f.ids, 300);
+    save(s, path, "old");
+    const struct tl_session_save what = {.kv = "test", .app = tl_str_from("new")};
+    bool done = false;
+    for (uint64_t fail_at = 1; !done; fail_at++) {
+        assert_true(fail_at < 1000);
+        tl_session_lock *lock = NULL;
+        heap_watch(fail_at);
+        tl_err err = tl_session_lock_open(&lock, path, NULL);
+        err = err ? err : tl_session_save(s, lock, &what);
+        tl_session_lock_close(&lock);
+        const struct heap_report report = heap_unwatch();
+        assert_int_equal(report.n_live, 0);
+        done = report.n_allocs < fail_at;
+        assert_true((err == TL_OK) == done);
+        tl_bytes file = read_file(path);
+        assert_true(session_walk((const uint8_t *)file.data, file.len));
+        tl_bytes_free(&file);
+    }
+    done = false;
+    for (uint64_t fail_at = 1; !done; fail_at++) {
+        assert_true(fail_at < 1000);
+        tl_session_lock *lock = NULL;
+        tl_session_file *file = NULL;
+        heap_watch(fail_at);
+        tl_err err = tl_session_lock_open(&lock, path, NULL);
+        err = err ? err : tl_session_file_open(&file, lock);
+        err = err ? err : tl_session_resume(t, file, "test");
+        tl_session_file_close(&file);
+        tl_session_lock_close(&lock);
+        const struct heap_report report = heap_unwatch();
+        assert_int_equal(report.n_live, 0);
+        done = report.n_allocs < fail_at;
+        assert_true((err == TL_OK) == done);
+        assert_int_equal(tl_session_n(t), done ? 300 : 0);
+    }
+    expect_same(&f, s, t, "after failures");
+    tl_session_close(&s);
+    tl_session_close(&t);
+    tl_engine_close(&f.engine);
+}
+
+int main(void) {
+    if (mkdtemp(scratch_dir) == NULL) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_any_policy_goes_on),
+        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_lock),      cmocka_unit_test(test_does_not_fit),
+        cmocka_unit_test(test_long_rope), cmocka_unit_test(test_hot_set_is_kept),
+        cmocka_unit_test(test_no_room),   cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_no_memory),
+    };
+    const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
+    return system(command) == 0 ? n_failed : 1;
+}
