@@ -90,9 +90,7 @@ static void fuzz_template(const uint8_t *data, size_t bytes) {
     json_decref(vars);
 }
 
-/* A session file of a small model, as it is and with its checksums put right. The seeds are what
- * `tailor run -m tests/golden/smollm-9-3.gguf --ids "1 .. N" --prefill 100 -n 0 --session SEED` wrote
- * with small windows (--kv-set) in several presets. */
+/* A session file of a small model, as it is and with its checksums put right. */
 static void fuzz_session(const uint8_t *data, size_t bytes) {
     uint8_t *const copy = malloc(bytes > 0 ? bytes : 1);
     TL_ASSERT(copy != NULL);

@@ -180,7 +180,8 @@ static void test_run_json(void **state) {
     static const char *const fields[] = {
         "text",    "tokens", "prompt_tokens", "generated_tokens", "prefill_ms",  "decode_ms",
         "backend", "device", "kv",            "memory",           "traffic",     "logits_hash",
-        "layers",  "stop",   "kernels",       "ctx",              "seed"};
+        "layers",  "stop",   "kernels",       "ctx",              "seed",
+        "resumed_tokens"};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (json_object_get(got, fields[i]) == NULL) {
             fail_msg("no field %s", fields[i]);
@@ -352,6 +353,194 @@ static void test_chat_full(void **state) {
     done(&ran);
 }
 
+/* `run ARGS --json` on a session file of the scratch folder; the caller frees. */
+static json_t *run_session(const char *args) {
+    char whole[3072];
+    snprintf(whole, sizeof whole,
+             "run -m " GOLDEN "smollm-9-3.gguf --session %s/kept --ignore-eos --json %s",
+             scratch_dir, args);
+    struct ran ran = tailor(whole);
+    if (ran.code != 0) {
+        fail_msg("%s: exit %d: %s", args, ran.code, ran.err.data);
+    }
+    assert_int_equal(ran.err.len, 0);
+    json_t *const json = json_loadb(ran.out.data, ran.out.len, JSON_ALLOW_NUL, NULL);
+    assert_non_null(json);
+    done(&ran);
+    return json;
+}
+
+static json_int_t number(const json_t *json, const char *key) {
+    assert_true(json_is_integer(json_object_get(json, key)));
+    return json_integer_value(json_object_get(json, key));
+}
+
+static void forget_kept(void) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/kept", scratch_dir);
+    unlink(path);
+}
+
+/* Goal: generating in three runs of the program gives the tokens and the text of one run, greedy and
+ * sampled, whatever the preset; nothing needs to be said twice. */
+static void test_run_session(void **state) {
+    (void)state;
+    static const char *const how[] = {"--temp 0", "--seed 5 --temp 1.1 --top-k 0"};
+    static const char *const kvs[] = {"full", "kivi2", "tailor --topk 20", "offload"};
+    char prompt[1024] = "", args[2048];
+    for (int i = 1; i <= 200; i++) {
+        snprintf(prompt + strlen(prompt), sizeof prompt - strlen(prompt), "%d ", i);
+    }
+    for (int h = 0; h < 2; h++) {
+        for (int k = 0; k < 4; k++) {
+            forget_kept();
+            snprintf(args, sizeof args, "--ids '%s' -n 60 -c 400 %s --kv %s", prompt, how[h],
+                     kvs[k]);
+            json_t *const whole = run_session(args);
+            forget_kept();
+            snprintf(args, sizeof args, "--ids '%s' -n 21 -c 400 %s --kv %s", prompt, how[h],
+                     kvs[k]);
+            json_t *const parts[] = {run_session(args), run_session("-n 0"), run_session("-n 17"),
+                                     run_session("-n 22 -c 300 -t 1")};
+            json_t *const tokens = json_array();
+            char text[4096] = "";
+            for (int i = 0; i < 4; i++) {
+                json_array_extend(tokens, json_object_get(parts[i], "tokens"));
+                strcat(text, json_string_value(json_object_get(parts[i], "text")));
+            }
+            assert_true(json_equal(tokens, json_object_get(whole, "tokens")));
+            assert_string_equal(text, json_string_value(json_object_get(whole, "text")));
+            assert_string_equal(json_string_value(json_object_get(parts[3], "logits_hash")),
+                                json_string_value(json_object_get(whole, "logits_hash")));
+            assert_int_equal(number(whole, "resumed_tokens"), 0);
+            assert_int_equal(number(parts[2], "resumed_tokens"), 221);
+            assert_int_equal(number(parts[2], "ctx"), 400);
+            assert_int_equal(number(parts[3], "ctx"), 300);
+            json_decref(tokens);
+            json_decref(whole);
+            for (int i = 0; i < 4; i++) {
+                json_decref(parts[i]);
+            }
+        }
+    }
+}
+
+/* Goal: a later prompt goes behind what is there, without another begin token: the same ids in one
+ * prompt end in the same logits. */
+static void test_run_session_prompt(void **state) {
+    (void)state;
+    forget_kept();
+    json_decref(run_session("--ids '1 5 9 40 41' -n 0 --temp 0"));
+    json_t *const cut = run_session("--ids '42 43 44 45' --prefill 0 -n 3");
+    struct ran ran = tailor("run -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9 40 41 42 43 44 45' "
+                            "--prefill 5 -n 3 --temp 0 --ignore-eos --json");
+    json_t *const whole = json_loadb(ran.out.data, ran.out.len, JSON_ALLOW_NUL, NULL);
+    assert_true(json_equal(json_object_get(cut, "tokens"), json_object_get(whole, "tokens")));
+    assert_int_equal(number(cut, "resumed_tokens"), 5);
+    assert_int_equal(number(cut, "prompt_tokens"), 4);
+    json_decref(cut);
+    json_decref(whole);
+    done(&ran);
+    json_t *const text = run_session("-p hello -n 2"); /* smollm's file asks for a begin token */
+    json_t *const ids = json_object_get(text, "prompt_tokens");
+    struct ran plain = tailor("tokenize -m " GOLDEN "smollm-9-3.gguf -p hello --json");
+    json_t *const list = json_loads(plain.out.data, 0, NULL);
+    assert_int_equal(json_integer_value(ids), json_array_size(json_object_get(list, "ids")));
+    json_decref(list);
+    json_decref(text);
+    done(&plain);
+}
+
+#define KEPT "%s/kept"
+static void expect_session_error(const char *format, int code, const char *part) {
+    char args[1024];
+    snprintf(args, sizeof args, format, scratch_dir);
+    expect_error(args, code, part);
+}
+
+/* Goal: what does not fit is one line and exit 1, and the file is as it was. */
+static void test_session_errors(void **state) {
+    (void)state;
+    forget_kept();
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf --session " KEPT, 2, "one of -p TEXT");
+    json_decref(run_session("--ids '1 2 3 4 5' -n 4 --kv tailor --topk 20 --seed 1 -c 300"));
+    tl_bytes before = read_file(scratch("kept"));
+    expect_session_error("run -m " GOLDEN "qwen3-hd128.gguf -p x --session " KEPT, 1,
+                         "another model");
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf --kv q8 -p x --session " KEPT, 1,
+                         "--kv tailor --topk 20, not q8 (layer 0");
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf --topk 30 -p x --session " KEPT, 1,
+                         "topk 20, not 30");
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -c 7 -p x --session " KEPT, 1,
+                         "holds 8 tokens, the context has room for 7");
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -c 9 -p 'x y z' --session " KEPT, 1,
+                         "too long");
+    expect_session_error("chat -m " GOLDEN "smollm-9-3.gguf --session " KEPT, 1,
+                         "is a session of tailor run, not of tailor chat");
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session " KEPT "/..", 1, "kept");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session /nonexistent/x", 1,
+                 "/nonexistent/x");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session /tmp", 1, "a directory");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session " GOLDEN "smollm-9-3.gguf", 1,
+                 "is not a session file");
+    tl_bytes after = read_file(scratch("kept"));
+    assert_int_equal(after.len, before.len);
+    assert_memory_equal(after.data, before.data, after.len);
+    tl_bytes_free(&after);
+    before.data[before.len / 2] ^= 4;
+    write_file(scratch("kept"), before.data, before.len);
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session " KEPT, 1, "damaged");
+    write_file(scratch("kept"), before.data, before.len / 2);
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session " KEPT, 1, "damaged");
+    write_file(scratch("kept"), "", 0);
+    expect_session_error("run -m " GOLDEN "smollm-9-3.gguf -p x --session " KEPT, 1, "empty");
+    tl_bytes_free(&before);
+}
+
+/* What chat says to `said`, with a session file or without. */
+static struct ran chat(const char *said, const char *options) {
+    write_file(scratch("said"), said, strlen(said));
+    char args[1024];
+    snprintf(args, sizeof args,
+             "chat -m " GOLDEN "smollm-9-3.gguf -n 9 --ignore-eos %s <%s/said", options,
+             scratch_dir);
+    return tailor(args);
+}
+
+/* Goal: a conversation in two runs of the program is the conversation of one. */
+static void test_chat_session(void **state) {
+    (void)state;
+    char begin[512], go_on[512];
+    static const char *const kvs[] = {"full", "kivi1", "tailor"};
+    snprintf(go_on, sizeof go_on, "--session %s/kept", scratch_dir);
+    for (int k = 0; k < 3; k++) {
+        forget_kept();
+        snprintf(begin, sizeof begin, "-c 700 --seed 3 --system 'be brief' --kv %s", kvs[k]);
+        struct ran whole = chat("hello\nand again\n/regen\nonce more\n", begin);
+        snprintf(begin + strlen(begin), sizeof begin - strlen(begin), " --session %s/kept",
+                 scratch_dir);
+        struct ran first = chat("hello\nand again\n/regen\n", begin);
+        struct ran second = chat("once more\n", go_on);
+        assert_int_equal(first.code, 0);
+        assert_int_equal(second.code, 0);
+        assert_non_null(strstr(second.err.data, "resumed "));
+        assert_non_null(strstr(second.err.data, " tokens, 5 messages from "));
+        assert_int_equal(tl_bytes_add(&first.out, second.out.data, second.out.len), TL_OK);
+        assert_string_equal(first.out.data, whole.out.data);
+        struct ran other = chat("x\n", "--system 'be long' --session /dev/null");
+        assert_int_equal(other.code, 1);
+        done(&other);
+        snprintf(begin, sizeof begin, "--system 'be long' --session %s/kept", scratch_dir);
+        other = chat("x\n", begin);
+        assert_int_equal(other.code, 1);
+        assert_non_null(strstr(other.err.data, "another system message"));
+        done(&other);
+        done(&whole);
+        done(&first);
+        done(&second);
+    }
+}
+
 /* The number `key` of the result of `task` and `kv`. */
 static double result(const json_t *results, const char *task, const char *kv, const char *key) {
     for (size_t i = 0; i < json_array_size(results); i++) {
@@ -475,6 +664,8 @@ int main(void) {
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
         cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
         cmocka_unit_test(test_eval_file),
+        cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),
+        cmocka_unit_test(test_session_errors),   cmocka_unit_test(test_chat_session),
     };
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[64];

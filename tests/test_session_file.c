@@ -5,8 +5,7 @@
 #include "session_walk.h"
 #include "support.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -581,6 +580,31 @@ static void test_no_memory(void **state) {
     tl_engine_close(&f.engine);
 }
 
+/* Goal: the fuzzer's seeds are files that this program resumes (else tests/corpus/make_sessions.sh
+ * is to be run). */
+static void test_seeds(void **state) {
+    (void)state;
+    static const char folder[] = TL_SOURCE_DIR "/tests/corpus/session";
+    DIR *const dir = opendir(folder);
+    assert_non_null(dir);
+    unsigned n = 0;
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
+        tl_bytes file = read_file(path);
+        if (!session_walk((const uint8_t *)file.data, file.len)) {
+            fail_msg("%s cannot be resumed", path);
+        }
+        tl_bytes_free(&file);
+        n++;
+    }
+    closedir(dir);
+    assert_true(n >= 5);
+}
+
 int main(void) {
     if (mkdtemp(scratch_dir) == NULL) {
         return 1;
@@ -591,7 +615,7 @@ int main(void) {
         cmocka_unit_test(test_lock),      cmocka_unit_test(test_does_not_fit),
         cmocka_unit_test(test_long_rope), cmocka_unit_test(test_hot_set_is_kept),
         cmocka_unit_test(test_no_room),   cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_seeds),
     };
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[64];
