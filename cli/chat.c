@@ -75,6 +75,26 @@ static tl_err keep_answer(struct chat *chat, const char *start, const struct cli
     return err;
 }
 
+/* Where --session keeps the conversation. A failure is said and the chat goes on: the file is as it
+ * was, and the next answer tries again. */
+static int save(struct chat *chat) {
+    if (!chat->unsaved) {
+        return 0;
+    }
+    const struct cli_keep_what what = {.args = &chat->args,
+                                       .kv = chat->loaded->kv,
+                                       .params = &chat->sampling,
+                                       .sampler = chat->sampler,
+                                       .more = cli_conversation_to_json(&chat->talk)};
+    const tl_err err = cli_keep_save(&chat->loaded->keep, chat->loaded->session, &what);
+    chat->unsaved = err != TL_OK;
+    if (err) {
+        cli_failed(&chat->loaded->log, err);
+        chat->loaded->log.n_errors = 0;
+    }
+    return err ? 1 : 0;
+}
+
 int chat_answer(struct chat *chat, const char *start) {
     const uint64_t began = tl_now_ns();
     struct cli_answer a = {.streams = true,
@@ -94,6 +114,8 @@ int chat_answer(struct chat *chat, const char *start) {
         const tl_err kept = keep_answer(chat, start, &a);
         err = err ? err : kept;
         show_end(chat, &a);
+        chat->unsaved = true;
+        (void)save(chat); /* it said so itself, and leaving tries again */
     }
     cli_answer_free(&a);
     return err ? chat_failed(chat, err) : 0;
@@ -112,6 +134,7 @@ int chat_say(struct chat *chat, const char *text, size_t n) {
 }
 
 void chat_show_all(struct chat *chat) {
+    chat->unsaved = true;
     show(chat, CHAT_CLEAR, "", 0);
     for (size_t i = 0; i < cli_conversation_n(&chat->talk); i++) {
         const char *const text = cli_conversation_text(&chat->talk, i);
@@ -140,10 +163,33 @@ tl_err chat_open_sampler(struct chat *chat) {
     return TL_OK;
 }
 
+/* The conversation of --session's file. */
+static tl_err resume(struct chat *chat) {
+    const struct cli_keep *const keep = &chat->loaded->keep;
+    const char *const asked = chat->args.system;
+    TL_TRY(cli_conversation_from_json(&chat->talk, keep->app));
+    const char *const system = chat->talk.system != NULL ? chat->talk.system : "";
+    if (asked != NULL && strcmp(asked, system) != 0) {
+        return tl_fail(&chat->talk.log, TL_ERR_FORMAT,
+                       "%s: has another system message (without --system it is kept, /system "
+                       "starts over with a new one)",
+                       chat->args.session);
+    }
+    cli_restore_sampler(chat->loaded, &chat->sampling, chat->sampler);
+    chat->kv = strdup(chat->loaded->kv); /* /model goes on with it */
+    chat->args.kv = chat->kv;
+    chat_show_all(chat);
+    chat_note(chat, "resumed %u tokens, %zu messages from %s", keep->n_resumed,
+              cli_conversation_n(&chat->talk), chat->args.session);
+    return chat->kv != NULL ? TL_OK : TL_ERR_MEMORY;
+}
+
 static tl_err open_parts(struct chat *chat) {
     TL_TRY(chat_open_sampler(chat));
     TL_TRY(cli_conversation_open(&chat->talk, chat->loaded, chat->args.system));
     chat->n_branches = 1;
+    TL_TRY(chat->loaded->keep.app != NULL ? resume(chat) : TL_OK);
+    chat->unsaved = false;
     return TL_OK;
 }
 
@@ -156,7 +202,7 @@ int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_
     if (code != 0) {
         return code;
     }
-    chat->sampling = cli_sampler_params(args);
+    chat->sampling = cli_sampler_params(chat->loaded, args);
     tl_err err = open_parts(chat);
     if (err) {
         return cli_failed(&chat->loaded->log, err);
@@ -179,7 +225,8 @@ int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_
     return err ? cli_failed(&chat->loaded->log, err) : 0;
 }
 
-void chat_close(struct chat *chat) {
+int chat_close(struct chat *chat) {
+    const int code = save(chat);
     cli_conversation_close(&chat->talk);
     tl_sampler_close(&chat->sampler);
     for (size_t i = 0; i < CHAT_BRANCHES_MAX; i++) {
@@ -191,4 +238,5 @@ void chat_close(struct chat *chat) {
     tl_bytes_free(&chat->file);
     cli_unload(&chat->slots[0]);
     cli_unload(&chat->slots[1]);
+    return code;
 }

@@ -44,13 +44,15 @@ struct chat {
     size_t n_branches, branch;
     char *model, *kv; /* owned: what args borrow after /model and /kv */
     tl_bytes file;    /* owned: the name /save and /load used last */
+    bool unsaved;     /* there is something that --session's file does not have */
 };
 
-/* Loads the model and begins; -f's document is read. Returns 0, or an exit code after an error
+/* Loads the model and begins, or goes on from --session's file; -f's document is read. Returns 0, or an exit code after an error
  * line. hooks: borrowed by chat.loaded. */
 int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_face *face,
               const struct cli_hooks *hooks);
-void chat_close(struct chat *chat);
+/* Keeps what --session's file does not have yet. Returns 0, or 1 where that failed. */
+int chat_close(struct chat *chat);
 
 /* A message or, with a slash, a command. *leave: the user wants to go. Returns an exit code where
  * chatting cannot go on, else 0. */

@@ -217,6 +217,7 @@ static int run_read(struct chat *chat, const char *rest) {
     }
     const tl_err err = cli_conversation_add_document(&chat->talk, rest, &text);
     if (!err) {
+        chat->unsaved = true;
         chat_note(chat, "%s (%zu bytes) is part of your next message", rest, text.len);
     }
     tl_bytes_free(&text);
@@ -460,6 +461,7 @@ static int run_model(struct chat *chat, const char *rest) {
     struct cli_args args = chat->args;
     char *const name = expand(rest, path, sizeof path) ? strdup(path) : NULL;
     args.model = name;
+    args.session = NULL;
     other->hooks = chat->loaded->hooks;
     if (name == NULL || cli_load(other, &args) != 0) {
         free(name);
@@ -472,6 +474,7 @@ static int run_model(struct chat *chat, const char *rest) {
     if (!err) {
         err = cli_conversation_use(&chat->talk, other);
     }
+    cli_keep_move(&other->keep, &old->keep);
     cli_unload(old);
     free(chat->model);
     chat->model = name;

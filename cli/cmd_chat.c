@@ -129,8 +129,8 @@ static int chat_lines(const struct cli_args *args) {
         cli_interrupt_install();
         code = talk(&lines);
     }
-    chat_close(&lines.chat);
-    return code;
+    const int saved = chat_close(&lines.chat);
+    return code == 0 ? saved : code;
 }
 
 int cmd_chat(const struct cli_args *args) {

@@ -306,8 +306,9 @@ static int feed_and_generate(struct run *run) {
     tl_sampler *sampler = NULL;
     take_held(run);
     run->sampler = cli_sampler_params(&run->loaded, run->args);
-    tl_err err = cli_open_sampler(&sampler, &run->loaded, &run->sampler);
+    tl_err err = tl_sampler_open(&sampler, &run->sampler, run->n_vocab);
     if (!err) {
+        cli_restore_sampler(&run->loaded, &run->sampler, sampler);
         err = feed_prompt(run);
     }
     if (!err && !run->interrupted) {

@@ -59,35 +59,6 @@ tl_err cli_conversation_reset(struct cli_conversation *c, const char *system) {
     return copy != NULL ? add_message(c, "system", copy, strlen(copy)) : TL_OK;
 }
 
-json_t *cli_conversation_to_json(const struct cli_conversation *c) {
-    json_t *const document =
-        json_stringn(c->document.data != NULL ? c->document.data : "", c->document.len);
-    return json_pack("{s:O,s:s?,s:o}", "messages", c->messages, "system", c->system, "document",
-                     document != NULL ? document : json_string(""));
-}
-
-tl_err cli_conversation_from_json(struct cli_conversation *c, const json_t *json) {
-    json_t *const messages = json_object_get(json, "messages");
-    const json_t *const document = json_object_get(json, "document");
-    bool ok = json_is_array(messages) && json_is_string(document);
-    for (size_t i = 0; ok && i < json_array_size(messages); i++) {
-        const json_t *const message = json_array_get(messages, i);
-        ok = json_is_string(json_object_get(message, "role")) &&
-             json_is_string(json_object_get(message, "content"));
-    }
-    if (!ok) {
-        return TL_ERR_FORMAT;
-    }
-    TL_TRY(cli_conversation_reset(c, json_string_value(json_object_get(json, "system"))));
-    json_t *const copy = json_deep_copy(messages);
-    if (copy == NULL) {
-        return TL_ERR_MEMORY;
-    }
-    json_decref(c->messages);
-    c->messages = copy;
-    return tl_bytes_add(&c->document, json_string_value(document), json_string_length(document));
-}
-
 tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
                                      const tl_bytes *text) {
     TL_TRY(tl_bytes_add_str(&c->document, "Document "));
@@ -169,6 +140,23 @@ tl_err cli_conversation_replace(struct cli_conversation *c, const json_t *messag
     c->system = system;
     c->document.len = 0;
     return TL_OK;
+}
+
+json_t *cli_conversation_to_json(const struct cli_conversation *c) {
+    json_t *const document =
+        json_stringn(c->document.data != NULL ? c->document.data : "", c->document.len);
+    return json_pack("{s:O,s:o}", "messages", c->messages, "document",
+                     document != NULL ? document : json_string("")); /* it was no UTF-8 */
+}
+
+tl_err cli_conversation_from_json(struct cli_conversation *c, const json_t *json) {
+    const json_t *const document = json_object_get(json, "document");
+    const json_t *const messages = json_object_get(json, "messages");
+    if (!json_is_array(messages) || !json_is_string(document)) {
+        return tl_fail(&c->log, TL_ERR_FORMAT, "there is no conversation in the session file");
+    }
+    TL_TRY(cli_conversation_replace(c, messages));
+    return tl_bytes_add(&c->document, json_string_value(document), json_string_length(document));
 }
 
 static json_t *spelling(const tl_vocab *vocab, uint32_t id) {

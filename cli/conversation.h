@@ -26,10 +26,6 @@ TL_MUST tl_err cli_conversation_use(struct cli_conversation *c, const struct cli
 TL_MUST tl_err cli_conversation_reset(struct cli_conversation *c, const char *system);
 TL_MUST tl_err cli_conversation_add_user(struct cli_conversation *c, const char *text, size_t n);
 TL_MUST tl_err cli_conversation_add_answer(struct cli_conversation *c, const tl_bytes *text);
-/* Messages, system message and document as JSON, NULL when out of memory; and from it, into an open
- * conversation: TL_ERR_FORMAT where it is not one. */
-json_t *cli_conversation_to_json(const struct cli_conversation *c);
-TL_MUST tl_err cli_conversation_from_json(struct cli_conversation *c, const json_t *json);
 /* The document goes in front of the next user message. */
 TL_MUST tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
                                              const tl_bytes *text);
@@ -43,6 +39,10 @@ bool cli_conversation_is(const struct cli_conversation *c, size_t i, const char 
 /* Other messages instead: a list of {"role": "system" | "user" | "assistant", "content": text}, a
  * system message only first. TL_ERR_FORMAT with a sentence, and everything is as it was. */
 TL_MUST tl_err cli_conversation_replace(struct cli_conversation *c, const json_t *messages);
+
+/* {"messages": [...], "document": text} for a file, NULL when out of memory; and from it. */
+json_t *cli_conversation_to_json(const struct cli_conversation *c);
+TL_MUST tl_err cli_conversation_from_json(struct cli_conversation *c, const json_t *json);
 
 /* Appends the tokens of the rendered conversation, with exactly one begin token where the model wants
  * one, and of the beginning of its answer, `start` (may be empty). */

@@ -48,6 +48,11 @@ void cli_keep_close(struct cli_keep *keep) {
     *keep = (struct cli_keep){0};
 }
 
+void cli_keep_move(struct cli_keep *to, struct cli_keep *from) {
+    to->lock = from->lock;
+    from->lock = NULL;
+}
+
 const char *cli_keep_kv(const struct cli_keep *keep) {
     return json_string_value(json_object_get(keep->app, "kv"));
 }

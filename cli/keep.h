@@ -19,7 +19,7 @@ struct cli_keep {
     tl_session_lock *lock; /* owned; NULL: no --session */
     tl_session_file *file; /* owned; NULL: nothing to resume, or it was resumed */
     json_t *app;           /* owned: the file's JSON; NULL: a new session */
-    tl_bytes kv_words;     /* owned: the cache options as they were written */
+    tl_bytes kv_words;     /* owned: the cache options of the session as they were written */
     uint32_t n_resumed;    /* tokens that came from the file */
 };
 
@@ -28,6 +28,9 @@ struct cli_keep {
 TL_MUST tl_err cli_keep_open(struct cli_keep *keep, const struct cli_args *args,
                              const tl_log *log);
 void cli_keep_close(struct cli_keep *keep);
+
+/* Another loaded model takes the file over from the one that goes. */
+void cli_keep_move(struct cli_keep *to, struct cli_keep *from);
 
 /* The file's preset or policy file; only where there is a file. */
 const char *cli_keep_kv(const struct cli_keep *keep);

@@ -160,6 +160,7 @@ static bool has_kv_options(const struct cli_args *args) {
 /* The cache options as they were written, for sentences and to know them again. */
 static tl_err spell_kv(const struct cli_args *args, const char *kv, tl_bytes *out) {
     char topk[16];
+    out->len = 0;
     snprintf(topk, sizeof topk, "%u", args->topk);
     const char *const words[][2] = {{" --topk ", args->topk != CLI_UNSET ? topk : NULL},
                                     {" --window ", args->window},
@@ -196,10 +197,11 @@ static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct c
 }
 
 static tl_err open_with_policies(struct cli_loaded *loaded, const struct tl_session_params *params,
-                                 const struct tl_policies *set) {
+                                 const struct tl_policies *set, double dense_above) {
     struct tl_session_params with_policies = *params;
     with_policies.policies = set->layers;
     with_policies.dense = set->finds_dense ? &set->dense : NULL;
+    with_policies.dense_above = dense_above;
     return tl_session_open(&loaded->session, loaded->engine, &with_policies);
 }
 
@@ -220,7 +222,7 @@ static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *a
     tl_err err =
         set.layers != NULL ? read_kept_policies(loaded, args, &set, &log) : TL_ERR_MEMORY;
     if (!err) {
-        err = open_with_policies(loaded, params, &set);
+        err = open_with_policies(loaded, params, &set, info.dense_above);
     }
     if (!err) {
         err = tl_session_resume(loaded->session, keep->file, keep->kv_words.data);
@@ -237,9 +239,6 @@ static tl_err begin_session(struct cli_loaded *loaded, const struct cli_args *ar
         tl_session_file_close(&loaded->keep.file);
         return err;
     }
-    if (loaded->keep.lock != NULL) {
-        TL_TRY(spell_kv(args, args->kv != NULL ? args->kv : "full", &loaded->keep.kv_words));
-    }
     return cli_open_session(loaded, args, args->kv, params);
 }
 
@@ -254,7 +253,11 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
         err = apply_knobs(args, &set, &log);
     }
     if (!err) {
-        err = open_with_policies(loaded, params, &set);
+        const double above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
+        err = open_with_policies(loaded, params, &set, above);
+    }
+    if (!err) {
+        err = spell_kv(args, loaded->kv, &loaded->keep.kv_words);
     }
     free(set.layers);
     return err;
@@ -354,14 +357,12 @@ struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
     return p;
 }
 
-tl_err cli_open_sampler(tl_sampler **out, const struct cli_loaded *loaded,
-                        const struct tl_sampler_params *params) {
-    TL_TRY(tl_sampler_open(out, params, tl_engine_model(loaded->engine)->shape.n_vocab));
+void cli_restore_sampler(const struct cli_loaded *loaded, const struct tl_sampler_params *params,
+                         tl_sampler *sampler) {
     struct tl_sampler_params kept = *params;
     uint64_t state = 0;
     if (cli_keep_sampler(&loaded->keep, &kept) && kept.seed == params->seed &&
         cli_keep_sampler_state(&loaded->keep, &state)) {
-        tl_sampler_set_state(*out, state);
+        tl_sampler_set_state(sampler, state);
     }
-    return TL_OK;
 }

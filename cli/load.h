@@ -35,8 +35,8 @@ struct cli_loaded {
  * is not there. */
 bool cli_bundled_model(char *path, size_t cap);
 
-/* Opens engine and session, resumed where --session names a file that is there. Returns 0, or the exit code after an error line. The log member must
- * not move while it is open. */
+/* Opens engine and session, resumed where --session names a file that is there. Returns 0, or the
+ * exit code after an error line. The log member must not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
 /* What can be said of the cache options without a model: the budgets. Returns 0 or an exit code. */
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out);
@@ -52,10 +52,10 @@ void cli_print_plan(const struct cli_loaded *loaded);
  * session was resumed, what was not given is as it was there. */
 struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
                                             const struct cli_args *args);
-/* A sampler of these params; it goes on with the resumed session's random numbers, unless --seed
- * gave another seed. */
-TL_MUST tl_err cli_open_sampler(tl_sampler **out, const struct cli_loaded *loaded,
-                                const struct tl_sampler_params *params);
+/* Lets a new sampler of these params go on with the resumed session's random numbers, unless they
+ * have another seed. */
+void cli_restore_sampler(const struct cli_loaded *loaded, const struct tl_sampler_params *params,
+                         tl_sampler *sampler);
 
 /* "5.2 MiB"; text must hold 16 bytes. */
 const char *cli_bytes(uint64_t bytes, char *text);

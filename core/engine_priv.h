@@ -19,8 +19,9 @@ tl_kv *tl_session_kv(const tl_session *s);
 tl_stream *tl_session_stream(const tl_session *s);
 /* One a layer, as they were asked for or found. */
 const struct tl_policy *tl_session_policies(const tl_session *s);
-/* The policy that layers found dense will change to; NULL where none will. */
-const struct tl_policy *tl_session_dense(const tl_session *s);
+/* The policy that layers found dense will change to, and the score above which they are; NULL where
+ * none will. */
+const struct tl_policy *tl_session_dense(const tl_session *s, double *above);
 /* The timeline of a session whose cache was just filled with these n tokens' rows: ids (n) u32, and
  * logits (n_vocab) f32 behind the newest one, or NULL; neither need be aligned. */
 void tl_session_put(tl_session *s, const void *ids, uint32_t n, const void *logits);

@@ -601,7 +601,8 @@ tl_kv *tl_session_kv(const tl_session *s) { return s->kv; }
 tl_stream *tl_session_stream(const tl_session *s) { return s->stream; }
 const struct tl_policy *tl_session_policies(const tl_session *s) { return s->policies; }
 
-const struct tl_policy *tl_session_dense(const tl_session *s) {
+const struct tl_policy *tl_session_dense(const tl_session *s, double *above) {
+    *above = s->dense_above;
     return s->finds_dense ? &s->dense : NULL;
 }
 

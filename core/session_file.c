@@ -33,6 +33,7 @@ struct tl_session_file {
     json_t *layers;                 /* owned: what section TL_SF_LAYERS says */
     struct tl_policy *policies;     /* owned */
     struct tl_policy dense;
+    double dense_above;
     bool has_dense;
     uint32_t *n_blocks;             /* owned */
 };
@@ -232,6 +233,10 @@ static tl_err read_layers(tl_session_file *f) {
     }
     json_t *const dense = json_object_get(f->layers, "dense");
     f->has_dense = dense != NULL;
+    f->dense_above = json_number_value(json_object_get(f->layers, "dense_above"));
+    if (!(f->dense_above >= 0)) {
+        return damaged(f, "the score of dense layers is not a number");
+    }
     return f->has_dense ? read_policy(f, dense, &f->dense) : TL_OK;
 }
 
@@ -340,6 +345,7 @@ struct tl_session_info tl_session_file_info(const tl_session_file *f) {
         .n_ctx = f->n_ctx,
         .policies = f->policies,
         .dense = f->has_dense ? &f->dense : NULL,
+        .dense_above = f->dense_above,
         .kv = json_string_value(json_object_get(f->layers, "kv")),
         .app = {(const char *)f->data + app->off, (size_t)app->bytes},
     };
@@ -415,7 +421,8 @@ static tl_err check_policies(const tl_session_file *f, const tl_session *s, cons
         const struct tl_policy theirs = tl_kv_layer_policy(kv->shape, il, &f->policies[il]);
         TL_TRY(check_policy(f, &theirs, &kv->layers[il].policy, kv_name, which));
     }
-    const struct tl_policy *const dense = tl_session_dense(s);
+    double above = 0;
+    const struct tl_policy *const dense = tl_session_dense(s, &above);
     if (f->has_dense != (dense != NULL)) {
         return tl_fail(&f->log, TL_ERR_FORMAT,
                        "%s: was saved with --kv %s, not %s (dense layers: %s still to be found); "

@@ -45,6 +45,7 @@ struct tl_session_info {
     uint32_t n_layers, n_rows, n_ctx;
     const struct tl_policy *policies; /* n_layers of them, one a layer */
     const struct tl_policy *dense;    /* of layers that will be found dense; NULL: none will */
+    double dense_above;               /* see struct tl_session_params */
     const char *kv;                   /* what the user called them */
     tl_str app;
 };

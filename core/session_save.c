@@ -90,7 +90,8 @@ static int add_text(const char *text, size_t n, void *user) {
 }
 
 static tl_err write_layers(struct writer *w, const tl_kv *kv, const char *kv_name) {
-    const struct tl_policy *const dense = tl_session_dense(w->session);
+    double above = 0;
+    const struct tl_policy *const dense = tl_session_dense(w->session, &above);
     json_t *const layers = json_array();
     for (uint32_t il = 0; il < kv->n_layers; il++) {
         json_array_append_new(layers, layer_json(&kv->layers[il],
@@ -98,8 +99,9 @@ static tl_err write_layers(struct writer *w, const tl_kv *kv, const char *kv_nam
     }
     json_t *const name = json_string(kv_name); /* NULL: a path that is no UTF-8 */
     json_t *const all =
-        json_pack("{s:o,s:o,s:o*}", "kv", name != NULL ? name : json_string("a file"), "layers",
-                  layers, "dense", dense != NULL ? policy_json(dense) : NULL);
+        json_pack("{s:o,s:o,s:f,s:o*}", "kv", name != NULL ? name : json_string("a file"),
+                  "layers", layers, "dense_above", above, "dense",
+                  dense != NULL ? policy_json(dense) : NULL);
     tl_bytes text = {0};
     const bool whole = all != NULL && json_array_size(layers) == kv->n_layers &&
                        json_dump_callback(all, add_text, &text, JSON_COMPACT) == 0;

@@ -301,6 +301,135 @@ static void test_hostile(void **state) {
     assert_true(n_resumed > 100); /* altered rows are only numbers */
 }
 
+/* The bytes of the first section of a kind. */
+static char *section(const tl_bytes *file, uint32_t kind) {
+    uint32_t n, k;
+    uint64_t off;
+    memcpy(&n, file->data + 12, sizeof n);
+    for (uint32_t i = 0; i < n; i++) {
+        const char *const entry = file->data + 64 + (size_t)i * 32;
+        memcpy(&k, entry, sizeof k);
+        memcpy(&off, entry + 8, sizeof off);
+        if (k == kind) {
+            return file->data + off;
+        }
+    }
+    fail_msg("no section of kind %u", kind);
+    return NULL;
+}
+
+static void expect_contradiction(tl_bytes *file, const char *what) {
+    session_fix_checksums((uint8_t *)file->data, file->len);
+    if (session_walk((const uint8_t *)file->data, file->len)) {
+        fail_msg("%s: nobody noticed", what);
+    }
+}
+
+static void put_int(char *at, int32_t value) { memcpy(at, &value, sizeof value); }
+
+/* Goal: what the checksums say is right and the layers cannot be: block counts that do not follow
+ * from the rows, a hot set that names rows that are not there, one twice, or no slot. */
+static void test_contradictions(void **state) {
+    (void)state;
+    enum { OWNER = 16 + TL_TIER_HOT_OWNER, USED, HAND };
+    const tl_bytes good = small_file("tailor", 250); /* 3 blocks, rows 8 .. 199 of them */
+    tl_bytes file = {0};
+    assert_int_equal(tl_bytes_add(&file, good.data, good.len), TL_OK);
+    session_fix_checksums((uint8_t *)file.data, file.len);
+    assert_true(session_walk((const uint8_t *)file.data, file.len));
+    assert_memory_equal(file.data, good.data, good.len); /* they were right */
+
+    char *const blocks = strstr(section(&file, 1), "\"n_blocks\":3");
+    assert_non_null(blocks);
+    for (char count = '0'; count <= '9'; count++) {
+        blocks[11] = count;
+        if (count != '3') {
+            expect_contradiction(&file, "blocks");
+        }
+    }
+    blocks[11] = '3';
+    static const int32_t owners[] = {192, 1000, -2, INT32_MIN, INT32_MAX};
+    char *const owner = section(&file, OWNER);
+    for (size_t i = 0; i < sizeof owners / sizeof owners[0]; i++) {
+        put_int(owner, owners[i]);
+        expect_contradiction(&file, "owner");
+    }
+    memcpy(owner, owner + 4, 4);
+    assert_true(*(const int32_t *)(const void *)owner >= 0);
+    expect_contradiction(&file, "a row in two slots");
+    memcpy(file.data, good.data, good.len);
+    put_int(section(&file, USED), 2);
+    expect_contradiction(&file, "used");
+    memcpy(file.data, good.data, good.len);
+    put_int(section(&file, HAND), 16);
+    expect_contradiction(&file, "hand");
+    put_int(section(&file, HAND), -1);
+    expect_contradiction(&file, "hand");
+    memcpy(file.data, good.data, good.len);
+    put_int(section(&file, 2) + 40, 264); /* the vocabulary's size */
+    expect_contradiction(&file, "token");
+    tl_bytes_free(&file);
+    file = good;
+    tl_bytes_free(&file);
+}
+
+/* Goal: a session that has not found its dense layers yet finds them after it was resumed, and one
+ * that has does not look again. */
+static void test_dense_layers(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("dense"));
+    struct fixture f;
+    open_fixture(&f, GOLDEN "gemma2-swa.gguf", "tailor");
+    const struct tl_policy dense = tl_preset_find("kivi2")->policy;
+    struct tl_session_params params = {.n_ctx = N_CTX,
+                                       .n_chunk = 64,
+                                       .policies = f.policies,
+                                       .dense = &dense,
+                                       .dense_above = 1e-9,
+                                       .identify_rows = 100};
+    tl_session *whole = NULL;
+    assert_int_equal(tl_session_open(&whole, f.engine, &params), TL_OK);
+    feed(whole, f.ids, 60);
+    save(whole, path, "");
+    tl_session_lock *lock = NULL;
+    tl_session_file *file = NULL;
+    tl_session *cut = NULL;
+    assert_int_equal(tl_session_lock_open(&lock, path, NULL), TL_OK);
+    assert_int_equal(tl_session_file_open(&file, lock), TL_OK);
+    const struct tl_session_info info = tl_session_file_info(file);
+    assert_non_null(info.dense);
+    params.policies = info.policies;
+    params.dense = info.dense;
+    params.dense_above = info.dense_above;
+    assert_int_equal(tl_session_open(&cut, f.engine, &params), TL_OK);
+    assert_int_equal(tl_session_resume(cut, file, "test"), TL_OK);
+    tl_session_file_close(&file);
+    tl_session_lock_close(&lock);
+    feed(whole, f.ids + 60, 200);
+    feed(cut, f.ids + 60, 200);
+    expect_same(&f, whole, cut, "dense");
+    unsigned n_dense = 0;
+    for (uint32_t il = 0; il < f.n_layers; il++) {
+        struct tl_policy a, b;
+        struct tl_kv_bytes bytes;
+        tl_session_get_layer(whole, il, &a, &bytes);
+        tl_session_get_layer(cut, il, &b, &bytes);
+        assert_int_equal(a.home, b.home);
+        n_dense += a.home == TL_HOME_NONE && a.k_codec == TL_CODEC_INT2;
+    }
+    assert_true(n_dense > 0);
+    save(cut, path, "");
+    tl_session_close(&cut);
+    cut = resume(f.engine, path, 480);
+    step(whole, f.ids + 260, 80);
+    step(cut, f.ids + 260, 80);
+    expect_same(&f, whole, cut, "dense, found");
+    tl_session_close(&whole);
+    tl_session_close(&cut);
+    tl_engine_close(&f.engine);
+}
+
 static void expect_refused(tl_session *s, const char *path, tl_err want, const char *part) {
     struct kept_log kept;
     const tl_log log = keep_log(&kept);
@@ -612,6 +741,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_any_policy_goes_on),
         cmocka_unit_test(test_damaged),   cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_contradictions), cmocka_unit_test(test_dense_layers),
         cmocka_unit_test(test_lock),      cmocka_unit_test(test_does_not_fit),
         cmocka_unit_test(test_long_rope), cmocka_unit_test(test_hot_set_is_kept),
         cmocka_unit_test(test_no_room),   cmocka_unit_test(test_killed),
