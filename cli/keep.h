@@ -1,5 +1,5 @@
-/* --session FILE: what the commands keep between two runs of the program. The core saves the session
- * itself; this is the rest of it, which goes along as JSON:
+/* --session FILE: what the commands keep between two runs of the program. The core saves the
+ * session itself; this is the rest of it, which goes along as JSON:
  *
  *   { "by": "run",                      the command; another one refuses the file
  *     "kv": "tailor",                   preset or policy file
@@ -23,10 +23,9 @@ struct cli_keep {
     uint32_t n_resumed;    /* tokens that came from the file */
 };
 
-/* Takes the file, and opens it where it is there. Nothing where args have no --session. Sentences go
- * to the log. */
-TL_MUST tl_err cli_keep_open(struct cli_keep *keep, const struct cli_args *args,
-                             const tl_log *log);
+/* Takes the file, and opens it where it is there. Nothing where args have no --session. Sentences
+ * go to the log. */
+TL_MUST tl_err cli_keep_open(struct cli_keep *keep, const struct cli_args *args, const tl_log *log);
 void cli_keep_close(struct cli_keep *keep);
 
 /* Another loaded model takes the file over from the one that goes. */

@@ -15,8 +15,8 @@ static void add(struct list *list, tl_kv_tier tier, tl_view view, uint32_t n_gro
                 uint32_t n_used) {
     TL_ASSERT(list->n < TL_KV_PARTS_MAX && view.rows % n_groups == 0);
     TL_ASSERT(n_used <= view.rows / n_groups);
-    list->parts[list->n++] = (struct tl_kv_part){
-        .tier = tier, .view = view, .n_groups = n_groups, .n_used = n_used};
+    list->parts[list->n++] =
+        (struct tl_kv_part){.tier = tier, .view = view, .n_groups = n_groups, .n_used = n_used};
 }
 
 static void add_rows(struct list *list, tl_kv_tier k, tl_kv_tier v, const struct tl_kv_rows *rows,

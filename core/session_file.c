@@ -35,7 +35,7 @@ struct tl_session_file {
     struct tl_policy dense;
     double dense_above;
     bool has_dense;
-    uint32_t *n_blocks;             /* owned */
+    uint32_t *n_blocks; /* owned */
 };
 
 static tl_err damaged(const tl_session_file *f, const char *what) {
@@ -108,9 +108,8 @@ static tl_err read_numbers(tl_session_file *f) {
     f->n_rows = get_u32(f->data + TL_SF_AT_N_ROWS);
     f->n_ctx = get_u32(f->data + TL_SF_AT_N_CTX);
     f->n_vocab = get_u32(f->data + TL_SF_AT_N_VOCAB);
-    if (f->n_layers == 0 || f->n_layers > TL_LAYERS_MAX || f->n_ctx == 0 ||
-        f->n_ctx > TL_CTX_MAX || f->n_rows > f->n_ctx || f->n_vocab == 0 ||
-        f->n_vocab > TL_VOCAB_MAX) {
+    if (f->n_layers == 0 || f->n_layers > TL_LAYERS_MAX || f->n_ctx == 0 || f->n_ctx > TL_CTX_MAX ||
+        f->n_rows > f->n_ctx || f->n_vocab == 0 || f->n_vocab > TL_VOCAB_MAX) {
         return damaged(f, "a number in the header is out of range");
     }
     return TL_OK;
@@ -219,8 +218,7 @@ static tl_err read_layers(tl_session_file *f) {
     const struct tl_sf_section *const s = &f->sections[0];
     f->layers = json_loadb((const char *)f->data + s->off, (size_t)s->bytes, 0, NULL);
     json_t *const list = json_object_get(f->layers, "layers");
-    if (!json_is_string(json_object_get(f->layers, "kv")) ||
-        json_array_size(list) != f->n_layers) {
+    if (!json_is_string(json_object_get(f->layers, "kv")) || json_array_size(list) != f->n_layers) {
         return damaged(f, "the layers are not described");
     }
     f->policies = calloc(f->n_layers, sizeof *f->policies);

@@ -28,8 +28,8 @@ extern "C" {
 
 enum { TL_SESSION_FILE_VERSION = 1 };
 
-/* The right to use a session file, until it is closed: one process at a time has it. PATH.lock stands
- * for it (and is removed with it; one left by a killed process does no harm). */
+/* The right to use a session file, until it is closed: one process at a time has it. PATH.lock
+ * stands for it (and is removed with it; one left by a killed process does no harm). */
 typedef struct tl_session_lock tl_session_lock;
 
 /* The file itself need not be there. TL_ERR_IO: another process has it, or the folder cannot be
@@ -62,10 +62,11 @@ struct tl_session_info tl_session_file_info(const tl_session_file *f);
 /* True where the file is of this model; else false after a sentence. */
 bool tl_session_file_fits(const tl_session_file *f, const tl_engine *e);
 
-/* Fills an empty session: tokens, logits and every bit of the cache, so that it goes on as the saved
- * one would have. It may have another context size, backend or thread count, not another model or
- * other policies (kv is what the user calls this session's). On failure the session is empty again.
- * TL_ERR_FORMAT: does not fit, or damaged. TL_ERR_MEMORY: its rows do not fit the context. */
+/* Fills an empty session: tokens, logits and every bit of the cache, so that it goes on as the
+ * saved one would have. It may have another context size, backend or thread count, not another
+ * model or other policies (kv is what the user calls this session's). On failure the session is
+ * empty again. TL_ERR_FORMAT: does not fit, or damaged. TL_ERR_MEMORY: its rows do not fit the
+ * context. */
 TL_MUST tl_err tl_session_resume(tl_session *s, const tl_session_file *f, const char *kv);
 
 struct tl_session_save {

@@ -1,6 +1,6 @@
-/* The right to a session file. It is a lock on a file beside it, not on the file itself, which every
- * save replaces by another one. Invariant: who holds the lock holds it on the PATH.lock that the
- * folder shows, so a lock file may be removed by its holder at any time. */
+/* The right to a session file. It is a lock on a file beside it, not on the file itself, which
+ * every save replaces by another one. Invariant: who holds the lock holds it on the PATH.lock that
+ * the folder shows, so a lock file may be removed by its holder at any time. */
 #include "session_file_priv.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* Writing session files; session_file.h draws them. The file is written beside the old one, brought
  * to the disk, and put into its place by one rename: nothing but that moment separates the old file
  * from the new. Header and table, which need every section's checksum, are written last. Rows go
- * from device memory through a bounce buffer by the seam's copies; host memory is written as it is. */
+ * from device memory through a bounce buffer by the seam's copies; host memory is written as it is.
+ */
 #include "engine_priv.h"
 #include "policy_file.h"
 #include "session_file_priv.h"
@@ -81,8 +82,7 @@ static json_t *policy_json(const struct tl_policy *policy) {
 }
 
 static json_t *layer_json(const struct tl_kv_layer *layer, const struct tl_policy *policy) {
-    return json_pack("{s:i,s:o}", "n_blocks", (int)layer->n_blocks, "policy",
-                     policy_json(policy));
+    return json_pack("{s:i,s:o}", "n_blocks", (int)layer->n_blocks, "policy", policy_json(policy));
 }
 
 static int add_text(const char *text, size_t n, void *user) {
@@ -94,20 +94,18 @@ static tl_err write_layers(struct writer *w, const tl_kv *kv, const char *kv_nam
     const struct tl_policy *const dense = tl_session_dense(w->session, &above);
     json_t *const layers = json_array();
     for (uint32_t il = 0; il < kv->n_layers; il++) {
-        json_array_append_new(layers, layer_json(&kv->layers[il],
-                                                 &tl_session_policies(w->session)[il]));
+        json_array_append_new(layers,
+                              layer_json(&kv->layers[il], &tl_session_policies(w->session)[il]));
     }
     json_t *const name = json_string(kv_name); /* NULL: a path that is no UTF-8 */
     json_t *const all =
-        json_pack("{s:o,s:o,s:f,s:o*}", "kv", name != NULL ? name : json_string("a file"),
-                  "layers", layers, "dense_above", above, "dense",
-                  dense != NULL ? policy_json(dense) : NULL);
+        json_pack("{s:o,s:o,s:f,s:o*}", "kv", name != NULL ? name : json_string("a file"), "layers",
+                  layers, "dense_above", above, "dense", dense != NULL ? policy_json(dense) : NULL);
     tl_bytes text = {0};
     const bool whole = all != NULL && json_array_size(layers) == kv->n_layers &&
                        json_dump_callback(all, add_text, &text, JSON_COMPACT) == 0;
     json_decref(all);
-    const tl_err err =
-        whole ? write_section(w, TL_SF_LAYERS, text.data, text.len) : TL_ERR_MEMORY;
+    const tl_err err = whole ? write_section(w, TL_SF_LAYERS, text.data, text.len) : TL_ERR_MEMORY;
     tl_bytes_free(&text);
     return err;
 }
@@ -235,7 +233,8 @@ static tl_err open_writer(struct writer *w) {
     struct stat old;
     const mode_t mode = stat(w->lock->path, &old) == 0 ? old.st_mode & 0777 : 0600;
     unlink(w->lock->tmp_path);
-    const int fd = open(w->lock->tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+    const int fd =
+        open(w->lock->tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     w->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
     if (w->file == NULL) {
         const int why = errno;

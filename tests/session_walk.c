@@ -11,10 +11,10 @@ enum { N_CTX_MAX = 1024, HOT_MAX = 2048, HEADER_BYTES = 64, ENTRY_BYTES = 32 };
 tl_engine *session_walk_engine(void) {
     static tl_engine *engine;
     if (engine == NULL) {
-        const struct tl_engine_params params = {
-            .model_path = TL_SOURCE_DIR "/tests/golden/smollm-9-3.gguf",
-            .backend = "cpu",
-            .n_threads = 1};
+        const struct tl_engine_params params = {.model_path =
+                                                    TL_SOURCE_DIR "/tests/golden/smollm-9-3.gguf",
+                                                .backend = "cpu",
+                                                .n_threads = 1};
         TL_ASSERT(tl_engine_open(&engine, &params) == TL_OK);
     }
     return engine;
@@ -93,8 +93,8 @@ bool session_walk(const uint8_t *data, size_t bytes) {
     bool resumed = false;
     if (tl_session_file_open_memory(&f, data, bytes, "walk", NULL) == TL_OK) {
         const struct tl_session_info info = tl_session_file_info(f);
-        resumed = is_small(&info) && tl_session_file_fits(f, session_walk_engine()) &&
-                  resume(f, &info);
+        resumed =
+            is_small(&info) && tl_session_file_fits(f, session_walk_engine()) && resume(f, &info);
     }
     tl_session_file_close(&f);
     return resumed;

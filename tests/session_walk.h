@@ -1,6 +1,6 @@
 /* Uses bytes as a session file, as the program would: opens them, opens a session as they say on a
- * small committed model, resumes it and goes on. A promise that is broken aborts (TL_ASSERT) or trips
- * a sanitizer. For tests and fuzzers. */
+ * small committed model, resumes it and goes on. A promise that is broken aborts (TL_ASSERT) or
+ * trips a sanitizer. For tests and fuzzers. */
 #ifndef TL_SESSION_WALK_H
 #define TL_SESSION_WALK_H
 

@@ -1,6 +1,6 @@
 /* Session files: what was saved goes on as if nothing had happened, and whatever is not such a file
- * is refused and left alone. The measure of "as if nothing had happened" is the session that was not
- * interrupted: the same logits, bit for bit, and the same traffic. */
+ * is refused and left alone. The measure of "as if nothing had happened" is the session that was
+ * not interrupted: the same logits, bit for bit, and the same traffic. */
 #include "heap.h"
 #include "session_walk.h"
 #include "support.h"
@@ -113,7 +113,8 @@ static void expect_same(const struct fixture *f, tl_session *a, tl_session *b, c
 }
 
 /* One life, saved and resumed at every turn of it, beside one that is never interrupted: a prompt,
- * steps over the edges of blocks, a second prompt, a rewind, steps. The context changes on the way. */
+ * steps over the edges of blocks, a second prompt, a rewind, steps. The context changes on the way.
+ */
 static void live_twice(struct fixture *f, const char *what) {
     char path[256];
     snprintf(path, sizeof path, "%s", scratch("life"));
@@ -124,12 +125,23 @@ static void live_twice(struct fixture *f, const char *what) {
         for (int i = 0; i < 2; i++) {
             tl_session *const s = both[i];
             switch (turn) {
-            case 0: feed(s, f->ids, 210); break;
-            case 1: step(s, f->ids + 210, 47); break;
-            case 2: step(s, f->ids + 257, 90); break;
-            case 3: feed(s, f->ids + 347, 50); break;
-            case 4: tl_session_rewind(s, 230); break;
-            default: feed(s, f->ids, 20);
+            case 0:
+                feed(s, f->ids, 210);
+                break;
+            case 1:
+                step(s, f->ids + 210, 47);
+                break;
+            case 2:
+                step(s, f->ids + 257, 90);
+                break;
+            case 3:
+                feed(s, f->ids + 347, 50);
+                break;
+            case 4:
+                tl_session_rewind(s, 230);
+                break;
+            default:
+                feed(s, f->ids, 20);
             }
         }
         expect_same(f, whole, cut, what);
@@ -488,7 +500,8 @@ static void test_does_not_fit(void **state) {
     tl_engine_close(&other.engine);
 }
 
-/* Goal: a model whose rotary table depends on the context does not go on with rows of another table.
+/* Goal: a model whose rotary table depends on the context does not go on with rows of another
+ * table.
  */
 static void test_long_rope(void **state) {
     (void)state;
@@ -739,13 +752,13 @@ int main(void) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goes_on),   cmocka_unit_test(test_any_policy_goes_on),
-        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_goes_on),        cmocka_unit_test(test_any_policy_goes_on),
+        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_contradictions), cmocka_unit_test(test_dense_layers),
-        cmocka_unit_test(test_lock),      cmocka_unit_test(test_does_not_fit),
-        cmocka_unit_test(test_long_rope), cmocka_unit_test(test_hot_set_is_kept),
-        cmocka_unit_test(test_no_room),   cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_lock),           cmocka_unit_test(test_does_not_fit),
+        cmocka_unit_test(test_long_rope),      cmocka_unit_test(test_hot_set_is_kept),
+        cmocka_unit_test(test_no_room),        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_seeds),
     };
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[64];
