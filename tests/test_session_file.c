@@ -638,7 +638,8 @@ static void test_killed(void **state) {
     snprintf(path, sizeof path, "%s", scratch("killed"));
     struct fixture f;
     open_fixture(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
-    f.engine = session_walk_engine();
+    tl_engine_close(&f.engine);
+    f.engine = session_walk_engine(); /* one thread, so that a fork has all of it */
     tl_session *s[2] = {open_session(&f, N_CTX), open_session(&f, N_CTX)};
     feed(s[0], f.ids, 100);
     feed(s[1], f.ids, 400);
