@@ -4,6 +4,8 @@
 
 #include "out.h"
 
+#include "core/gauge.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -24,10 +26,10 @@ struct option {
 #define AT(field) offsetof(struct cli_args, field)
 enum { PROMPTED = CLI_RUN | CLI_TOKENIZE, SAMPLED = CLI_CHAT | CLI_RUN };
 static const struct option options[] = {
-    {"--model", "-m", O_STRING, AT(model), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO,
+    {"--model", "-m", O_STRING, AT(model), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT,
      "FILE", "the model, a GGUF file (any part of a split one)"},
     {"--prompt", "-p", O_STRING, AT(prompt), PROMPTED, "TEXT", "the text"},
-    {"--file", "-f", O_STRING, AT(file), PROMPTED | CLI_CHAT, "FILE",
+    {"--file", "-f", O_STRING, AT(file), PROMPTED | CLI_CHAT | CLI_FIT, "FILE",
      "the text from a file ('-' is standard input); chat: a document to talk about"},
     {"--ids", NULL, O_STRING, AT(ids), CLI_RUN, "\"1 2 3\"",
      "the prompt as token ids, nothing added"},
@@ -64,7 +66,12 @@ static const struct option options[] = {
     {"--text", NULL, O_STRING, AT(text), CLI_EVAL, "FILE",
      "what needles are hidden in, and what ppl and kld read (default: built-in sentences)"},
     {"--raw", NULL, O_FLAG, AT(raw), CLI_EVAL, NULL, "tasks without the model's chat template"},
-    {"--plot", NULL, O_STRING, AT(plot), CLI_EVAL, "FILE.svg", "draw the results"},
+    {"--plot", NULL, O_STRING, AT(plot), CLI_EVAL | CLI_FIT, "FILE.svg", "draw the results"},
+    {"--output", "-o", O_STRING, AT(output), CLI_FIT, "POLICY", "write the policy file"},
+    {"--ctx", "-c", O_U32, AT(n_ctx), CLI_FIT, "N",
+     "use at most N tokens of the text (default 16384, and not more than the model's context)"},
+    {"--kv", NULL, O_STRING, AT(kv), CLI_FIT, "PRESET",
+     "what the policy file begins with (default tailor1)"},
     {"--ctx", "-c", O_U32, AT(n_ctx), CLI_ENGINE & ~CLI_EVAL, "N",
      "context in tokens (default: the model's, as far as memory goes)"},
     {"--kv", NULL, O_STRING, AT(kv), CLI_ENGINE, "PRESET|FILE",
@@ -75,17 +82,19 @@ static const struct option options[] = {
      "first and newest cache rows that stay exact on the device"},
     {"--kv-set", NULL, O_STRING, AT(kv_set), CLI_ENGINE, "KNOB=V[,..]",
      "any knob of the cache policy, e.g. k_codec=int4,hot=2048"},
-    {"--tau", NULL, O_FLOAT, AT(tau), CLI_ENGINE, "T",
+    {"--tau", NULL, O_FLOAT, AT(tau), CLI_ENGINE | CLI_FIT, "T",
      "layers with a score above are dense: more of attention lies outside 5 % of the rows (0.2)"},
-    {"--device-mem", NULL, O_STRING, AT(device_mem), CLI_ENGINE, "SIZE",
+    {"--gauge", NULL, O_U32, AT(gauge), SAMPLED, "N",
+     "every N tokens, compare one layer and head with exact attention; 0 is never (64)"},
+    {"--device-mem", NULL, O_STRING, AT(device_mem), CLI_ENGINE | CLI_FIT, "SIZE",
      "use at most this much device memory, e.g. 6GiB"},
-    {"--host-mem", NULL, O_STRING, AT(host_mem), CLI_ENGINE, "SIZE",
+    {"--host-mem", NULL, O_STRING, AT(host_mem), CLI_ENGINE | CLI_FIT, "SIZE",
      "use at most this much host memory"},
     {"--depth", NULL, O_STRING, AT(depth), CLI_BENCH, "N[,N]",
      "tokens in the cache before measuring (default 0)"},
-    {"--backend", NULL, O_STRING, AT(backend), CLI_ENGINE, "NAME", "auto, or one of `devices`"},
-    {"--device", NULL, O_U32, AT(device), CLI_ENGINE, "N", "which device of the backend"},
-    {"--threads", "-t", O_U32, AT(n_threads), CLI_ENGINE | CLI_DEVICES, "N",
+    {"--backend", NULL, O_STRING, AT(backend), CLI_ENGINE | CLI_FIT, "NAME", "auto, or one of `devices`"},
+    {"--device", NULL, O_U32, AT(device), CLI_ENGINE | CLI_FIT, "N", "which device of the backend"},
+    {"--threads", "-t", O_U32, AT(n_threads), CLI_ENGINE | CLI_DEVICES | CLI_FIT, "N",
      "CPU threads (default: physical cores)"},
     {"--session", NULL, O_STRING, AT(session), SAMPLED, "FILE",
      "go on from this file where it is there, and keep the session in it"},
@@ -104,8 +113,8 @@ static const struct option options[] = {
     {"--ignore-eos", NULL, O_FLAG, AT(ignore_eos), SAMPLED, NULL, "go on behind an end token"},
     {"--plain", NULL, O_FLAG, AT(plain), CLI_CHAT, NULL, "line mode"},
     {"--json", NULL, O_FLAG, AT(json),
-     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL, NULL, "one JSON object on stdout"},
-    {"--strict", NULL, O_FLAG, AT(strict), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO,
+     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL | CLI_FIT, NULL, "one JSON object on stdout"},
+    {"--strict", NULL, O_FLAG, AT(strict), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT,
      NULL, "warnings are errors"},
 };
 #undef AT
@@ -179,6 +188,7 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
                             .n_predict = CLI_UNSET,
                             .n_prefill = CLI_UNSET,
                             .topk = CLI_UNSET,
+                            .gauge = TL_GAUGE_EVERY,
                             .tau = 0.2f,
                             .temp = CLI_UNSET_FLOAT,
                             .top_k = CLI_UNSET,

@@ -15,6 +15,7 @@ enum cli_command_bit {
     CLI_DEVICES = 32,
     CLI_BENCH = 64,
     CLI_EVAL = 512,
+    CLI_FIT = 1024,
     CLI_ENGINE = CLI_CHAT | CLI_RUN | CLI_BENCH | CLI_EVAL, /* those that load a model to run it */
 };
 
@@ -27,12 +28,15 @@ struct cli_args {
     const char *model, *prompt, *file, *ids, *logits, *decode, *template_file, *messages, *date;
     const char *system, *backend, *kv, *kv_set, *window, *depth;
     const char *device_mem, *host_mem; /* sizes: see cli_parse_size */
-    const char *tasks, *tasks_file, *ctxs, *text, *plot; /* eval */
+    const char *tasks, *tasks_file, *ctxs, *text; /* eval */
+    const char *plot;                              /* eval, fit */
+    const char *output;                            /* fit */
     uint32_t n_samples;                                  /* eval; 0: the command's default */
     uint32_t n_ctx, n_threads, device;
     uint32_t topk; /* CLI_UNSET: the preset's */
     uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
     uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
+    uint32_t gauge; /* steps between looks; 0: none */
     float tau; /* score from which a layer is dense */
     const char *session; /* the file that a session is kept in */
     float temp, top_p, min_p, repeat_penalty; /* CLI_UNSET_FLOAT: not given */

@@ -226,6 +226,23 @@ static json_t *json_traffic(const struct tl_traffic *t) {
                      "rows_fetched", (json_int_t)t->rows_fetched);
 }
 
+/* NULL: not known. */
+static const char *class_of(const struct run *run, uint32_t il, const struct tl_identity *found) {
+    if (tl_engine_model(run->loaded.engine)->shape.windowed[il]) {
+        return "window";
+    }
+    return found == NULL ? NULL
+           : found->score > tl_session_dense_above(run->loaded.session) ? "dense"
+                                                                         : "sparse";
+}
+
+static json_t *json_gauge(const struct tl_gauge *g) {
+    return g == NULL ? json_null()
+                     : json_pack("{s:i,s:f,s:f,s:f,s:f,s:i,s:i}", "n", (int)g->n, "mass", g->mass,
+                                 "error", g->error, "mass_mean", g->mass_mean, "error_mean",
+                                 g->error_mean, "head", (int)g->head, "rows", (int)g->n_rows);
+}
+
 static json_t *json_layers(const struct run *run) {
     const struct tl_shape *const shape = &tl_engine_model(run->loaded.engine)->shape;
     json_t *const layers = json_array();
@@ -235,14 +252,13 @@ static json_t *json_layers(const struct run *run) {
         tl_session_get_layer(run->loaded.session, il, &policy, &b);
         const struct tl_traffic traffic = tl_session_layer_traffic(run->loaded.session, il);
         const struct tl_identity *const found = tl_session_identity(run->loaded.session, il);
-        const bool dense =
-            found != NULL && found->score > tl_session_dense_above(run->loaded.session);
         json_array_append_new(
             layers,
-            json_pack("{s:i,s:o,s:o,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
+            json_pack("{s:i,s:o,s:o,s:s?,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
                       json_policy(&policy), "dense_score",
                       found != NULL ? json_real(found->score) : json_null(), "class",
-                      found != NULL ? json_string(dense ? "dense" : "sparse") : json_null(),
+                      class_of(run, il, found), "gauge",
+                      json_gauge(tl_session_gauge(run->loaded.session, il)),
                       "sliding_window",
                       (int)(shape->windowed[il] ? shape->window : 0), "window_bytes",
                       (json_int_t)b.window, "sketch_bytes", (json_int_t)b.sketch, "hot_bytes",

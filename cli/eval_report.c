@@ -3,6 +3,8 @@
  * context, in it a bar for each preset; heights are shares of the panel's largest value. */
 #include "eval_report.h"
 
+#include "svg.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,33 +149,6 @@ static const char *const colours[CLI_PRESETS_MAX] = {
     "#994455", "#004488", "#ddaa33", "#117733", "#882255", "#44aa99", "#999933", "#555555",
 };
 
-static tl_err add(tl_bytes *out, const char *fmt, ...) TL_PRINTF(2, 3);
-static tl_err add(tl_bytes *out, const char *fmt, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    const int n = vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    TL_ASSERT(n >= 0 && (size_t)n < sizeof text);
-    return tl_bytes_add(out, text, (size_t)n);
-}
-
-/* Text between tags; what XML cannot hold becomes '?'. */
-static tl_err add_escaped(tl_bytes *out, const char *text) {
-    for (const char *c = text; *c != '\0'; c++) {
-        const char *const entity = *c == '&'   ? "&amp;"
-                                   : *c == '<' ? "&lt;"
-                                   : *c == '>' ? "&gt;"
-                                               : NULL;
-        if (entity != NULL) {
-            TL_TRY(tl_bytes_add_str(out, entity));
-        } else {
-            TL_TRY(tl_bytes_add(out, (unsigned char)*c < 0x20 ? "?" : c, 1));
-        }
-    }
-    return TL_OK;
-}
-
 static bool same_panel(const struct cli_eval_line *a, const struct cli_eval_line *b) {
     return a->metric == b->metric && strcmp(a->task, b->task) == 0;
 }
@@ -221,21 +196,22 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
         }
         const double value = line->values[i];
         const double h = isfinite(value) ? PLOT_H * value / top : PLOT_H;
-        TL_TRY(add(out,
-                   "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>",
-                   x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
-        TL_TRY(add_escaped(out, report->presets[i]));
-        TL_TRY(
-            add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals, value * m->scale));
+        TL_TRY(cli_svg_add(
+            out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>",
+            x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
+        TL_TRY(cli_svg_text(out, report->presets[i]));
+        TL_TRY(cli_svg_add(out, " at %u: %.*f</title></rect>\n", line->n_ctx, m->decimals,
+                           value * m->scale));
         if (bar >= BAR_W_LABELLED) {
-            TL_TRY(add(out,
-                       "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.3g"
-                       "</text>\n",
-                       x + w * 0.05 + bar * (i + 0.46), y + PLOT_H - h - 2, value * m->scale));
+            TL_TRY(cli_svg_add(
+                out,
+                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.3g"
+                "</text>\n",
+                x + w * 0.05 + bar * (i + 0.46), y + PLOT_H - h - 2, value * m->scale));
         }
     }
-    return add(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n", x + w / 2,
-               y + PLOT_H + 14, line->n_ctx);
+    return cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n",
+                       x + w / 2, y + PLOT_H + 14, line->n_ctx);
 }
 
 static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
@@ -245,15 +221,15 @@ static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
     const double y = TOP + 24 + PANEL_H * (double)(at / PER_ROW);
     uint32_t n_groups = 0;
     const double top = panel_top(report, panel, &n_groups);
-    TL_TRY(add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 8));
-    TL_TRY(add_escaped(out, panel->task));
-    TL_TRY(add(out, ": %s</text>\n", m->label));
+    TL_TRY(cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 8));
+    TL_TRY(cli_svg_text(out, panel->task));
+    TL_TRY(cli_svg_add(out, ": %s</text>\n", m->label));
     for (uint32_t i = 0; i <= 2; i++) {
         const double line_y = y + PLOT_H * (1 - i / 2.0);
-        TL_TRY(add(out,
-                   "<path d=\"M%.1f %.1fh%d\" stroke=\"#ccc\"/>"
-                   "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
-                   x, line_y, PLOT_W, x - 4, line_y + 4, top * m->scale * i / 2.0));
+        TL_TRY(cli_svg_add(out,
+                           "<path d=\"M%.1f %.1fh%d\" stroke=\"#ccc\"/>"
+                           "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
+                           x, line_y, PLOT_W, x - 4, line_y + 4, top * m->scale * i / 2.0));
     }
     const double w = PLOT_W / (double)n_groups;
     for (size_t l = 0, group = 0; l < report->n_lines; l++) {
@@ -270,20 +246,13 @@ tl_err cli_eval_report_svg(const struct cli_eval_report *report, const char *tit
         n_panels += begins_panel(report, l) ? 1 : 0;
     }
     const uint32_t height = TOP + PANEL_H * (uint32_t)tl_div_up(n_panels, PER_ROW) + 20;
-    TL_TRY(add(out,
-               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
-               "font-family=\"sans-serif\" font-size=\"11\">\n"
-               "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n"
-               "<text x=\"50\" y=\"22\" font-size=\"15\">",
-               PANEL_W * PER_ROW + 30, height));
-    TL_TRY(add_escaped(out, title));
-    TL_TRY(tl_bytes_add_str(out, "</text>\n"));
+    TL_TRY(cli_svg_begin(out, PANEL_W * PER_ROW + 30, height, title));
     for (uint32_t i = 0; i < report->n_presets; i++) {
-        TL_TRY(add(out,
-                   "<rect x=\"%u\" y=\"33\" width=\"10\" height=\"10\" fill=\"%s\"/>"
-                   "<text x=\"%u\" y=\"42\">",
-                   legend_x, colours[i], legend_x + 14));
-        TL_TRY(add_escaped(out, column_name(report->presets[i])));
+        TL_TRY(cli_svg_add(out,
+                           "<rect x=\"%u\" y=\"33\" width=\"10\" height=\"10\" fill=\"%s\"/>"
+                           "<text x=\"%u\" y=\"42\">",
+                           legend_x, colours[i], legend_x + 14));
+        TL_TRY(cli_svg_text(out, column_name(report->presets[i])));
         TL_TRY(tl_bytes_add_str(out, "</text>\n"));
         legend_x += 30 + 7 * (uint32_t)strlen(column_name(report->presets[i]));
     }

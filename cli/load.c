@@ -27,8 +27,11 @@ bool cli_bundled_model(char *path, size_t cap) {
 
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out) {
     /* Whoever runs or chats may look at the layers; measuring them costs less than a hundredth of a
-     * prompt. */
-    out->identify_rows = (args->command & (CLI_RUN | CLI_CHAT)) != 0 ? TL_LONG_ROWS : 0;
+     * prompt, and of the steps. */
+    if ((args->command & (CLI_RUN | CLI_CHAT)) != 0) {
+        out->identify_rows = TL_LONG_ROWS;
+        out->gauge_every = args->gauge;
+    }
     if ((args->device_mem != NULL && !cli_parse_size(args->device_mem, &out->device_bytes)) ||
         (args->host_mem != NULL && !cli_parse_size(args->host_mem, &out->host_bytes))) {
         cli_error("--device-mem and --host-mem take a size such as 6GiB");

@@ -23,6 +23,8 @@ static const struct command {
     {"info", CLI_INFO, cmd_info, "-m MODEL", "what a model file says"},
     {"devices", CLI_DEVICES, cmd_devices, "", "backends and devices found here"},
     {"bench", CLI_BENCH, cmd_bench, "-m MODEL [--depth N[,N]]", "prefill and decode speed"},
+    {"fit", CLI_FIT, cmd_fit, "-m MODEL -f TEXT [-o POLICY] [--plot FILE.svg]",
+     "which layers attend densely, as a policy file"},
     {"eval", CLI_EVAL, cmd_eval, "-m MODEL --task T[,T] [--ctx N[,N]] [--kv A[,B]]",
      "quality of cache presets side by side"},
 };

@@ -5,6 +5,7 @@
 #define TL_ENGINE_H
 
 #include "backend.h"
+#include "gauge.h"
 #include "identify.h"
 #include "model.h"
 #include "plan.h"
@@ -51,7 +52,9 @@ struct tl_session_params {
      * does, or with `dense` TL_LONG_ROWS and four times the longest window. A prompt of fewer than
      * TL_LAST_QUERIES tokens never does. */
     uint32_t identify_rows;
-    bool identify_codecs; /* and what codecs do to each layer's output */
+    bool identify_codecs; /* and what codecs, fitted so, do to each layer's output */
+    tl_fit identify_fit;
+    uint32_t gauge_every; /* steps from one look at the cache's fidelity to the next; 0: none */
 };
 
 /* Plans and allocates all memory of the session. TL_ERR_MEMORY says how much was wanted. */
@@ -111,6 +114,10 @@ struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il);
 const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il);
 /* The score above which a layer counts as dense. */
 double tl_session_dense_above(const tl_session *s);
+
+/* How faithful layer il was when it was looked at last; NULL: never, or it has no exact rows beside
+ * those that it attends. */
+const struct tl_gauge *tl_session_gauge(const tl_session *s, uint32_t il);
 
 /* The recorded decode step. */
 const tl_schedule *tl_session_schedule(const tl_session *s);

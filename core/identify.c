@@ -21,6 +21,7 @@ _Static_assert((int)NEWEST_MIN >= (int)TL_LAST_QUERIES, "every query sees all co
 
 /* What the codecs' part works on. */
 struct trial {
+    tl_fit fit;
     tl_view k_codes, v_codes;      /* the largest codec's bytes; views of fewer columns are used */
     struct tl_kv_rows newest;      /* (n_kv_heads * NEWEST_MAX, head_dim) f16 */
     tl_view exact, out, out_b;     /* (TL_LAST_QUERIES, n_heads * head_dim), host but out_b */
@@ -82,8 +83,7 @@ uint64_t tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool code
     return device.at + host.at;
 }
 
-static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *dev,
-                         uint32_t cap) {
+static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *dev, uint32_t cap) {
     struct carve device = {0}, host = {0};
     id->layers = calloc(shape->n_layers, sizeof *id->layers);
     if (id->layers == NULL) {
@@ -101,7 +101,7 @@ static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *
 }
 
 tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev, uint32_t cap,
-                        bool codecs) {
+                        bool codecs, tl_fit fit) {
     tl_identify *id = calloc(1, sizeof *id);
     if (id == NULL) {
         return TL_ERR_MEMORY;
@@ -109,6 +109,7 @@ tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev 
     id->n_layers = shape->n_layers;
     id->n_heads = shape->n_heads;
     id->codecs = codecs;
+    id->trial.fit = fit;
     const tl_err err = open_parts(id, shape, dev, cap);
     if (err) {
         tl_identify_close(&id);
@@ -154,7 +155,8 @@ static tl_err measure_mass(tl_identify *id, const struct probe *p) {
     for (uint32_t i = 0; i < TL_CURVE_POINTS; i++) {
         op.parts[i] = tl_curve_parts[i];
     }
-    return tl_pass_emit(p->pass, (struct tl_op){.verb = TL_VERB_MASS, .layer = p->il, .u.mass = op});
+    return tl_pass_emit(p->pass,
+                        (struct tl_op){.verb = TL_VERB_MASS, .layer = p->il, .u.mass = op});
 }
 
 static void set_int(tl_view v, uint32_t i, uint32_t value) {
@@ -185,15 +187,14 @@ static tl_err copy_newest(const struct trial *t, const struct probe *p, uint32_t
 static struct tl_sketch sketch_of(const struct trial *t, const struct tl_shape *s, uint32_t blocks,
                                   tl_codec k_codec, tl_codec v_codec) {
     const uint32_t rows = blocks * s->n_kv_heads, d = s->head_dim;
-    return (struct tl_sketch){
-        .k = tl_view_of(t->k_codes.buf, t->k_codes.off_bytes, rows,
-                        (uint32_t)tl_codec_key_bytes(k_codec, d), TL_U8),
-        .v = tl_view_of(t->v_codes.buf, t->v_codes.off_bytes, rows,
-                        (uint32_t)tl_codec_value_bytes(v_codec, d), TL_U8),
-        .k_codec = k_codec,
-        .v_codec = v_codec,
-        .n_kv_heads = s->n_kv_heads,
-        .head_dim = d};
+    return (struct tl_sketch){.k = tl_view_of(t->k_codes.buf, t->k_codes.off_bytes, rows,
+                                              (uint32_t)tl_codec_key_bytes(k_codec, d), TL_U8),
+                              .v = tl_view_of(t->v_codes.buf, t->v_codes.off_bytes, rows,
+                                              (uint32_t)tl_codec_value_bytes(v_codec, d), TL_U8),
+                              .k_codec = k_codec,
+                              .v_codec = v_codec,
+                              .n_kv_heads = s->n_kv_heads,
+                              .head_dim = d};
 }
 
 /* t->out := what the queries get where the first rows are compressed. */
@@ -201,10 +202,9 @@ static tl_err attend_compressed(const struct trial *t, const struct probe *p, ui
                                 const struct tl_sketch *sketch) {
     const struct tl_shape *const s = &p->pass->model->shape;
     tl_stream *const stream = p->pass->stream;
-    TL_TRY(tl_compress(stream, &(struct tl_compress){.dst = *sketch,
-                                                     .src = p->rows,
-                                                     .n_blocks = blocks,
-                                                     .fit = TL_FIT_SQUARES}));
+    TL_TRY(tl_compress(
+        stream,
+        &(struct tl_compress){.dst = *sketch, .src = p->rows, .n_blocks = blocks, .fit = t->fit}));
     struct tl_attend op = attend_op(p, &t->newest);
     op.out = tl_view_rows(t->out, 0, p->n);
     op.lse = tl_view_rows(t->lse, 0, p->n);

@@ -1,5 +1,5 @@
-/* Which layers attend densely (TailorKV, section 4.1), measured while a prompt goes through: its last
- * queries against all exact rows, with the causal mask and the model's own windows. The dense
+/* Which layers attend densely (TailorKV, section 4.1), measured while a prompt goes through: its
+ * last queries against all exact rows, with the causal mask and the model's own windows. The dense
  * preference score of a layer is the mean attention mass outside the largest 5 % of the weights,
  * over queries and heads (the paper's eq. 7 and 8, divided by the number of queries): 0.95 where
  * attention is spread evenly, 0 where it rests on few rows. A layer above the threshold is dense:
@@ -41,9 +41,10 @@ typedef struct tl_identify tl_identify;
 
 /* Device and host bytes together, for a cache of cap rows. */
 uint64_t tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs);
-/* codecs: measure what codecs do, too, for which a layer's compressed copy has to have room. */
+/* codecs: measure what codecs, fitted so, do too, for which a layer's compressed copy has to have
+ * room; head_dim is then a multiple of 8. */
 TL_MUST tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev,
-                                uint32_t cap, bool codecs);
+                                uint32_t cap, bool codecs, tl_fit fit);
 void tl_identify_close(tl_identify **id);
 
 /* Behind tl_decode_prompt_layer of a prompt's last chunk of n rows in layer il, which begins at row

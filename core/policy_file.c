@@ -147,7 +147,7 @@ static tl_err read_preset(struct reader *r, const json_t *root) {
 
 static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
     static const char *const known[] = {"tailor_policy", "model_hash", "preset",
-                                        "dense", "dense_policy", "all", "layers"};
+                                        "dense", "dense_policy", "all", "layers", "measured"};
     if (!json_is_object(root)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
     }

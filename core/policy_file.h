@@ -8,7 +8,8 @@
  *                                                 where the preset has one, the session finds them
  *     "dense_policy": { "recent": 64 },           knobs of dense layers
  *     "all": { "topk": 512 },                     knobs of every other layer
- *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } } }
+ *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } },
+ *     "measured": { ... } }                       what `tailor fit` saw; not read
  *
  * Files are hostile: unknown keys, knobs and layers are errors. */
 #ifndef TL_POLICY_FILE_H

@@ -30,6 +30,9 @@ struct tl_session {
     uint32_t *ids;  /* owned, kv->cap */
     tl_identify *identify; /* owned; NULL where nobody asked */
     uint32_t identify_rows; /* 0: done, or nobody asked */
+    tl_gauges *gauges;      /* owned; NULL where nobody asked */
+    uint32_t gauge_every;
+    uint64_t n_steps; /* that were run, whatever was rewound since */
     bool hybrid;
     bool has_logits;
     uint32_t logits_row; /* of scratch.logits */
@@ -153,7 +156,11 @@ static uint32_t long_rows(const tl_session *s) {
     return (uint32_t)rows;
 }
 
-static tl_err open_identify(tl_session *s, const struct tl_session_params *p) {
+static tl_err open_measuring(tl_session *s, const struct tl_session_params *p) {
+    s->gauge_every = p->gauge_every;
+    if (s->gauge_every > 0) {
+        TL_TRY(tl_gauges_open(&s->gauges, shape_of(s), s->engine->dev));
+    }
     s->dense_above = p->dense_above > 0 ? p->dense_above : TL_DENSE_ABOVE;
     s->identify_rows = p->identify_rows;
     if (s->finds_dense && s->identify_rows == 0) {
@@ -161,7 +168,7 @@ static tl_err open_identify(tl_session *s, const struct tl_session_params *p) {
     }
     return s->identify_rows == 0 ? TL_OK
                                  : tl_identify_open(&s->identify, shape_of(s), s->engine->dev,
-                                                    s->kv->cap, p->identify_codecs);
+                                                    s->kv->cap, p->identify_codecs, p->identify_fit);
 }
 
 /* Peaks with room for what layers may change to; tiers as they are at the beginning. */
@@ -198,7 +205,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     needs.hybrid |= s->finds_dense;
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
     TL_TRY(open_prompt_buffers(s, &plan));
-    TL_TRY(open_identify(s, p));
+    TL_TRY(open_measuring(s, p));
     s->ids = calloc(plan.n_ctx, sizeof *s->ids);
     if (s->ids == NULL) {
         return TL_ERR_MEMORY;
@@ -235,6 +242,7 @@ void tl_session_close(tl_session **session) {
     tl_buf_free(&s->stage_buf);
     tl_buf_free(&s->hidden_buf);
     tl_identify_close(&s->identify);
+    tl_gauges_close(&s->gauges);
     tl_kv_close(&s->kv);
     tl_stream_close(&s->stream);
     tl_stream_close(&s->transfer);
@@ -504,14 +512,29 @@ static void count_step(tl_session *s) {
     count_sent_home(s, 1);
 }
 
+/* The step, and in the first of every gauge_every ones a look at a layer. */
+static tl_err run_step(tl_session *s) {
+    bool looks = false;
+    if (s->gauge_every > 0 && s->n_steps++ % s->gauge_every == 0) {
+        TL_TRY(tl_gauges_run(s->gauges, s->kv, &s->step, s->stream, &looks));
+    }
+    if (!looks) {
+        TL_TRY(tl_replay_run(s->replay));
+    }
+    TL_TRY(tl_stream_sync(s->stream));
+    if (looks) {
+        tl_gauges_read(s->gauges);
+    }
+    return TL_OK;
+}
+
 tl_err tl_session_step(tl_session *s, uint32_t id) {
     TL_TRY(check_ids(s, &id, 1));
     s->has_logits = false;
     TL_TRY(tl_kv_begin_step(s->kv, s->stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;
     memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
-    TL_TRY(tl_replay_run(s->replay));
-    TL_TRY(tl_stream_sync(s->stream));
+    TL_TRY(run_step(s));
     s->ids[s->kv->n_rows++] = id;
     count_step(s);
     s->logits_row = 0;
@@ -560,6 +583,11 @@ struct tl_traffic tl_session_traffic(const tl_session *s) {
 
 const struct tl_identity *tl_session_identity(const tl_session *s, uint32_t il) {
     return s->identify != NULL ? tl_identify_get(s->identify, il) : NULL;
+}
+
+const struct tl_gauge *tl_session_gauge(const tl_session *s, uint32_t il) {
+    const struct tl_gauge *const g = s->gauges != NULL ? tl_gauges_get(s->gauges, il) : NULL;
+    return g != NULL && g->n > 0 ? g : NULL;
 }
 
 double tl_session_dense_above(const tl_session *s) { return s->dense_above; }

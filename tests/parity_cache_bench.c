@@ -18,7 +18,7 @@ static const struct shape shapes[] = {
     {"15m", 6, 1, 48}, {"135m", 3, 3, 64}, {"1b", 8, 4, 64}, {"8b", 8, 4, 128}};
 static const char *const codec_names[] = {"none", "q8", "int4", "int2", "int1"};
 
-enum { K = 256 /* rows chosen */ };
+enum { K = 256 /* rows chosen */, N_LAST = 32 /* queries that measure a layer */ };
 
 /* Everything a step of one layer needs. */
 struct layer {
@@ -29,6 +29,7 @@ struct layer {
     struct tl_sketch all;
     tl_view k, v; /* all copies of the exact rows */
     tl_view q, out, lse, out_b, lse_b, score, idx, n_blocks, n_seen, pos;
+    tl_view last_q, last_pos;
     bool scored;
     tl_buf *bufs[24];
     uint32_t n_bufs;
@@ -87,6 +88,12 @@ static void open_layer(struct layer *l, struct side *side, const struct shape *s
     l->score = new_view(l, heads, n_rows, TL_F32);
     fill_floats(l->score, 4, 5.0f);
     l->idx = new_view(l, shape->kv_heads, K, TL_I32);
+    l->last_q = new_view(l, N_LAST, heads * d, TL_F32);
+    fill_floats(l->last_q, 7, 1.5f);
+    l->last_pos = new_view(l, N_LAST, 1, TL_I32);
+    for (uint32_t i = 0; i < N_LAST; i++) {
+        set_int(tl_view_rows(l->last_pos, i, 1), (int32_t)(n_rows - N_LAST + i));
+    }
     l->n_blocks = new_view(l, 1, 1, TL_I32);
     set_int(l->n_blocks, (int32_t)(n_rows / TL_BLOCK));
     l->n_seen = new_view(l, 1, 1, TL_I32);
@@ -231,6 +238,22 @@ static void run_slots(void *arg, uint64_t i) {
     must(tl_stream_sync(l->side->s), "tl_stream_sync");
 }
 
+/* The score of a layer: 32 queries at the end, the largest 5 %. */
+static void run_mass(void *arg, uint64_t i) {
+    const struct layer *const l = arg;
+    const struct tl_mass op = {.mass = tl_view_reshape(l->lse, l->heads, 1),
+                               .q = l->last_q,
+                               .q_pos = l->last_pos,
+                               .n_rows = l->n_seen,
+                               .kv = rows_of(l, i),
+                               .n_heads = l->heads,
+                               .scale = scale_of(l),
+                               .n_parts = 1,
+                               .parts = {500}};
+    must(tl_mass(l->side->s, &op), "tl_mass");
+    must(tl_stream_sync(l->side->s), "tl_stream_sync");
+}
+
 static void run_merge(void *arg, uint64_t i) {
     const struct layer *const l = arg;
     (void)i;
@@ -296,6 +319,9 @@ static void bench_rows(struct side *side, const struct shape *shape, uint32_t n_
     const struct tl_attend_slots slots = slots_op(&l, 0);
     print_line(&l, "attend_slots 256", time_of(run_slots, &l), tl_attend_slots_bytes(&slots),
                (double)K * shape->kv_heads, peak);
+    const uint64_t key_bytes = tl_view_bytes(attend.kv.k) + tl_view_bytes(l.last_q);
+    print_line(&l, "mass, 32 queries", time_of(run_mass, &l), key_bytes,
+               (double)n_rows * shape->kv_heads, peak);
     close_layer(&l);
 }
 

@@ -1,75 +1,16 @@
 /* The program as a user meets it: exit codes, what goes to which stream, the command line contract
  * of docs/architecture.md. Each case runs the built binary. Values are checked against the
  * committed goldens, which other programs made. */
-#include "support.h"
+#include "program.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/"
-
-struct ran {
-    int code;
-    tl_bytes out, err;
-};
-
-static char scratch_dir[] = "/tmp/tailor-cli-XXXXXX";
-
-static const char *scratch(const char *name) {
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", scratch_dir, name);
-    return path;
-}
-
-static void write_file(const char *path, const void *data, size_t n) {
-    FILE *const f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* Runs `tailor ARGS` through the shell, input from /dev/null unless ARGS redirect it. */
-static struct ran tailor(const char *args) {
-    char command[4096];
-    const int n = snprintf(command, sizeof command, "exec '%s' %s >%s/out 2>%s/err", TL_TAILOR,
-                           args, scratch_dir, scratch_dir);
-    assert_true(n > 0 && (size_t)n < sizeof command);
-    const int status = system(command);
-    assert_true(WIFEXITED(status));
-    struct ran ran = {.code = WEXITSTATUS(status)};
-    ran.out = read_file(scratch("out"));
-    ran.err = read_file(scratch("err"));
-    return ran;
-}
-
-static void done(struct ran *ran) {
-    tl_bytes_free(&ran->out);
-    tl_bytes_free(&ran->err);
-}
-
-static unsigned n_lines(const tl_bytes *text) {
-    unsigned n = 0;
-    for (size_t i = 0; i < text->len; i++) {
-        n += text->data[i] == '\n';
-    }
-    return n;
-}
-
-/* An error is one line on stderr that begins with the program's name, and nothing on stdout. */
-static void expect_error(const char *args, int code, const char *part) {
-    struct ran ran = tailor(args);
-    if (ran.code != code || ran.out.len != 0 || n_lines(&ran.err) != 1 ||
-        strncmp(ran.err.data, "tailor: ", 8) != 0 || strstr(ran.err.data, part) == NULL) {
-        fail_msg("%s: exit %d, stdout %zu bytes, stderr: %s", args, ran.code, ran.out.len,
-                 ran.err.data);
-    }
-    done(&ran);
-}
 
 static void test_usage_errors(void **state) {
     (void)state;
@@ -653,7 +594,7 @@ static void test_full_disk(void **state) {
 }
 
 int main(void) {
-    if (mkdtemp(scratch_dir) == NULL) {
+    if (!program_begin()) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
@@ -668,8 +609,5 @@ int main(void) {
         cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),
         cmocka_unit_test(test_session_errors),   cmocka_unit_test(test_chat_session),
     };
-    const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
-    return system(command) == 0 ? n_failed : 1;
+    return program_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -13,7 +13,8 @@
 
 /* ---- the verb ---- */
 
-/* One head of 8 channels over n rows, n_queries queries; keys and queries are made by the caller. */
+/* One head of 8 channels over n rows, n_queries queries; keys and queries are made by the caller.
+ */
 struct bench {
     tl_dev *dev;
     tl_stream *stream;
@@ -36,17 +37,16 @@ static void open_bench(struct bench *b, const char *isa, uint32_t n, uint32_t n_
     const struct tl_dev_params params = {.n_threads = 2, .isa_max = isa};
     assert_int_equal(tl_dev_open(&b->dev, tl_backend_find("cpu"), &params), TL_OK);
     assert_int_equal(tl_stream_open(&b->stream, b->dev), TL_OK);
-    b->op = (struct tl_mass){.mass = new_view(b, 1, 1, TL_F32),
-                             .q = new_view(b, n_queries, D, TL_F32),
-                             .q_pos = new_view(b, n_queries, 1, TL_I32),
-                             .n_rows = new_view(b, 1, 1, TL_I32),
-                             .kv = {.k = new_view(b, n, D, TL_F16),
-                                    .v = new_view(b, n, D, TL_F16),
-                                    .n_kv_heads = 1},
-                             .n_heads = 1,
-                             .scale = 1,
-                             .n_parts = 1,
-                             .parts = {500}};
+    b->op = (struct tl_mass){
+        .mass = new_view(b, 1, 1, TL_F32),
+        .q = new_view(b, n_queries, D, TL_F32),
+        .q_pos = new_view(b, n_queries, 1, TL_I32),
+        .n_rows = new_view(b, 1, 1, TL_I32),
+        .kv = {.k = new_view(b, n, D, TL_F16), .v = new_view(b, n, D, TL_F16), .n_kv_heads = 1},
+        .n_heads = 1,
+        .scale = 1,
+        .n_parts = 1,
+        .parts = {500}};
     *(int32_t *)tl_view_host(b->op.n_rows) = (int32_t)n;
     for (uint32_t i = 0; i < n_queries; i++) {
         ((int32_t *)tl_view_host(b->op.q_pos))[i] = (int32_t)(n - n_queries + i);
@@ -105,9 +105,9 @@ static void test_attention_on_one_row(void **state) {
     }
 }
 
-/* Goal: a query does not see rows behind it. Method: each of the last 32 rows is what everybody would
- * attend to; a query that saw them all would hold nearly all its mass in 5 % of the rows wherever it
- * stands, but only the last one does see them all, and the first sees one. */
+/* Goal: a query does not see rows behind it. Method: each of the last 32 rows is what everybody
+ * would attend to; a query that saw them all would hold nearly all its mass in 5 % of the rows
+ * wherever it stands, but only the last one does see them all, and the first sees one. */
 static void test_causal_mask(void **state) {
     (void)state;
     enum { N = 1000, N_Q = 32 };
@@ -149,7 +149,8 @@ static void test_window_of_the_model(void **state) {
     }
 }
 
-/* Goal: a query before every row leaves nothing out, and all parts of a curve ascend (some stand for the same row). */
+/* Goal: a query before every row leaves nothing out, and all parts of a curve ascend (some stand
+ * for the same row). */
 static void test_curve(void **state) {
     (void)state;
     for (int i = 0; i < N_ISAS; i++) {
@@ -191,8 +192,7 @@ static void open_golden(struct golden *g, size_t i) {
     const json_t *const one = json_array_get(json_object_get(g->root, "cases"), i);
     const json_t *const ids = json_object_get(one, "ids");
     char path[1024];
-    snprintf(path, sizeof path, "%s%s", GOLDEN,
-             json_string_value(json_object_get(one, "model")));
+    snprintf(path, sizeof path, "%s%s", GOLDEN, json_string_value(json_object_get(one, "model")));
     g->n_ids = (uint32_t)json_array_size(ids);
     assert_true(g->n_ids <= 512);
     for (uint32_t t = 0; t < g->n_ids; t++) {
@@ -251,8 +251,7 @@ static void check_layers(const struct golden *g, const tl_session *s, const char
             const json_t *const curve = json_array_get(json_object_get(want, "mass"), h);
             for (uint32_t j = 0; j < TL_CURVE_POINTS; j++) {
                 const double mass = json_real_value(json_array_get(curve, j));
-                const double difference =
-                    fabs((double)got->mass[h * TL_CURVE_POINTS + j] - mass);
+                const double difference = fabs((double)got->mass[h * TL_CURVE_POINTS + j] - mass);
                 if (difference > 3e-3) {
                     fail_msg("%s, layer %u, head %u, point %u: off by %g", what, il, h, j,
                              difference);
@@ -284,8 +283,8 @@ static void test_goldens(void **state) {
     }
 }
 
-/* Goal: a prompt that is too short measures nothing, the next one that reaches the length does, over
- * all rows where they have an exact home; layers that compressed some say nothing. */
+/* Goal: a prompt that is too short measures nothing, the next one that reaches the length does,
+ * over all rows where they have an exact home; layers that compressed some say nothing. */
 static void test_later_prompt(void **state) {
     (void)state;
     static const char *const presets[] = {"full", "tailor", "kivi2"};
@@ -338,6 +337,48 @@ static void test_measuring_changes_nothing(void **state) {
     tl_session_close(&measured);
     tl_session_close(&plain);
     close_golden(&g);
+}
+
+/* Goal: what a codec does to a layer's output is small for 8 bits and grows as bits go; layers with a
+ * window of the model, and texts too short for a block, say nothing. */
+static void test_codecs(void **state) {
+    (void)state;
+    for (size_t i = 0; i < n_goldens(); i++) {
+        struct golden g;
+        open_golden(&g, i);
+        struct tl_policy policies[64];
+        const struct tl_shape *const shape = &tl_engine_model(g.engine)->shape;
+        for (uint32_t il = 0; il < shape->n_layers; il++) {
+            policies[il] = tl_preset_find(i % 2 == 0 ? "kivi1" : "full")->policy;
+        }
+        tl_session *s = NULL;
+        const struct tl_session_params params = {.n_ctx = 512,
+                                                 .n_chunk = 99,
+                                                 .policies = policies,
+                                                 .identify_rows = 1,
+                                                 .identify_codecs = true,
+                                                 .identify_fit = TL_FIT_SQUARES};
+        assert_int_equal(tl_session_open(&s, g.engine, &params), TL_OK);
+        feed(s, g.ids, g.n_ids);
+        check_layers(&g, s, "with codecs");
+        for (uint32_t il = 0; il < shape->n_layers; il++) {
+            const struct tl_identity *const got = tl_session_identity(s, il);
+            const bool measured = !shape->windowed[il] && g.n_ids >= 2 * TL_BLOCK;
+            assert_true((got->k_error[0] >= 0) == measured);
+            assert_true((got->v_error[TL_CODECS_TRIED - 1] >= 0) == measured);
+            if (!measured) {
+                continue;
+            }
+            assert_true(got->k_error[0] > 0 && got->k_error[0] < 0.01);
+            assert_true(got->k_error[0] == got->v_error[0]);
+            for (uint32_t c = 1; c < TL_CODECS_TRIED; c++) {
+                assert_true(got->k_error[c] > got->k_error[c - 1]);
+                assert_true(got->v_error[c] > got->v_error[c - 1]);
+            }
+        }
+        tl_session_close(&s);
+        close_golden(&g);
+    }
 }
 
 /* ---- layers that turn out dense ---- */
@@ -403,7 +444,7 @@ static void test_dense_layers_change(void **state) {
         tl_session_get_layer(s, 1, &policy, &bytes);
         assert_int_equal(policy.home, TL_HOME_HOST);
         const struct tl_memory_plan *const now = tl_session_plan(s), *const other =
-                                                     tl_session_plan(want);
+                                                                         tl_session_plan(want);
         assert_memory_equal(&now->kv, &other->kv, sizeof now->kv);
         assert_true(now->kv.home_host < planned.kv.home_host);
         assert_true(planned.change > 0 && planned.device > other->device);
@@ -455,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_goldens),
         cmocka_unit_test(test_later_prompt),
         cmocka_unit_test(test_measuring_changes_nothing),
+        cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_dense_layers_change),
         cmocka_unit_test(test_who_does_not_change),
     };

@@ -1,8 +1,9 @@
 /* How much of attention the largest weights hold. The plain version sorts a query's weights in
- * double. The fast one has them from a kernel in float and sorts their bit patterns, digit by digit,
- * which orders numbers that are not negative; sums are taken in double, largest first, by both. A
- * query's shares are kept apart until all are there and are then added in order, so neither the
- * number of threads nor who claims what shows in a bit. */
+ * double. The fast one has them from a kernel in float and orders them by their bit patterns, which
+ * is right for numbers that are not negative, and only as far as the sums need it: 3.3 ns a weight,
+ * where a whole sort takes 5.7 (1B shape, 16k rows, 2026-11-22). Sums are in double. A query's shares
+ * are kept apart until all are there and are then added in order, so neither the number of threads
+ * nor who claims what shows in a bit. */
 #include "mass.h"
 
 #include <math.h>
@@ -10,10 +11,13 @@
 #include <string.h>
 
 enum {
-    DIGIT_BITS = 11,
-    N_DIGITS = 1 << DIGIT_BITS,
-    N_PASSES = 3,
-    /* Scratch grows with the context; beyond this fewer threads work, each at least with its own. */
+    /* Numbers are put into buckets by their upper bits, exponent and a little more, and inside a
+     * bucket in order by the others. */
+    LOW_BITS = 20,
+    N_BUCKETS = 1 << (31 - LOW_BITS),
+    DIGIT_BITS = 10,
+    /* Scratch grows with the context; beyond this fewer threads work, each at least with its own.
+     */
     SCRATCH_BYTES_MAX = 256 << 20,
 };
 
@@ -64,9 +68,8 @@ static void plain_weights(const struct tl_mass *op, uint32_t head, uint32_t quer
             sum += (double)q[j] * (double)key[j];
         }
         sum *= (double)op->scale;
-        weights[t] = op->softcap != 0.0f
-                         ? (double)op->softcap * tanh(sum / (double)op->softcap)
-                         : sum;
+        weights[t] =
+            op->softcap != 0.0f ? (double)op->softcap * tanh(sum / (double)op->softcap) : sum;
         most = fmax(most, weights[t]);
     }
     for (uint64_t t = 0; t < n; t++) {
@@ -75,8 +78,7 @@ static void plain_weights(const struct tl_mass *op, uint32_t head, uint32_t quer
     qsort(weights, n, sizeof *weights, descending);
 }
 
-static void plain_held(const struct mass_job *job, uint32_t head, uint32_t query,
-                       double *weights) {
+static void plain_held(const struct mass_job *job, uint32_t head, uint32_t query, double *weights) {
     const struct tl_mass *const op = job->op;
     double *const held = held_of(job, head, query);
     uint64_t first, end;
@@ -117,56 +119,93 @@ static void plain_job(void *arg, uint32_t thread, uint32_t n_threads) {
 
 /* ---- fast ---- */
 
-/* Sorts n bit patterns ascending; the result is in `other`, and keys are scribbled on. */
-static void sort_bits(uint32_t *keys, uint32_t *other, uint64_t n) {
-    uint32_t at[N_PASSES][N_DIGITS];
-    memset(at, 0, sizeof at);
-    for (uint64_t i = 0; i < n; i++) {
-        for (uint32_t pass = 0; pass < N_PASSES; pass++) {
-            at[pass][keys[i] >> (pass * DIGIT_BITS) & (N_DIGITS - 1)]++;
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Four sums side by side, as one would wait for each addition. */
+static double sum_of(const float *x, uint64_t n) {
+    double sums[4] = {0};
+    uint64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (uint32_t j = 0; j < 4; j++) {
+            sums[j] += (double)x[i + j];
         }
     }
-    for (uint32_t pass = 0; pass < N_PASSES; pass++) {
-        uint32_t sum = 0;
-        for (uint32_t digit = 0; digit < N_DIGITS; digit++) {
-            const uint32_t count = at[pass][digit];
-            at[pass][digit] = sum;
+    for (; i < n; i++) {
+        sums[0] += (double)x[i];
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+/* starts[b] := how many of x lie in buckets below b; n below the last one. */
+static void find_starts(const float *x, uint64_t n, uint32_t *starts) {
+    uint32_t counts[2][N_BUCKETS]; /* two, as neighbours often fall into one bucket */
+    memset(counts, 0, sizeof counts);
+    for (uint64_t i = 0; i < n; i++) {
+        counts[i % 2][bits_of(x[i]) >> LOW_BITS & (N_BUCKETS - 1)]++;
+    }
+    uint32_t sum = 0;
+    for (uint32_t b = 0; b < N_BUCKETS; b++) {
+        starts[b] = sum;
+        sum += counts[0][b] + counts[1][b];
+    }
+    starts[N_BUCKETS] = sum;
+}
+
+/* Sorts n numbers of one bucket, ascending, by the digits that the bucket leaves open. */
+static void sort_bucket(float *x, float *other, uint64_t n) {
+    float *src = x, *dst = other;
+    for (uint32_t shift = 0; shift < LOW_BITS; shift += DIGIT_BITS) {
+        uint32_t at[1 << DIGIT_BITS] = {0}, sum = 0;
+        for (uint64_t i = 0; i < n; i++) {
+            at[bits_of(src[i]) >> shift & ((1 << DIGIT_BITS) - 1)]++;
+        }
+        for (uint32_t digit = 0; digit < 1 << DIGIT_BITS; digit++) {
+            const uint32_t count = at[digit];
+            at[digit] = sum;
             sum += count;
         }
-    }
-    uint32_t *src = keys, *dst = other;
-    for (uint32_t pass = 0; pass < N_PASSES; pass++) {
         for (uint64_t i = 0; i < n; i++) {
-            dst[at[pass][src[i] >> (pass * DIGIT_BITS) & (N_DIGITS - 1)]++] = src[i];
+            dst[at[bits_of(src[i]) >> shift & ((1 << DIGIT_BITS) - 1)]++] = src[i];
         }
-        uint32_t *const swapped = src;
+        float *const swapped = src;
         src = dst;
         dst = swapped;
     }
 }
-_Static_assert(N_PASSES % 2 == 1 && N_PASSES * DIGIT_BITS >= 32, "sort_bits ends in `other`");
+_Static_assert(LOW_BITS % (2 * DIGIT_BITS) == 0, "sort_bucket ends where it began");
 
-static double sum_down(const float *weights, uint64_t from, uint64_t to) {
-    double sum = 0.0;
-    for (uint64_t i = to; i-- > from;) {
-        sum += (double)weights[i];
-    }
-    return sum;
-}
-
-/* Shares of n weights, which are lost. */
+/* Shares of n weights, which are lost. Buckets are in order; of numbers only those that share one
+ * with a part's least are put in order. */
 static void fast_held(const struct tl_mass *op, float *weights, uint64_t n, float *sorted,
                       double *held) {
-    sort_bits((uint32_t *)(void *)weights, (uint32_t *)(void *)sorted, n);
-    double sum = 0.0;
+    uint32_t starts[N_BUCKETS + 1], at[N_BUCKETS];
+    find_starts(weights, n, starts);
+    memcpy(at, starts, sizeof at);
+    for (uint64_t i = 0; i < n; i++) {
+        sorted[at[bits_of(weights[i]) >> LOW_BITS & (N_BUCKETS - 1)]++] = weights[i];
+    }
+    uint32_t bucket = N_BUCKETS; /* the lowest one that is in order */
     uint64_t left = n;
+    double sum = 0.0;
     for (uint32_t j = 0; j < op->n_parts; j++) {
         const uint64_t next = n - n_top(n, op->parts[j]);
-        sum += sum_down(sorted, next, left);
+        uint32_t b = bucket < N_BUCKETS ? bucket : N_BUCKETS - 1;
+        while (starts[b] > next) {
+            b--;
+        }
+        if (b < bucket && starts[b] != next) {
+            sort_bucket(sorted + starts[b], weights, starts[b + 1] - starts[b]);
+            bucket = b;
+        }
+        sum += sum_of(sorted + next, left - next);
         left = next;
         held[j] = sum;
     }
-    const double all = sum + sum_down(sorted, 0, left);
+    const double all = sum + sum_of(sorted, left);
     for (uint32_t j = 0; j < op->n_parts; j++) {
         held[j] /= all;
     }
@@ -205,9 +244,8 @@ static void fast_job(void *arg, uint32_t thread, uint32_t n_threads) {
     if (thread >= job->n_workers) {
         return;
     }
-    struct mass_task task = {.op = op,
-                             .room = job->room,
-                             .stride = (uint32_t)tl_align_up(op->kv.k.cols, 16)};
+    struct mass_task task = {
+        .op = op, .room = job->room, .stride = (uint32_t)tl_align_up(op->kv.k.cols, 16)};
     task.weights = (float *)(void *)((char *)job->work + thread * job->work_bytes);
     task.q = task.weights + MASS_QUERIES * job->room;
     float *const sorted = task.q + (uint64_t)MASS_QUERIES * task.stride;
@@ -276,8 +314,7 @@ bool cpu_mass_fast(struct cpu_dev *dev, const struct tl_mass *op, mass_kernel *k
     if (op->kv.k.dtype != TL_F16) {
         return false;
     }
-    struct mass_job job = {
-        .op = op, .kernel = kernel, .room = tl_align_up(span_of(op) + 1, 16)};
+    struct mass_job job = {.op = op, .kernel = kernel, .room = tl_align_up(span_of(op) + 1, 16)};
     const uint64_t q_floats = MASS_QUERIES * tl_align_up(op->kv.k.cols, 16);
     job.work_bytes = tl_align_up(((MASS_QUERIES + 1) * job.room + q_floats) * sizeof(float), 64);
     return share(dev, fast_job, &job);

@@ -1,6 +1,6 @@
 /* Private to the CPU backend: how a fast `mass` is cut into tasks, and what an instruction set must
- * bring for it. The plan, the sorting and the plain version are in mass.c; the kernel of each set is
- * in x86_mass.inc. */
+ * bring for it. The plan, the sorting and the plain version are in mass.c; the kernel of each set
+ * is in x86_mass.inc. */
 #ifndef TL_CPU_MASS_H
 #define TL_CPU_MASS_H
 
@@ -11,11 +11,12 @@ enum { MASS_QUERIES = 4 }; /* of a task: a key is widened from f16 once for all 
 /* A few queries of one head over the rows that any of them sees. */
 struct mass_task {
     const struct tl_mass *op;
-    uint32_t head, query, n;               /* queries query .. query + n - 1 */
-    uint64_t begin, end;                   /* cache rows, begin < end */
+    uint32_t head, query, n;                               /* queries query .. query + n - 1 */
+    uint64_t begin, end;                                   /* cache rows, begin < end */
     uint64_t first_of[MASS_QUERIES], end_of[MASS_QUERIES]; /* what each query sees of them */
     /* Result: weight r * room + (t - begin) := exp(s_t - the query's largest score), 0 for a row it
-     * does not see. There is room for whole multiples of 16 rows, whose surplus may be scribbled on.
+     * does not see. There is room for whole multiples of 16 rows, whose surplus may be scribbled
+     * on.
      */
     float *weights;
     uint64_t room;

@@ -1,0 +1,250 @@
+/* tailor fit: which layers of a model attend densely, measured on a text, and what every codec does
+ * to each layer; the policy file that follows, and a picture. The text goes through once, exactly,
+ * a layer at a time, so that the measurement takes no more memory than a compressed cache. */
+#include "commands.h"
+#include "fit_report.h"
+#include "generate.h"
+#include "new_file.h"
+
+#include "core/policy_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKENS_DEFAULT = 16384, /* the profile of a model is the same from a few thousand on */
+    TOKENS_MIN = 128,       /* 5 % are then 7 rows */
+};
+
+struct fit {
+    const struct cli_args *args;
+    struct cli_loaded loaded;   /* log and engine; session once it is open */
+    struct tl_policy *policies; /* owned */
+    tl_bytes text;
+    tl_ids ids;
+    struct cli_new_file policy_file, plot_file;
+    struct cli_fit_report report;
+};
+
+static const struct tl_shape *shape_of(const struct fit *fit) {
+    return &tl_engine_model(fit->loaded.engine)->shape;
+}
+
+/* The first byte that does not belong to a text, or -1. */
+static int64_t not_text_at(const tl_bytes *text) {
+    for (size_t i = 0; i < text->len;) {
+        const unsigned char c = (unsigned char)text->data[i];
+        const size_t n = c < 0x80   ? 1
+                         : c < 0xc2 ? 0
+                         : c < 0xe0 ? 2
+                         : c < 0xf0 ? 3
+                         : c < 0xf5 ? 4
+                                    : 0;
+        bool good = c != 0 && n > 0 && n <= text->len - i;
+        for (size_t j = 1; good && j < n; j++) {
+            good = ((unsigned char)text->data[i + j] & 0xc0) == 0x80;
+        }
+        if (!good) {
+            return (int64_t)i;
+        }
+        i += n;
+    }
+    return -1;
+}
+
+/* The text and the places for what comes out: all that can be known to be wrong before a model is
+ * loaded. */
+static int open_files(struct fit *fit) {
+    const struct cli_args *const a = fit->args;
+    if (!cli_read_file(a->file, &fit->text)) {
+        return 1;
+    }
+    const int64_t at = not_text_at(&fit->text);
+    if (at >= 0) {
+        cli_error("%s: not a text: byte %lld is no UTF-8", a->file, (long long)at);
+        return 1;
+    }
+    if (a->output != NULL &&
+        !cli_new_file_open(&fit->policy_file, a->output, "\"tailor_policy\"")) {
+        return 1;
+    }
+    return a->plot == NULL || cli_new_file_open(&fit->plot_file, a->plot, "<svg") ? 0 : 1;
+}
+
+static int load_engine(struct fit *fit) {
+    const struct cli_args *const a = fit->args;
+    const struct tl_engine_params params = {.model_path = a->model,
+                                            .backend = a->backend,
+                                            .device = a->device,
+                                            .n_threads = a->n_threads,
+                                            .n_ctx = a->n_ctx,
+                                            .log = cli_log_of(&fit->loaded.log)};
+    fit->loaded.log.strict = a->strict;
+    const tl_err err = tl_engine_open(&fit->loaded.engine, &params);
+    return err ? cli_failed(&fit->loaded.log, err) : cli_strict_failed(&fit->loaded.log) ? 1 : 0;
+}
+
+/* The text as tokens, no more than are used. */
+static int encode_text(struct fit *fit) {
+    const struct tl_shape *const shape = shape_of(fit);
+    const uint64_t default_max = tl_min_u64(TOKENS_DEFAULT, shape->n_ctx_train);
+    const uint64_t n_max = fit->args->n_ctx != 0 ? fit->args->n_ctx : default_max;
+    const tl_str text = {fit->text.data, fit->text.len};
+    const tl_err err =
+        tl_vocab_encode(tl_engine_vocab(fit->loaded.engine), text, TL_ENCODE_BOS, &fit->ids);
+    if (err) {
+        return cli_failed(&fit->loaded.log, err);
+    }
+    const uint64_t n = tl_min_u64(fit->ids.n, n_max);
+    if (n < TOKENS_MIN) {
+        cli_error("%s: too short: %llu tokens are used, at least %d are needed", fit->args->file,
+                  (unsigned long long)n, TOKENS_MIN);
+        return 1;
+    }
+    const tl_log log = cli_log_of(&fit->loaded.log);
+    if (n < fit->ids.n) {
+        tl_say(&log, TL_LEVEL_INFO, "the first %llu of %zu tokens are used", (unsigned long long)n,
+               fit->ids.n);
+    }
+    if (n < TL_LONG_ROWS) {
+        tl_say(&log, TL_LEVEL_WARN, "%llu tokens are few: scores are coarse below %d",
+               (unsigned long long)n, TL_LONG_ROWS);
+    }
+    fit->ids.n = (size_t)n;
+    return cli_strict_failed(&fit->loaded.log) ? 1 : 0;
+}
+
+static int open_session(struct fit *fit) {
+    const struct tl_shape *const shape = shape_of(fit);
+    const bool has_codecs = shape->head_dim % 8 == 0;
+    /* Nothing is read back from these tiers: the smallest there are. */
+    const struct tl_preset *const tiers = tl_preset_find(has_codecs ? "kivi1" : "full");
+    fit->policies = calloc(shape->n_layers, sizeof *fit->policies);
+    if (fit->policies == NULL) {
+        return cli_failed(&fit->loaded.log, TL_ERR_MEMORY);
+    }
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        fit->policies[il] = tiers->policy;
+    }
+    const struct tl_preset *const preset = fit->report.preset;
+    struct tl_session_params params = {0};
+    const int usage = cli_session_params(fit->args, &params);
+    if (usage != 0) {
+        return usage;
+    }
+    params.n_ctx = (uint32_t)fit->ids.n;
+    params.policies = fit->policies;
+    params.identify_rows = 1;
+    params.identify_codecs = has_codecs;
+    params.identify_fit = preset->dense != NULL ? preset->dense->fit : preset->policy.fit;
+    const tl_err err = tl_session_open(&fit->loaded.session, fit->loaded.engine, &params);
+    return err ? cli_failed(&fit->loaded.log, err) : 0;
+}
+
+/* Returns an exit code; 130 where the user stopped it. */
+static int measure(struct fit *fit) {
+    size_t done = 0;
+    cli_interrupt_install();
+    const tl_err err = cli_feed(&fit->loaded, fit->ids.data, fit->ids.n, NULL, NULL, &done);
+    if (err) {
+        return cli_failed(&fit->loaded.log, err);
+    }
+    return done < fit->ids.n ? 130 : 0;
+}
+
+static int fill_report(struct fit *fit) {
+    const struct tl_shape *const shape = shape_of(fit);
+    struct cli_fit_report *const r = &fit->report;
+    const char *const slash = strrchr(fit->args->model, '/');
+    r->model_name = shape->name[0] != '\0' ? shape->name
+                    : slash != NULL        ? slash + 1
+                                           : fit->args->model;
+    r->text_name = fit->args->file;
+    r->model_hash = tl_model_hash(tl_engine_weights(fit->loaded.engine));
+    r->n_layers = shape->n_layers;
+    r->n_heads = shape->n_heads;
+    r->n_tokens = (uint32_t)fit->ids.n;
+    r->tau = (double)fit->args->tau;
+    r->layers = calloc(shape->n_layers, sizeof *r->layers);
+    if (r->layers == NULL) {
+        return cli_failed(&fit->loaded.log, TL_ERR_MEMORY);
+    }
+    for (uint32_t il = 0; il < r->n_layers; il++) {
+        struct cli_fit_layer *const layer = &r->layers[il];
+        layer->found = tl_session_identity(fit->loaded.session, il);
+        TL_ASSERT(layer->found != NULL);
+        layer->sliding_window = shape->windowed[il] ? shape->window : 0;
+        layer->dense = layer->sliding_window == 0 && layer->found->score > r->tau;
+    }
+    return 0;
+}
+
+static bool write_file(const struct fit *fit, struct cli_new_file *file,
+                       tl_err (*make)(const struct cli_fit_report *report, tl_bytes *out)) {
+    tl_bytes text = {0};
+    const tl_err err = make(&fit->report, &text);
+    if (err) {
+        cli_failed(&fit->loaded.log, err);
+    }
+    const bool ok = !err && cli_new_file_finish(file, text.data, text.len);
+    tl_bytes_free(&text);
+    return ok;
+}
+
+static int show(struct fit *fit) {
+    const struct cli_fit_report *const r = &fit->report;
+    if (fit->policy_file.f != NULL && !write_file(fit, &fit->policy_file, cli_fit_report_text)) {
+        return 1;
+    }
+    if (fit->plot_file.f != NULL && !write_file(fit, &fit->plot_file, cli_fit_report_svg)) {
+        return 1;
+    }
+    if (fit->args->json) {
+        return cli_print_json(cli_fit_report_json(r)) ? 0 : 1;
+    }
+    cli_fit_report_table(r, stdout);
+    if (r->preset->dense == NULL) {
+        printf("the preset %s treats all layers alike\n", r->preset->name);
+    }
+    if (fit->args->output != NULL) {
+        printf("policy: %s (use it with --kv)\n", fit->args->output);
+    }
+    return 0;
+}
+
+/* The first one that treats dense layers in their own way. */
+static const struct tl_preset *default_preset(void) {
+    const struct tl_preset *p = tl_presets;
+    while (p->name != NULL && p->dense == NULL) {
+        p++;
+    }
+    return p->name != NULL ? p : tl_preset_find("tailor");
+}
+
+int cmd_fit(const struct cli_args *args) {
+    struct fit fit = {.args = args};
+    fit.report.preset = args->kv != NULL ? tl_preset_find(args->kv) : default_preset();
+    if (args->model == NULL || args->file == NULL) {
+        cli_error("fit: needs -m MODEL and -f TEXT");
+        return 2;
+    }
+    if (fit.report.preset == NULL) {
+        cli_error("fit: --kv: '%s' is not a preset", args->kv);
+        return 2;
+    }
+    int code = open_files(&fit);
+    code = code != 0 ? code : load_engine(&fit);
+    code = code != 0 ? code : encode_text(&fit);
+    code = code != 0 ? code : open_session(&fit);
+    code = code != 0 ? code : measure(&fit);
+    code = code != 0 ? code : fill_report(&fit);
+    code = code != 0 ? code : show(&fit);
+    cli_new_file_drop(&fit.policy_file);
+    cli_new_file_drop(&fit.plot_file);
+    free(fit.report.layers);
+    free(fit.policies);
+    tl_ids_free(&fit.ids);
+    tl_bytes_free(&fit.text);
+    cli_unload(&fit.loaded);
+    return code;
+}
