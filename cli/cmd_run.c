@@ -220,10 +220,12 @@ static json_t *json_policy(const struct tl_policy *policy) {
 }
 
 static json_t *json_traffic(const struct tl_traffic *t) {
-    return json_pack("{s:I,s:I,s:I,s:I}", "host_to_device_bytes",
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "host_to_device_bytes",
                      (json_int_t)t->host_to_device_bytes, "device_to_host_bytes",
                      (json_int_t)t->device_to_host_bytes, "rows_hit", (json_int_t)t->rows_hit,
-                     "rows_fetched", (json_int_t)t->rows_fetched);
+                     "rows_fetched", (json_int_t)t->rows_fetched, "channels_hit",
+                     (json_int_t)t->channels_hit, "channels_fetched",
+                     (json_int_t)t->channels_fetched);
 }
 
 /* NULL: not known. */
@@ -254,7 +256,8 @@ static json_t *json_layers(const struct run *run) {
         const struct tl_identity *const found = tl_session_identity(run->loaded.session, il);
         json_array_append_new(
             layers,
-            json_pack("{s:i,s:o,s:o,s:s?,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il, "policy",
+            json_pack("{s:i,s:o,s:o,s:s?,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il,
+                      "policy",
                       json_policy(&policy), "dense_score",
                       found != NULL ? json_real(found->score) : json_null(), "class",
                       class_of(run, il, found), "gauge",
@@ -262,8 +265,8 @@ static json_t *json_layers(const struct run *run) {
                       "sliding_window",
                       (int)(shape->windowed[il] ? shape->window : 0), "window_bytes",
                       (json_int_t)b.window, "sketch_bytes", (json_int_t)b.sketch, "hot_bytes",
-                      (json_int_t)b.hot, "kv_device_bytes",
-                      (json_int_t)(b.window + b.sketch + b.hot + b.home_device), "kv_host_bytes",
+                      (json_int_t)b.hot, "index_bytes", (json_int_t)b.index, "kv_device_bytes",
+                      (json_int_t)tl_kv_device_bytes(&b), "kv_host_bytes",
                       (json_int_t)b.home_host, "traffic", json_traffic(&traffic)));
     }
     return layers;
@@ -280,9 +283,8 @@ static json_t *json_decode_ms(const struct run *run) {
 static json_t *json_memory(const struct run *run) {
     const struct tl_memory_plan *const m = tl_session_plan(run->loaded.session);
     return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m->weights,
-                     "kv_device_bytes",
-                     (json_int_t)(m->kv.window + m->kv.sketch + m->kv.home_device + m->kv.hot),
-                     "kv_host_bytes", (json_int_t)m->kv.home_host, "scratch_bytes",
+                     "kv_device_bytes", (json_int_t)tl_kv_device_bytes(&m->kv), "kv_host_bytes",
+                     (json_int_t)m->kv.home_host, "scratch_bytes",
                      (json_int_t)(m->scratch + m->stage), "peak_device_bytes",
                      (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host);
 }

@@ -47,49 +47,7 @@ int cli_session_params(const struct cli_args *args, struct tl_session_params *ou
 
 static bool is_preset_layer(const struct tl_policy *p) { return p->select != TL_SELECT_ALL; }
 
-/* dense=none, or dense=2 or dense=0-1 as often as it takes: which layers have the policy of dense
- * layers. */
-static tl_err set_dense(struct tl_policies *set, const char *value, const tl_log *log) {
-    uint32_t first = 1, last = 0;
-    if (strcmp(value, "none") != 0 && !tl_layer_range(value, set->n_layers, &first, &last)) {
-        return tl_fail(log, TL_ERR_FORMAT, "--kv-set: dense: the model has no layers '%s'", value);
-    }
-    if (first <= last && !set->has_dense) {
-        return tl_fail(log, TL_ERR_FORMAT,
-                       "--kv-set: dense: the preset has no policy of dense layers");
-    }
-    for (uint32_t il = first; il <= last; il++) {
-        set->layers[il] = set->dense;
-    }
-    set->finds_dense = false;
-    return TL_OK;
-}
-
-/* What --kv-set says of dense layers: "dense.KNOB=VALUE" of their policy, then "dense=...". */
-static tl_err apply_dense_knobs(const struct cli_args *args, struct tl_policies *set,
-                                const tl_log *log) {
-    for (int classes = 0; classes < 2; classes++) {
-        char list[512];
-        snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
-        char *rest = list;
-        for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
-            char *const equals = strchr(knob, '=');
-            if (equals == NULL) {
-                return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
-            }
-            *equals = '\0';
-            if (classes == 0 && strncmp(knob, "dense.", 6) == 0) {
-                TL_TRY(tl_policy_set(&set->dense, knob + 6, equals + 1, log));
-            } else if (classes == 1 && strcmp(knob, "dense") == 0) {
-                TL_TRY(set_dense(set, equals + 1, log));
-            }
-        }
-    }
-    return set->has_dense ? tl_policy_check(&set->dense, log) : TL_OK;
-}
-
-/* --topk, --window and --kv-set over the policies of all layers that they can concern. Those that
- * dense= makes dense take only what begins with `dense.`. */
+/* --topk, --window and --kv-set over the policies of all layers that they can concern. */
 static tl_err apply_knobs(const struct cli_args *args, struct tl_policies *set,
                           const tl_log *log) {
     uint32_t window[2] = {0};
@@ -102,26 +60,23 @@ static tl_err apply_knobs(const struct cli_args *args, struct tl_policies *set,
             p->topk = args->topk;
             p->hot = p->hot == 0 ? 0 : (uint32_t)tl_max_u64(p->hot, 2ull * args->topk);
         }
-        if (args->window != NULL && is_preset_layer(p)) {
+        if (args->window != NULL && is_preset_layer(p) && !set->is_dense[il]) {
             p->sink = window[0];
             p->recent = window[1];
         }
-        char list[512];
-        snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
-        char *rest = list;
-        for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
-            char *const equals = strchr(knob, '=');
-            if (equals == NULL) {
-                return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
-            }
-            *equals = '\0';
-            if (strncmp(knob, "dense", 5) != 0) {
-                TL_TRY(tl_policy_set(p, knob, equals + 1, log));
-            }
-        }
-        TL_TRY(tl_policy_check(p, log));
     }
-    return apply_dense_knobs(args, set, log);
+    char list[512];
+    snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
+    char *rest = list;
+    for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
+        char *const equals = strchr(knob, '=');
+        if (equals == NULL) {
+            return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
+        }
+        *equals = '\0';
+        TL_TRY(tl_policies_set(set, knob, equals + 1, log));
+    }
+    return tl_policies_check(set, log);
 }
 
 static tl_err list_presets(const char *asked, const tl_log *log) {
@@ -329,7 +284,7 @@ void cli_print_plan(const struct cli_loaded *loaded) {
             tl_engine_backend(loaded->engine), caps.name, caps.kernels);
     fprintf(stderr, "context %u tokens, cache %s: %s on the device, %s in host memory\n",
             tl_session_ctx(loaded->session), loaded->kv,
-            cli_bytes(m->kv.window + m->kv.sketch + m->kv.home_device + m->kv.hot, text[0]),
+            cli_bytes(tl_kv_device_bytes(&m->kv), text[0]),
             cli_bytes(m->kv.home_host, text[1]));
     fprintf(stderr, "weights %s, scratch %s; a full prompt takes %s on the device, %s on the host\n",
             cli_bytes(m->weights, text[2]), cli_bytes(m->scratch, text[3]),

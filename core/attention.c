@@ -109,37 +109,46 @@ tl_err tl_attend_prompt(const struct tl_pass *p, uint32_t il, const struct tl_at
 
 /* ---- one step ---- */
 
-/* The k best compressed rows, exactly, from the hot set or straight from their home. */
-static tl_err attend_selected(const struct tl_pass *p, uint32_t il,
-                              const struct tl_attention_rows *r, tl_view idx) {
+/* Where the chosen rows are to be found: slots of the hot set, or those of the home itself. */
+static tl_view slots_of(const struct tl_pass *p, uint32_t il) {
+    const tl_view idx = tl_choice_of(p, il).idx, slots = p->scratch->slots;
+    return p->kv->layers[il].hot.k.buf == NULL
+               ? idx
+               : tl_view_of(slots.buf, slots.off_bytes, idx.rows, idx.cols, TL_I32);
+}
+
+static tl_err fetch_rows(const struct tl_pass *p, uint32_t il) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    if (layer->hot.k.buf == NULL) {
+        return TL_OK;
+    }
+    return tl_pass_emit(
+        p, (struct tl_op){.verb = TL_VERB_FETCH,
+                          .layer = il,
+                          .u.fetch = {.hot = layer->hot,
+                                      .home = layer->home,
+                                      .idx = tl_choice_of(p, il).idx,
+                                      .slot = slots_of(p, il),
+                                      .map = layer->map,
+                                      .owner = layer->owner,
+                                      .used = layer->used,
+                                      .hand = layer->hand,
+                                      .counts = tl_view_rows(p->scratch->counts, il, 1),
+                                      .row0 = layer->policy.sink}});
+}
+
+static tl_err attend_slots(const struct tl_pass *p, uint32_t il,
+                           const struct tl_attention_rows *r) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_shape *const s = &p->model->shape;
     const bool hot = layer->hot.k.buf != NULL;
-    const tl_view slots = hot ? tl_view_of(p->scratch->slots.buf, p->scratch->slots.off_bytes,
-                                           idx.rows, idx.cols, TL_I32)
-                              : idx;
-    if (hot) {
-        TL_TRY(tl_pass_emit(
-            p, (struct tl_op){.verb = TL_VERB_FETCH,
-                              .layer = il,
-                              .u.fetch = {.hot = layer->hot,
-                                          .home = layer->home,
-                                          .idx = idx,
-                                          .slot = slots,
-                                          .map = layer->map,
-                                          .owner = layer->owner,
-                                          .used = layer->used,
-                                          .hand = layer->hand,
-                                          .counts = tl_view_rows(p->scratch->counts, il, 1),
-                                          .row0 = layer->policy.sink}}));
-    }
     TL_TRY(tl_pass_emit(
         p, (struct tl_op){.verb = TL_VERB_ATTEND_SLOTS,
                           .layer = il,
                           .u.attend_slots = {.out = r->attn_b,
                                              .lse = r->lse_b,
                                              .q = r->q,
-                                             .slot = slots,
+                                             .slot = slots_of(p, il),
                                              .kv = hot ? layer->hot : layer->home,
                                              .row0 = hot ? 0 : layer->policy.sink,
                                              .n_heads = s->n_heads,
@@ -148,31 +157,9 @@ static tl_err attend_selected(const struct tl_pass *p, uint32_t il,
     return merge(p, il, r);
 }
 
-/* Scores of all compressed rows, and the best of them. */
-static tl_err select_by_codes(const struct tl_pass *p, uint32_t il,
-                              const struct tl_attention_rows *r, tl_view score, tl_view idx) {
-    const struct tl_kv_layer *const layer = &p->kv->layers[il];
-    const struct tl_shape *const s = &p->model->shape;
-    TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_KEY_SCORE,
-                                          .layer = il,
-                                          .u.key_score = {.score = score,
-                                                          .q = r->q,
-                                                          .n_blocks = layer->n_blocks_view,
-                                                          .sketch = layer->sketch,
-                                                          .n_heads = s->n_heads,
-                                                          .scale = s->attn_scale,
-                                                          .softcap = s->attn_softcap}}));
-    return tl_pass_emit(
-        p, (struct tl_op){
-               .verb = TL_VERB_TOPK,
-               .layer = il,
-               .u.topk = {.idx = idx, .score = score, .n_rows = layer->n_old}});
-}
-
 static tl_err attend_exact_step(const struct tl_pass *p, uint32_t il,
                                 const struct tl_attention_rows *r) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
-    TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
     struct tl_attend op = attend_op(p, r, &layer->home);
     op.lse = (tl_view){0};
     op.q_pos = p->kv->pos;
@@ -181,31 +168,41 @@ static tl_err attend_exact_step(const struct tl_pass *p, uint32_t il,
     return emit_attend(p, il, &op);
 }
 
-tl_err tl_attend_step(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r) {
+tl_err tl_attend_step_begin(const struct tl_pass *p, uint32_t il,
+                            const struct tl_attention_rows *r) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    if (layer->home.k.buf != NULL) {
+        TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
+    }
+    if (layer->window.k.buf != NULL) {
+        TL_TRY(encode(p, il, r, &layer->window, layer->slot));
+    }
+    if (layer->policy.select != TL_SELECT_TOPK) {
+        return TL_OK;
+    }
+    TL_TRY(tl_choose_rows(p, il, r->q));
+    return fetch_rows(p, il);
+}
+
+tl_err tl_attend_step_end(const struct tl_pass *p, uint32_t il,
+                          const struct tl_attention_rows *r) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_policy *const policy = &layer->policy;
     if (tl_kv_is_exact(layer)) {
         return attend_exact_step(p, il, r);
     }
-    if (layer->home.k.buf != NULL) {
-        TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
-    }
-    TL_TRY(encode(p, il, r, &layer->window, layer->slot));
     struct tl_attend op = attend_op(p, r, &layer->window);
     op.q_pos = layer->window_pos;
     op.n_rows = layer->n_window;
     op.window = layer->model_window;
     TL_TRY(emit_attend(p, il, &op));
-    tl_view idx = {0}, score = {0};
-    if (policy->select == TL_SELECT_TOPK) {
-        const tl_view all = p->scratch->idx;
-        idx = tl_view_of(all.buf, all.off_bytes, p->model->shape.n_kv_heads, policy->topk, TL_I32);
-        const uint32_t n_blocks = layer->sketch.k.rows / layer->sketch.n_kv_heads;
-        score = tl_view_of(p->scratch->score.buf, p->scratch->score.off_bytes,
-                           p->model->shape.n_heads, n_blocks * TL_BLOCK, TL_F32);
-        TL_TRY(select_by_codes(p, il, r, score, idx));
-        TL_TRY(attend_selected(p, il, r, idx));
+    const bool topk = policy->select == TL_SELECT_TOPK;
+    if (layer->sketch.k.buf != NULL && policy->rest == TL_REST_SKETCH) {
+        const struct tl_choice choice = topk ? tl_choice_of(p, il) : (struct tl_choice){0};
+        const bool scored = tl_kv_selects_by(policy, TL_INDEX_CODES);
+        TL_TRY(attend_sketch(p, il, r, layer->n_blocks_view, scored ? choice.score : (tl_view){0},
+                             choice.idx));
     }
-    const bool rest = layer->sketch.k.buf != NULL && policy->rest == TL_REST_SKETCH;
-    return rest ? attend_sketch(p, il, r, layer->n_blocks_view, score, idx) : TL_OK;
+    /* Last, since these may still be on their way. */
+    return topk ? attend_slots(p, il, r) : TL_OK;
 }

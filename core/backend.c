@@ -571,6 +571,115 @@ tl_err tl_mass(tl_stream *s, const struct tl_mass *op) {
     return s->dev->backend->mass(s, op);
 }
 
+/* Returns the blocks that each head has room for. */
+static uint32_t check_columns(const tl_stream *s, const struct tl_columns *c) {
+    check_view(s, &c->most);
+    const uint32_t n = c->n_kv_heads, d = c->most.cols;
+    TL_ASSERT(n > 0 && c->most.rows % n == 0 && c->most.dtype == TL_F16 && d <= TL_HEAD_DIM_MAX);
+    const uint32_t cap = c->most.rows / n;
+    TL_ASSERT(cap <= INT32_MAX / TL_BLOCK);
+    check_shape(s, &c->keys, n * d, cap * TL_BLOCK, TL_F16);
+    TL_ASSERT(!overlap(&c->keys, &c->most));
+    return cap;
+}
+
+/* Keys that go into an index: blocks of src into one of `cap` blocks a head. */
+static void check_entered(const tl_stream *s, const tl_view *src, uint32_t n_kv_heads, uint32_t d,
+                          uint64_t src_row, uint64_t dst_block, uint64_t n_blocks, uint32_t cap) {
+    check_shape(s, src, src->rows, d, TL_F16);
+    TL_ASSERT(src->rows % n_kv_heads == 0 && n_blocks > 0 && dst_block + n_blocks <= cap);
+    TL_ASSERT(src_row + n_blocks * TL_BLOCK <= src->rows / n_kv_heads);
+}
+
+tl_err tl_key_transpose(tl_stream *s, const struct tl_key_transpose *op) {
+    const uint32_t cap = check_columns(s, &op->dst);
+    check_entered(s, &op->src, op->dst.n_kv_heads, op->dst.most.cols, op->src_row, op->dst_block,
+                  op->n_blocks, cap);
+    const tl_view *const outs[] = {&op->dst.keys, &op->dst.most};
+    const tl_view *const ins[] = {&op->src};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->key_transpose(s, op);
+}
+
+tl_err tl_channels(tl_stream *s, const struct tl_channels *op) {
+    const uint32_t n = op->ids.rows, d = op->most.cols;
+    check_shape(s, &op->ids, n, op->ids.cols, TL_I32);
+    check_shape(s, &op->most, op->most.rows, d, TL_F16);
+    TL_ASSERT(op->most.rows % n == 0 && d <= TL_HEAD_DIM_MAX && op->ids.cols <= d);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % n == 0);
+    check_heads(s, &op->q, 1, op->n_heads, d);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    const tl_view *const outs[] = {&op->ids};
+    const tl_view *const ins[] = {&op->q, &op->n_blocks, &op->most};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->channels(s, op);
+}
+
+tl_err tl_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op) {
+    const uint32_t n = op->want.rows, k = op->want.cols;
+    check_shape(s, &op->want, n, k, TL_I32);
+    check_shape(s, &op->held, n, k, TL_I32);
+    check_shape(s, &op->keys, op->keys.rows, op->keys.cols, TL_F16);
+    TL_ASSERT(op->keys.rows % n == 0 && op->keys.rows / n <= TL_HEAD_DIM_MAX);
+    TL_ASSERT(k <= op->keys.rows / n);
+    check_shape(s, &op->part, n * k, op->keys.cols, TL_F16);
+    check_shape(s, &op->counts, 1, 2, TL_I32);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    const tl_view *const outs[] = {&op->part, &op->held, &op->counts};
+    const tl_view *const ins[] = {&op->want, &op->n_blocks, &op->keys};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->channel_fetch(s, op);
+}
+
+tl_err tl_channel_score(tl_stream *s, const struct tl_channel_score *op) {
+    const uint32_t n = op->held.rows, k = op->held.cols;
+    check_shape(s, &op->held, n, k, TL_I32);
+    check_shape(s, &op->part, n * k, op->part.cols, TL_F16);
+    check_shape(s, &op->score, n, op->part.cols, TL_F32);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % n == 0 && op->head_dim <= TL_HEAD_DIM_MAX);
+    check_heads(s, &op->q, 1, op->n_heads, op->head_dim);
+    const tl_view *const outs[] = {&op->score};
+    const tl_view *const ins[] = {&op->q, &op->part, &op->held, &op->n_blocks};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->channel_score(s, op);
+}
+
+/* Returns the blocks that each head has room for. */
+static uint32_t check_pages(const tl_stream *s, const struct tl_pages *p) {
+    check_shape(s, &p->rows, p->rows.rows, p->rows.cols, TL_F16);
+    TL_ASSERT(p->kind == TL_PAGE_BOUNDS || p->kind == TL_PAGE_MOMENTS);
+    TL_ASSERT(p->page > 0 && TL_BLOCK % p->page == 0 && p->n_kv_heads > 0);
+    TL_ASSERT(p->rows.cols % 2 == 0 && p->rows.cols / 2 <= TL_HEAD_DIM_MAX);
+    const uint32_t per_block = TL_BLOCK / p->page;
+    TL_ASSERT(p->rows.rows % (p->n_kv_heads * per_block) == 0);
+    const uint32_t cap = p->rows.rows / p->n_kv_heads / per_block;
+    TL_ASSERT(cap <= INT32_MAX / TL_BLOCK);
+    return cap;
+}
+
+tl_err tl_page_encode(tl_stream *s, const struct tl_page_encode *op) {
+    const uint32_t cap = check_pages(s, &op->dst);
+    check_entered(s, &op->src, op->dst.n_kv_heads, op->dst.rows.cols / 2, op->src_row,
+                  op->dst_block, op->n_blocks, cap);
+    TL_ASSERT(!overlap(&op->dst.rows, &op->src));
+    return s->dev->backend->page_encode(s, op);
+}
+
+tl_err tl_page_score(tl_stream *s, const struct tl_page_score *op) {
+    const uint32_t cap = check_pages(s, &op->pages);
+    TL_ASSERT(op->n_heads > 0 && op->n_heads % op->pages.n_kv_heads == 0);
+    check_heads(s, &op->q, 1, op->n_heads, op->pages.rows.cols / 2);
+    check_shape(s, &op->score, op->n_heads, cap * TL_BLOCK, TL_F32);
+    check_shape(s, &op->n_blocks, 1, 1, TL_I32);
+    check_scaling(op->scale, op->softcap);
+    TL_ASSERT(op->sigmas >= 0.0f && isfinite(op->sigmas));
+    const tl_view *const outs[] = {&op->score};
+    const tl_view *const ins[] = {&op->q, &op->n_blocks, &op->pages.rows};
+    CHECK_APART(outs, ins);
+    return s->dev->backend->page_score(s, op);
+}
+
 uint64_t tl_matmul_bytes(const struct tl_matmul *op) {
     const uint64_t y_bytes = tl_view_bytes(op->y);
     return tl_view_bytes(op->x) + tl_view_bytes(op->w) + y_bytes + (op->accumulate ? y_bytes : 0) +
@@ -604,4 +713,19 @@ uint64_t tl_attend_slots_bytes(const struct tl_attend_slots *op) {
     const uint64_t row_bytes =
         tl_row_bytes(op->kv.k.dtype, op->kv.k.cols) + tl_row_bytes(op->kv.v.dtype, op->kv.v.cols);
     return (uint64_t)op->slot.rows * op->slot.cols * row_bytes + 2 * tl_view_bytes(op->q);
+}
+
+uint64_t tl_channel_fetch_bytes(const struct tl_channel_fetch *op, uint64_t n_blocks) {
+    return 2 * (uint64_t)op->part.rows * n_blocks * TL_BLOCK * sizeof(uint16_t);
+}
+
+uint64_t tl_channel_score_bytes(const struct tl_channel_score *op, uint64_t n_blocks) {
+    return n_blocks * TL_BLOCK *
+           (op->part.rows * sizeof(uint16_t) + op->score.rows * sizeof(float));
+}
+
+uint64_t tl_page_score_bytes(const struct tl_page_score *op, uint64_t n_blocks) {
+    const uint64_t page_bytes = tl_row_bytes(TL_F16, op->pages.rows.cols);
+    return n_blocks * (TL_BLOCK / op->pages.page * op->pages.n_kv_heads * page_bytes +
+                       (uint64_t)op->n_heads * TL_BLOCK * sizeof(float));
 }

@@ -236,6 +236,89 @@ struct tl_fetch {
     uint32_t row0;
 };
 
+/* ---- Other indexes of the same rows: what says, before they are fetched, which are worth it ---- */
+
+/* Keys channel by channel, and what the largest were: `keys` row h * d + c holds channel c of KV head
+ * h, row t of the index in column t; `most` row h * cap + b is, channel by channel, the largest
+ * absolute value in blocks 0 .. b, so that forgetting blocks leaves it right, with cap = most.rows /
+ * n_kv_heads. keys (n_kv_heads * d, cap * TL_BLOCK) f16; most (n_kv_heads * cap, d) f16. */
+struct tl_columns {
+    tl_view keys, most;
+    uint32_t n_kv_heads;
+};
+
+/* Enters n_blocks blocks: rows src_row + 64 i ... of src become block dst_block + i. Blocks are entered
+ * in order: dst_block is the number of those there, or less to write them again. NaNs are no largest
+ * values. src (n_kv_heads * any, d) f16. Like tl_compress not part of a recorded step. */
+struct tl_key_transpose {
+    struct tl_columns dst;
+    tl_view src;
+    uint32_t src_row, dst_block, n_blocks;
+};
+
+/* The channels that matter to one query (TailorKV eq. 10): for each KV head the channels c with the
+ * largest |sum over the group's heads of q[c]| * most[n_blocks[0] - 1][c], ascending; ties go to the
+ * lower channel. Sum and product are taken in float in the order of heads; a NaN weighs 0, and
+ * without blocks all weigh 0. ids (n_kv_heads, 1 .. d) i32; q (1, n_heads * d) f32; most as in struct
+ * tl_columns; n_blocks (1, 1) i32. */
+struct tl_channels {
+    tl_view ids, q, most, n_blocks;
+    uint32_t n_heads;
+};
+
+/* Copies channels of the first n_blocks[0] blocks: row h * k + j of part becomes channel held[h][j] of
+ * KV head h. Without keep, held := want and all are copied. With keep, what held names is there
+ * already: wanted ones that are not take, in their order, the lowest places of those that are not
+ * wanted. counts (1, 2) i32: [0] += channels that were there, [1] += channels copied. The ids of one
+ * head differ from each other.
+ * want, held (n_kv_heads, k) i32; keys as in struct tl_columns; part (n_kv_heads * k, as keys) f16. */
+struct tl_channel_fetch {
+    tl_view part, keys, want, held, counts, n_blocks;
+    bool keep;
+};
+
+/* score[h][t] := sum over j of the mean of q[held[h][j]] over the group's heads * part[h * k + j][t],
+ * for t < n_blocks[0] * TL_BLOCK; other columns are left. score (n_kv_heads, as part) f32; q (1,
+ * n_heads * d) f32; the rest as in tl_channel_fetch. */
+struct tl_channel_score {
+    tl_view score, q, part, held, n_blocks;
+    uint32_t n_heads, head_dim;
+};
+
+typedef enum tl_page_kind {
+    TL_PAGE_BOUNDS,  /* least and largest: no row scores more than the page (Quest) */
+    TL_PAGE_MOMENTS, /* mean and standard deviation */
+} tl_page_kind;
+
+/* What is known of the keys of each page of `page` rows (a divisor of TL_BLOCK), channel by channel:
+ * page i of KV head h is row h * cap + i, with cap = rows.rows / n_kv_heads: first d numbers of the
+ * first sort (least, mean), then d of the second. rows (n_kv_heads * cap, 2 d) f16. */
+struct tl_pages {
+    tl_view rows;
+    tl_page_kind kind;
+    uint32_t n_kv_heads, page;
+};
+
+/* Enters n_blocks blocks of 64 / page pages each, as tl_key_transpose does but in any order. NaNs are
+ * taken as 0 and infinities as the largest f16; a zero is positive. src (n_kv_heads * any, d) f16. */
+struct tl_page_encode {
+    struct tl_pages dst;
+    tl_view src;
+    uint32_t src_row, dst_block, n_blocks;
+};
+
+/* Every row of a page gets the page's score: score[h][t] = scale * s, soft-capped as in tl_attend, with
+ *   bounds   s = sum_c max(q_c least_c, q_c most_c)
+ *   moments  s = sum_c q_c mean_c + sigmas * sqrt(sum_c (q_c deviation_c)^2)
+ * for t < n_blocks[0] * TL_BLOCK; other columns are left. q (1, n_heads * d) f32; score (n_heads, pages
+ * of a head * page) f32; n_blocks (1, 1) i32. */
+struct tl_page_score {
+    tl_view score, q, n_blocks;
+    struct tl_pages pages;
+    uint32_t n_heads;
+    float scale, softcap, sigmas;
+};
+
 /* (out, lse) := (out, lse) joined with (out_b, lse_b), the exact softmax over both sets of rows.
  * out, out_b (n, n_heads * head_dim) f32; lse, lse_b (n, n_heads) f32. */
 struct tl_merge {
@@ -298,6 +381,12 @@ struct tl_backend {
     tl_err (*fetch)(tl_stream *s, const struct tl_fetch *op);
     tl_err (*merge)(tl_stream *s, const struct tl_merge *op);
     tl_err (*mass)(tl_stream *s, const struct tl_mass *op);
+    tl_err (*key_transpose)(tl_stream *s, const struct tl_key_transpose *op);
+    tl_err (*channels)(tl_stream *s, const struct tl_channels *op);
+    tl_err (*channel_fetch)(tl_stream *s, const struct tl_channel_fetch *op);
+    tl_err (*channel_score)(tl_stream *s, const struct tl_channel_score *op);
+    tl_err (*page_encode)(tl_stream *s, const struct tl_page_encode *op);
+    tl_err (*page_score)(tl_stream *s, const struct tl_page_score *op);
 };
 
 /* The compiled-in backends, best first, NULL-terminated (backends/registry.c). */
@@ -380,6 +469,12 @@ TL_MUST tl_err tl_attend_slots(tl_stream *s, const struct tl_attend_slots *op);
 TL_MUST tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op);
 TL_MUST tl_err tl_merge(tl_stream *s, const struct tl_merge *op);
 TL_MUST tl_err tl_mass(tl_stream *s, const struct tl_mass *op);
+TL_MUST tl_err tl_key_transpose(tl_stream *s, const struct tl_key_transpose *op);
+TL_MUST tl_err tl_channels(tl_stream *s, const struct tl_channels *op);
+TL_MUST tl_err tl_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op);
+TL_MUST tl_err tl_channel_score(tl_stream *s, const struct tl_channel_score *op);
+TL_MUST tl_err tl_page_encode(tl_stream *s, const struct tl_page_encode *op);
+TL_MUST tl_err tl_page_score(tl_stream *s, const struct tl_page_score *op);
 
 /* The bytes an op must move at least (each operand once); what benches divide by. */
 uint64_t tl_matmul_bytes(const struct tl_matmul *op);
@@ -387,6 +482,9 @@ uint64_t tl_attend_bytes(const struct tl_attend *op, uint64_t n_rows);
 uint64_t tl_key_score_bytes(const struct tl_key_score *op, uint64_t n_blocks);
 uint64_t tl_attend_sketch_bytes(const struct tl_attend_sketch *op, uint64_t n_blocks);
 uint64_t tl_attend_slots_bytes(const struct tl_attend_slots *op);
+uint64_t tl_channel_fetch_bytes(const struct tl_channel_fetch *op, uint64_t n_blocks);
+uint64_t tl_channel_score_bytes(const struct tl_channel_score *op, uint64_t n_blocks);
+uint64_t tl_page_score_bytes(const struct tl_page_score *op, uint64_t n_blocks);
 
 #ifdef __cplusplus
 }

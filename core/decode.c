@@ -91,6 +91,18 @@ static tl_err project(const struct tl_pass *p, uint32_t il, const struct rows *r
     return norm_and_turn(p, il, r->a.k, l->k_norm, r->pos);
 }
 
+/* Layer il's query as layer il - 1 can know it: from its own input instead of its output, which in a
+ * deep model differ little (TailorKV eq. 13). Not the released code's, which takes the norm of the
+ * wrong layer. */
+static tl_err predict(const struct tl_pass *p, uint32_t il, const struct rows *r) {
+    const struct tl_layer *const l = &p->model->layers[il];
+    const tl_view in = r->norm, q = p->scratch->q_next;
+    TL_TRY(rmsnorm(p, il, (struct tl_rmsnorm){.y = in, .x = r->x, .w = l->attn_norm}));
+    TL_TRY(matmul(p, il, (struct tl_matmul){.y = q, .x = in, .w = l->wq, .bias = l->bq}));
+    TL_TRY(norm_and_turn(p, il, q, l->q_norm, r->pos));
+    return tl_choose_ahead(p, il, q);
+}
+
 static tl_err feed_forward(const struct tl_pass *p, uint32_t il, const struct rows *r) {
     const struct tl_layer *const l = &p->model->layers[il];
     const tl_view in = r->norm;
@@ -162,7 +174,11 @@ tl_err tl_decode_record_step(const struct tl_pass *pass) {
     TL_TRY(embed(pass, x));
     for (uint32_t il = 0; il < pass->model->shape.n_layers; il++) {
         TL_TRY(project(pass, il, &r));
-        TL_TRY(tl_attend_step(pass, il, &r.a));
+        TL_TRY(tl_attend_step_begin(pass, il, &r.a));
+        if (il + 1 < pass->model->shape.n_layers && tl_chooses_ahead(pass, il + 1)) {
+            TL_TRY(predict(pass, il + 1, &r));
+        }
+        TL_TRY(tl_attend_step_end(pass, il, &r.a));
         TL_TRY(output_and_ffn(pass, il, &r));
     }
     return tl_decode_logits(pass, x);

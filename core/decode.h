@@ -27,19 +27,26 @@ struct tl_scratch {
     tl_view gate, up;           /* (n_chunk, n_ff) */
     tl_view score;              /* (n_heads, cap) */
     tl_view idx, slots;         /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
+    tl_view q_next;             /* (1, n_heads * head_dim): the next layer's query, predicted */
+    tl_view want;               /* (n_kv_heads, channels_max) i32; likewise */
+    /* Channels fetched for layers of even and of odd number, so that one is filled while the other
+     * is read: which, and (n_kv_heads * channels_max, cap) f16. */
+    tl_view held[2], part[2];
     tl_view logits;             /* (TL_LOGIT_ROWS, n_vocab), host memory */
     tl_view ids, pos;           /* (n_chunk, 1) i32, host memory; a row's position is its home slot */
     tl_view stage_pos, far_pos; /* (n_chunk, 1) i32, host: slots of the stage; behind every row */
     tl_view n_rows, stage_rows, sink_rows, n_blocks; /* (1, 1) i32, host */
     tl_view counts; /* (n_layers, 2) i32, host: rows hit and fetched by this step, see tl_fetch */
+    tl_view channel_counts; /* the same of channels, see tl_channel_fetch */
 };
 
 /* What the policies of a cache ask of the scratch. */
 struct tl_scratch_needs {
-    uint32_t n_chunk, cap, topk_max;
+    uint32_t n_chunk, cap, topk_max, channels_max;
     bool hybrid; /* any layer is not exact */
 };
-struct tl_scratch_needs tl_scratch_needs_of(const tl_kv *kv, uint32_t n_chunk);
+/* Adds what a layer's policy asks. */
+void tl_scratch_need(struct tl_scratch_needs *needs, const struct tl_policy *policy);
 
 uint64_t tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs);
 TL_MUST tl_err tl_scratch_open(struct tl_scratch *out, const struct tl_shape *shape, tl_dev *dev,
@@ -79,8 +86,26 @@ struct tl_attention_rows {
 };
 TL_MUST tl_err tl_attend_prompt(const struct tl_pass *pass, uint32_t il,
                                 const struct tl_attention_rows *r, uint32_t first);
-TL_MUST tl_err tl_attend_step(const struct tl_pass *pass, uint32_t il,
-                              const struct tl_attention_rows *r);
+/* A step's attention in two halves, so that what needs no row of this layer can stand between them:
+ * first the new row is stored and the rows to fetch are on their way, then all is attended. */
+TL_MUST tl_err tl_attend_step_begin(const struct tl_pass *pass, uint32_t il,
+                                    const struct tl_attention_rows *r);
+TL_MUST tl_err tl_attend_step_end(const struct tl_pass *pass, uint32_t il,
+                                  const struct tl_attention_rows *r);
+
+/* choose.c: which rows of layer il, one that selects by an index, a step attends exactly. */
+TL_MUST tl_err tl_choose_rows(const struct tl_pass *pass, uint32_t il, tl_view q);
+/* What that writes: the rows (n_kv_heads, topk), and what the index scored; with codes that is what
+ * tl_attend_sketch takes. */
+struct tl_choice {
+    tl_view idx, score;
+};
+struct tl_choice tl_choice_of(const struct tl_pass *pass, uint32_t il);
+/* True where layer il, not the first, wants what tl_choose_ahead does. */
+bool tl_chooses_ahead(const struct tl_pass *pass, uint32_t il);
+/* Starts the fetch of the channels that layer il will want if its query is q (1, n_heads * head_dim),
+ * while the layer before is at work. */
+TL_MUST tl_err tl_choose_ahead(const struct tl_pass *pass, uint32_t il, tl_view q);
 
 #ifdef __cplusplus
 }

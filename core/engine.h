@@ -102,9 +102,11 @@ const struct tl_memory_plan *tl_session_plan(const tl_session *s);
 void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *policy,
                           struct tl_kv_bytes *bytes);
 
-/* Since the session began. Rows are rows of one KV head, K and V together. */
+/* Since the session began. Rows are rows of one KV head, K and V together; channels are those of all
+ * keys of one KV head: there when they were wanted, and fetched, ahead or late. */
 struct tl_traffic {
     uint64_t host_to_device_bytes, device_to_host_bytes, rows_hit, rows_fetched;
+    uint64_t channels_hit, channels_fetched;
 };
 struct tl_traffic tl_session_traffic(const tl_session *s);
 struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il);

@@ -1,7 +1,6 @@
 /* A look is a few ops put between those of the recorded step: the exact attention of one head where
- * its layer attends its window, a copy of the log-sum-exp before rows are attended through the
- * sketch, and a copy of the head's output when its layer is done. The step itself is as it is
- * without them. */
+ * its layer attends its window, copies of the log-sum-exp of each part that is attended exactly, and
+ * a copy of the head's output when its layer is done. The step itself is as it is without them. */
 #include "gauge.h"
 
 #include <math.h>
@@ -13,7 +12,9 @@ struct tl_gauges {
     const struct tl_shape *shape; /* borrowed */
     tl_buf *buf;                  /* owned, host */
     tl_view exact, out;           /* (1, head_dim) f32 */
-    tl_view lse_all, lse_near;    /* (1, 1) f32 */
+    tl_view lse_all;              /* (1, 1) f32 */
+    tl_view lse_near;             /* (2, 1) f32: of the window, of the rows fetched */
+    bool fetches;                 /* there are any of those */
     struct tl_gauge *layers;      /* owned, n_layers of them */
     uint32_t il, head;            /* of the look that was run; of the next one `turn` decides */
     uint32_t n_rows;
@@ -37,7 +38,7 @@ tl_err tl_gauges_open(tl_gauges **out, const struct tl_shape *shape, tl_dev *dev
     g->exact = tl_view_of(g->buf, 0, 1, shape->head_dim, TL_F32);
     g->out = tl_view_of(g->buf, row, 1, shape->head_dim, TL_F32);
     g->lse_all = tl_view_of(g->buf, 2 * row, 1, 1, TL_F32);
-    g->lse_near = tl_view_of(g->buf, 2 * row + 256, 1, 1, TL_F32);
+    g->lse_near = tl_view_of(g->buf, 2 * row + 256, 2, 1, TL_F32);
     *out = g;
     return TL_OK;
 }
@@ -74,7 +75,7 @@ static bool choose(tl_gauges *g, const tl_kv *kv) {
 
 /* The ops of the step at which the look acts. */
 struct place {
-    int64_t attend, sketch, last; /* indices; NO_OP: there is none */
+    int64_t attend, fetched, last; /* indices; NO_OP: there is none */
 };
 
 static struct place find_place(const tl_schedule *step, uint32_t il) {
@@ -87,8 +88,8 @@ static struct place find_place(const tl_schedule *step, uint32_t il) {
         if (op->verb == TL_VERB_ATTEND && p.attend == NO_OP) {
             p.attend = i;
         }
-        if (op->verb == TL_VERB_ATTEND_SKETCH && p.sketch == NO_OP) {
-            p.sketch = i;
+        if (op->verb == TL_VERB_ATTEND_SLOTS) {
+            p.fetched = i;
         }
         const bool attends = op->verb == TL_VERB_ATTEND || op->verb == TL_VERB_MERGE;
         p.last = attends ? (int64_t)i : p.last;
@@ -132,19 +133,20 @@ tl_err tl_gauges_run(tl_gauges *g, const tl_kv *kv, const tl_schedule *step, tl_
     const struct tl_attend *const window = &step->ops[at.attend].u.attend;
     const uint32_t d = g->shape->head_dim;
     g->n_rows = kv->n_rows + 1;
+    g->fetches = at.fetched != NO_OP;
     for (uint32_t i = 0; i < step->n; i++) {
-        if (i == at.sketch) {
-            TL_TRY(tl_copy(stream, g->lse_near, columns(window->lse, g->head, 1)));
-        }
         TL_TRY(tl_op_run(&step->ops[i], stream));
         if (i == at.attend) {
+            TL_TRY(tl_copy(stream, tl_view_rows(g->lse_near, 0, 1),
+                           columns(window->lse, g->head, 1)));
             TL_TRY(attend_home(g, kv, window, stream));
+        }
+        if (i == at.fetched) {
+            TL_TRY(tl_copy(stream, tl_view_rows(g->lse_near, 1, 1),
+                           columns(step->ops[i].u.attend_slots.lse, g->head, 1)));
         }
         if (i == at.last) {
             TL_TRY(tl_copy(stream, g->out, columns(window->out, g->head * d, d)));
-        }
-        if (i == at.last && at.sketch == NO_OP) {
-            TL_TRY(tl_copy(stream, g->lse_near, columns(window->lse, g->head, 1)));
         }
     }
     return TL_OK;
@@ -152,7 +154,7 @@ tl_err tl_gauges_run(tl_gauges *g, const tl_kv *kv, const tl_schedule *step, tl_
 
 void tl_gauges_read(tl_gauges *g) {
     const float *const out = tl_view_host(g->out), *const exact = tl_view_host(g->exact);
-    const double near = (double)*(const float *)tl_view_host(g->lse_near);
+    const float *const near = tl_view_host(g->lse_near);
     const double all = (double)*(const float *)tl_view_host(g->lse_all);
     double off = 0, size = 0;
     for (uint32_t i = 0; i < g->shape->head_dim; i++) {
@@ -164,7 +166,8 @@ void tl_gauges_read(tl_gauges *g) {
     seen->n++;
     seen->head = g->head;
     seen->n_rows = g->n_rows;
-    seen->mass = fmin(1, exp(near - all));
+    const double fetched = g->fetches ? exp((double)near[1] - all) : 0;
+    seen->mass = fmin(1, exp((double)near[0] - all) + fetched);
     seen->error = size > 0 ? sqrt(off / size) : 0;
     seen->mass_mean += (seen->mass - seen->mass_mean) / seen->n;
     seen->error_mean += (seen->error - seen->error_mean) / seen->n;

@@ -25,10 +25,20 @@ static bool has_sketch(const struct tl_policy *policy) {
     return policy->k_codec != TL_CODEC_NONE;
 }
 
+bool tl_kv_selects_by(const struct tl_policy *policy, tl_index index) {
+    return policy->select == TL_SELECT_TOPK && policy->index == index;
+}
+
+static bool has_pages(const struct tl_policy *policy) {
+    return tl_kv_selects_by(policy, TL_INDEX_PAGES) || tl_kv_selects_by(policy, TL_INDEX_MEANSTD);
+}
+
 struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
-                                    const struct tl_policy *policy) {
-    if (!shape->windowed[il] || policy->select == TL_SELECT_ALL) {
-        return *policy;
+                                    const struct tl_policy *given) {
+    if (!shape->windowed[il] || given->select == TL_SELECT_ALL) {
+        struct tl_policy policy = *given;
+        policy.channels = (uint32_t)tl_min_u64(policy.channels, shape->head_dim);
+        return policy;
     }
     return (struct tl_policy){.recent = shape->window, .select = TL_SELECT_NONE};
 }
@@ -42,27 +52,41 @@ static uint32_t block_cap(const struct tl_policy *policy, uint32_t cap) {
     return (uint32_t)tl_max_u64(tl_kv_n_blocks(policy, cap), 1);
 }
 
+uint32_t tl_kv_index_cap(const struct tl_policy *policy, uint32_t cap) {
+    return block_cap(policy, cap) * TL_BLOCK;
+}
+
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *given, uint32_t cap) {
     const struct tl_policy policy = tl_kv_layer_policy(shape, il, given);
     const uint64_t heads = shape->n_kv_heads;
     const uint64_t row = 2 * tl_row_bytes(TL_F16, shape->head_dim) * heads;
     struct tl_kv_bytes bytes = {0};
-    const uint64_t home = policy.home != TL_HOME_NONE ? cap * row : 0;
+    const uint64_t blocks = heads * block_cap(&policy, cap);
+    uint64_t home = policy.home != TL_HOME_NONE ? cap * row : 0;
+    if (tl_kv_selects_by(&policy, TL_INDEX_CHANNELS)) {
+        home += blocks * (TL_BLOCK + 1) * tl_row_bytes(TL_F16, shape->head_dim);
+    }
     *(policy.home == TL_HOME_HOST ? &bytes.home_host : &bytes.home_device) = home;
     if (policy.select == TL_SELECT_ALL) {
         return bytes;
     }
+    if (has_pages(&policy)) {
+        bytes.index = blocks * (TL_BLOCK / policy.page) * tl_row_bytes(TL_F16, 2 * shape->head_dim);
+    }
     bytes.window = window_cap(&policy, cap) * row;
     if (has_sketch(&policy)) {
-        bytes.sketch = heads * block_cap(&policy, cap) *
-                       (tl_codec_key_bytes(policy.k_codec, shape->head_dim) +
-                        tl_codec_value_bytes(policy.v_codec, shape->head_dim));
+        bytes.sketch = blocks * (tl_codec_key_bytes(policy.k_codec, shape->head_dim) +
+                                 tl_codec_value_bytes(policy.v_codec, shape->head_dim));
     }
     if (policy.hot > 0) {
         bytes.hot = policy.hot * row + heads * 4 * ((uint64_t)cap + 2 * policy.hot + 1);
     }
     return bytes;
+}
+
+uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes) {
+    return bytes->window + bytes->sketch + bytes->index + bytes->home_device + bytes->hot;
 }
 
 /* ---- opening ---- */
@@ -100,6 +124,30 @@ static tl_err open_sketch(const tl_kv *kv, struct tl_kv_layer *layer) {
                      TL_MEM_DEVICE, &layer->sketch.v);
 }
 
+static tl_mem home_mem(const struct tl_policy *p) {
+    return p->home == TL_HOME_HOST ? TL_MEM_HOST : TL_MEM_DEVICE;
+}
+
+static tl_err open_columns(const tl_kv *kv, struct tl_kv_layer *layer) {
+    const struct tl_policy *const p = &layer->policy;
+    const uint64_t heads = kv->shape->n_kv_heads, d = kv->shape->head_dim;
+    const uint64_t n_blocks = block_cap(p, kv->cap);
+    layer->columns.n_kv_heads = kv->shape->n_kv_heads;
+    TL_TRY(open_view(kv, layer, heads * d, n_blocks * TL_BLOCK, TL_F16, home_mem(p),
+                     &layer->columns.keys));
+    return open_view(kv, layer, heads * n_blocks, d, TL_F16, home_mem(p), &layer->columns.most);
+}
+
+static tl_err open_pages(const tl_kv *kv, struct tl_kv_layer *layer) {
+    const struct tl_policy *const p = &layer->policy;
+    const uint64_t n_blocks = (uint64_t)kv->shape->n_kv_heads * block_cap(p, kv->cap);
+    layer->pages.kind = p->index == TL_INDEX_PAGES ? TL_PAGE_BOUNDS : TL_PAGE_MOMENTS;
+    layer->pages.n_kv_heads = kv->shape->n_kv_heads;
+    layer->pages.page = p->page;
+    return open_view(kv, layer, n_blocks * (TL_BLOCK / p->page), 2ull * kv->shape->head_dim, TL_F16,
+                     TL_MEM_DEVICE, &layer->pages.rows);
+}
+
 /* The maps are host memory so that a rewind can empty them; on a GPU they are mapped. */
 static tl_err open_hot(const tl_kv *kv, struct tl_kv_layer *layer) {
     const uint32_t heads = kv->shape->n_kv_heads, hot = layer->policy.hot;
@@ -126,8 +174,7 @@ static tl_view one_int(tl_buf *buf, uint32_t i) {
 static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer) {
     const struct tl_policy *const p = &layer->policy;
     if (has_home(layer)) {
-        const tl_mem mem = p->home == TL_HOME_HOST ? TL_MEM_HOST : TL_MEM_DEVICE;
-        TL_TRY(open_rows(kv, layer, kv->cap, mem, &layer->home));
+        TL_TRY(open_rows(kv, layer, kv->cap, home_mem(p), &layer->home));
     }
     if (tl_kv_is_exact(layer)) {
         return TL_OK;
@@ -135,6 +182,12 @@ static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer) {
     TL_TRY(open_rows(kv, layer, window_cap(p, kv->cap), TL_MEM_DEVICE, &layer->window));
     if (has_sketch(p)) {
         TL_TRY(open_sketch(kv, layer));
+    }
+    if (tl_kv_selects_by(p, TL_INDEX_CHANNELS)) {
+        TL_TRY(open_columns(kv, layer));
+    }
+    if (has_pages(p)) {
+        TL_TRY(open_pages(kv, layer));
     }
     if (p->hot > 0) {
         TL_TRY(open_hot(kv, layer));
@@ -236,9 +289,37 @@ static tl_err copy_rows(const struct tl_kv_rows *dst, uint32_t to, const struct 
     return TL_OK;
 }
 
-/* Block b of the sketch from the rows of src from `row` on. */
+/* Blocks of the index, the first of them behind those that are there, from the rows of src from `row`
+ * on. */
+static tl_err enter(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
+                    uint32_t block, uint32_t n_blocks, tl_stream *stream) {
+    if (layer->columns.keys.buf != NULL) {
+        TL_TRY(tl_key_transpose(stream, &(struct tl_key_transpose){.dst = layer->columns,
+                                                                   .src = src->k,
+                                                                   .src_row = row,
+                                                                   .dst_block = block,
+                                                                   .n_blocks = n_blocks}));
+    }
+    if (layer->pages.rows.buf != NULL) {
+        TL_TRY(tl_page_encode(stream, &(struct tl_page_encode){.dst = layer->pages,
+                                                               .src = src->k,
+                                                               .src_row = row,
+                                                               .dst_block = block,
+                                                               .n_blocks = n_blocks}));
+    }
+    return TL_OK;
+}
+
+tl_err tl_kv_rebuild_index(const struct tl_kv_layer *layer, tl_stream *stream) {
+    return layer->n_blocks == 0
+               ? TL_OK
+               : enter(layer, &layer->home, layer->policy.sink, 0, layer->n_blocks, stream);
+}
+
+/* Block b of sketch and index from the rows of src from `row` on. */
 static tl_err compress(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
                        uint32_t block, tl_stream *stream) {
+    TL_TRY(enter(layer, src, row, block, 1, stream));
     if (layer->sketch.k.buf == NULL) {
         return TL_OK;
     }

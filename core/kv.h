@@ -4,8 +4,13 @@
  *     row      0 ......... S ................. S + 64 b ................. n
  *     window   [  sinks  ]                     [ newest rows, exact, f16  ]   device
  *     sketch              [ b blocks, coded   ]                               device
+ *     index               [ b blocks, transposed or as pages              ]   see below
  *     home     [ every row, exact, f16                                    ]   device or host
  *     hot                  some rows of home, exact, by slot                  device
+ *
+ * Selecting by codes takes the sketch for an index. Selecting by channels keeps the keys a second
+ * time, channel by channel, beside the home; selecting by pages keeps a few numbers of each on the
+ * device.
  *
  * A layer has the tiers that its policy asks for. One that selects all rows has a home and nothing
  * else. b is as large as it can be with at least `recent` rows left behind it; a row enters the
@@ -31,6 +36,8 @@ struct tl_kv_layer {
     struct tl_kv_rows window; /* sinks in slots 0 .. S-1, then rows from S + 64 n_blocks on */
     struct tl_kv_rows home;   /* row t in slot t */
     struct tl_sketch sketch;
+    struct tl_columns columns; /* with index channels */
+    struct tl_pages pages;     /* with index pages or meanstd */
     struct tl_kv_rows hot;
     tl_view map, owner, used, hand; /* of the hot set, see struct tl_fetch */
     uint32_t n_blocks;              /* compressed, or let go */
@@ -42,7 +49,8 @@ struct tl_kv_layer {
 
 /* Bytes by tier, before anything is allocated. */
 struct tl_kv_bytes {
-    uint64_t window, sketch, home_device, home_host, hot;
+    uint64_t window, sketch, index; /* device; the columns of an index count as home */
+    uint64_t home_device, home_host, hot;
 };
 
 typedef struct tl_kv {
@@ -56,14 +64,22 @@ typedef struct tl_kv {
     tl_view pos, n_rows_view; /* (1, 1) i32, host: position of the new row; rows with it */
 } tl_kv;
 
+uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes);
+
 /* Blocks that a layer of this policy has compressed when it holds n rows. */
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n);
+
+/* True where the layer selects rows by this index. */
+bool tl_kv_selects_by(const struct tl_policy *policy, tl_index index);
+
+/* Columns of its index that layer has room for: rows of its blocks. */
+uint32_t tl_kv_index_cap(const struct tl_policy *policy, uint32_t cap);
 
 /* True where the layer keeps all its rows exact in one place and attends them all. */
 bool tl_kv_is_exact(const struct tl_kv_layer *layer);
 
-/* The policy of layer il: the given one, but a layer that the model limits to a window keeps that
- * window exactly and nothing else. */
+/* The policy of layer il: the given one with at most as many channels as a head has, but a layer that
+ * the model limits to a window keeps that window exactly and nothing else. */
 struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
                                     const struct tl_policy *policy);
 
@@ -131,11 +147,14 @@ struct tl_kv_part {
 enum { TL_KV_PARTS_MAX = 24 };
 
 /* All parts of a layer that holds n_rows rows, n_blocks of it compressed; returns how many. With them
- * and the counts the layer is whole, but for the map of the hot set, which follows from its owners. */
+ * and the counts the layer is whole, but for what follows from them: the map of the hot set from its
+ * owners, columns and pages of an index from the home. */
 uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
                           struct tl_kv_part parts[TL_KV_PARTS_MAX]);
 /* Makes that map. False where owner, used or hand say what cannot be. */
 bool tl_kv_rebuild_map(const struct tl_kv_layer *layer);
+/* Enters all blocks of the layer into its index. */
+TL_MUST tl_err tl_kv_rebuild_index(const struct tl_kv_layer *layer, tl_stream *stream);
 
 /* Forgets rows from n_keep on. Returns how many rows are left: n_keep, or 0 where a layer has no
  * exact copy of rows that would have to return to its window (or the device fails). */

@@ -29,6 +29,7 @@ bool tl_op_hazard(const struct tl_op *first, const struct tl_op *second) {
 static tl_lane lane_of(const struct tl_op *op) {
     switch (op->verb) {
     case TL_VERB_FETCH:
+    case TL_VERB_CHANNEL_FETCH:
         return TL_LANE_TRANSFER;
     case TL_VERB_COPY:
         return op->u.copy.dst.buf->mem != op->u.copy.src.buf->mem ? TL_LANE_TRANSFER

@@ -32,16 +32,17 @@ uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_p
     return (uint32_t)tl_min_u64(rows, UINT32_MAX / shape->n_kv_heads);
 }
 
-static struct tl_scratch_needs scratch_needs(const struct tl_shape *shape,
-                                             const struct tl_plan_params *params) {
+struct tl_scratch_needs tl_plan_scratch(const struct tl_shape *shape,
+                                        const struct tl_plan_params *params) {
     struct tl_scratch_needs needs = {.n_chunk = params->n_chunk,
                                      .cap = params->n_ctx,
                                      .hybrid = tl_plan_is_hybrid(shape, params)};
     for (uint32_t il = 0; il < shape->n_layers; il++) {
         const struct tl_policy p = policy_of(shape, params, il);
-        if (p.select == TL_SELECT_TOPK) {
-            needs.topk_max = (uint32_t)tl_max_u64(needs.topk_max, p.topk);
-        }
+        tl_scratch_need(&needs, &p);
+    }
+    if (params->dense != NULL) {
+        tl_scratch_need(&needs, params->dense);
     }
     return needs;
 }
@@ -57,9 +58,10 @@ static struct tl_kv_bytes layer_bytes(const struct tl_shape *shape,
         return b;
     }
     const struct tl_kv_bytes d = tl_kv_layer_bytes(shape, il, params->dense, params->n_ctx);
-    *change = tl_max_u64(*change, d.window + d.sketch + d.home_device + d.hot);
+    *change = tl_max_u64(*change, tl_kv_device_bytes(&d));
     b.window = tl_max_u64(b.window, d.window);
     b.sketch = tl_max_u64(b.sketch, d.sketch);
+    b.index = tl_max_u64(b.index, d.index);
     b.home_device = tl_max_u64(b.home_device, d.home_device);
     b.home_host = tl_max_u64(b.home_host, d.home_host);
     b.hot = tl_max_u64(b.hot, d.hot);
@@ -76,14 +78,15 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
         plan.kv.home_device += b.home_device;
         plan.kv.home_host += b.home_host;
         plan.kv.hot += b.hot;
+        plan.kv.index += b.index;
     }
-    const struct tl_scratch_needs needs = scratch_needs(shape, params);
+    const struct tl_scratch_needs needs = tl_plan_scratch(shape, params);
     plan.scratch = tl_scratch_bytes(shape, &needs);
     const uint64_t row = 2 * tl_row_bytes(TL_F16, shape->head_dim) * shape->n_kv_heads;
     plan.stage = tl_plan_stage_rows(shape, params) * row;
     plan.hidden = needs.hybrid ? (uint64_t)params->n_ctx * shape->n_embd * sizeof(float) : 0;
-    plan.device = plan.weights + plan.kv.window + plan.kv.sketch + plan.kv.home_device +
-                  plan.kv.hot + plan.scratch + plan.stage + plan.change;
+    plan.device = plan.weights + tl_kv_device_bytes(&plan.kv) + plan.scratch + plan.stage +
+                  plan.change;
     plan.host = plan.kv.home_host + plan.hidden;
     *out = plan;
 }

@@ -38,6 +38,10 @@ struct tl_budget {
 uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *params,
                      const struct tl_budget *budget);
 
+/* What its policies ask of a session's scratch. */
+struct tl_scratch_needs tl_plan_scratch(const struct tl_shape *shape,
+                                        const struct tl_plan_params *params);
+
 /* Slots of the stage that layers without a home need for prompts of up to n_ctx rows; 0: none. */
 uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_params *params);
 /* True where a prompt goes in layer by layer. */

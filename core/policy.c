@@ -12,22 +12,45 @@ const char *const tl_home_names[] = {"none", "device", "host", NULL};
 const char *const tl_select_names[] = {"all", "none", "topk", NULL};
 const char *const tl_rest_names[] = {"drop", "sketch", NULL};
 const char *const tl_fit_names[] = {"range", "squares", NULL};
+const char *const tl_index_names[] = {"codes", "channels", "pages", "meanstd", NULL};
+const char *const tl_predict_names[] = {"check", "trust", "none", NULL};
 
+/* What a policy has of an index it does not use, so that changing one knob is enough. */
+#define INDEX_SIZES .channels = 12, .page = 16
 #define SKETCH_ONLY(codec, rows)                                                                   \
     {                                                                                              \
         .recent = (rows), .k_codec = (codec), .v_codec = (codec), .select = TL_SELECT_NONE,        \
-        .rest = TL_REST_SKETCH                                                                     \
+        .rest = TL_REST_SKETCH, INDEX_SIZES                                                        \
     }
 #define EXACT(where)                                                                               \
-    { .home = (where), .select = TL_SELECT_ALL }
+    { .home = (where), .select = TL_SELECT_ALL, INDEX_SIZES }
+
+/* TailorKV's settings for long tasks (InfiniteBench, RULER): 64 + 64 rows stay, 896 are fetched, by 12
+ * channels; for LongBench 8 + 56, 128, by 8 channels. */
+#define TAILORKV_SPARSE                                                                            \
+    {                                                                                              \
+        .sink = 64, .recent = 64, .home = TL_HOME_HOST, .select = TL_SELECT_TOPK, .topk = 896,     \
+        .index = TL_INDEX_CHANNELS, INDEX_SIZES, .rest = TL_REST_DROP, .hot = 2048                 \
+    }
+/* Its dense layers are KIVI's but for the fit: with the range of each group, one bit answers 1 of 4
+ * tasks of the constructed retrieval model at 4 to 5 thousand rows, with least squares 4 of 4. */
+#define TAILORKV_DENSE(codec)                                                                      \
+    {                                                                                              \
+        .recent = 128, .k_codec = (codec), .v_codec = (codec), .select = TL_SELECT_NONE,           \
+        .rest = TL_REST_SKETCH, .fit = TL_FIT_SQUARES, INDEX_SIZES                                 \
+    }
+static const struct tl_policy tailor1_dense = TAILORKV_DENSE(TL_CODEC_INT1);
+static const struct tl_policy tailor2_dense = TAILORKV_DENSE(TL_CODEC_INT2);
+
+static const struct tl_policy whole = EXACT(TL_HOME_DEVICE);
 
 const struct tl_preset tl_presets[] = {
-    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE), NULL},
-    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, 64), NULL},
-    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64), NULL},
-    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128), NULL},
-    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128), NULL},
-    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL},
+    {"full", "every row exact on the device", EXACT(TL_HOME_DEVICE), NULL, 0},
+    {"q8", "rows behind the newest 64 in 8 bits", SKETCH_ONLY(TL_CODEC_Q8, 64), NULL, 0},
+    {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64), NULL, 0},
+    {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128), NULL, 0},
+    {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128), NULL, 0},
+    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL, 0},
     {"tailor",
      "a sketch of every row, by which the best are fetched exactly from host memory",
      {.sink = 64,
@@ -37,10 +60,27 @@ const struct tl_preset tl_presets[] = {
       .home = TL_HOME_HOST,
       .select = TL_SELECT_TOPK,
       .topk = 256,
+      INDEX_SIZES,
       .rest = TL_REST_SKETCH,
       .hot = 1024},
-     NULL},
-    {NULL, NULL, {0}, NULL},
+     NULL, 0},
+    {"tailor1",
+     "TailorKV: 896 rows fetched by 12 channels of all keys; dense layers in 1 bit (its settings for "
+     "LongBench: topk=128,channels=8,sink=8,recent=56)",
+     TAILORKV_SPARSE, &tailor1_dense, 0},
+    {"tailor2", "the same with dense layers in 2 bits", TAILORKV_SPARSE, &tailor2_dense, 0},
+    {"quest",
+     "Quest: 64 pages of 16 rows fetched by the bounds of their keys, the first two layers exact",
+     {.recent = 64,
+      .home = TL_HOME_HOST,
+      .select = TL_SELECT_TOPK,
+      .topk = 1024,
+      .index = TL_INDEX_PAGES,
+      INDEX_SIZES,
+      .rest = TL_REST_DROP,
+      .hot = 2048},
+     &whole, 2},
+    {NULL, NULL, {0}, NULL, 0},
 };
 
 const struct tl_preset *tl_preset_find(const char *name) {
@@ -54,6 +94,10 @@ const struct tl_preset *tl_preset_find(const char *name) {
 
 static bool has_sketch(const struct tl_policy *p) {
     return p->k_codec != TL_CODEC_NONE && p->v_codec != TL_CODEC_NONE;
+}
+
+static bool has_pages(const struct tl_policy *p) {
+    return p->index == TL_INDEX_PAGES || p->index == TL_INDEX_MEANSTD;
 }
 
 /* The first contradiction, or NULL. */
@@ -82,8 +126,17 @@ static const char *contradiction(const struct tl_policy *p) {
     if (p->home == TL_HOME_NONE) {
         return "select topk: needs a home for the exact rows";
     }
-    if (!has_sketch(p)) {
-        return "select topk: needs a codec, whose codes are its index";
+    if (!has_sketch(p) && p->index == TL_INDEX_CODES) {
+        return "index codes: needs a codec, whose codes it scans";
+    }
+    if (!has_sketch(p) && p->rest == TL_REST_SKETCH) {
+        return "rest sketch: needs a codec";
+    }
+    if (p->index == TL_INDEX_CHANNELS && (p->channels == 0 || p->channels > TL_CHANNELS_MAX)) {
+        return "channels: between 1 and 512";
+    }
+    if (has_pages(p) && (p->page == 0 || TL_BLOCK % p->page != 0)) {
+        return "page: 1, 2, 4, 8, 16, 32 or 64 rows";
     }
     if (p->hot != 0 && p->hot < 2 * p->topk) {
         return "hot: at least twice topk, or 0";
@@ -121,6 +174,10 @@ static const struct knob knobs[] = {
     {"home", tl_home_names, AT(home)},
     {"select", tl_select_names, AT(select)},
     {"topk", NULL, AT(topk)},
+    {"index", tl_index_names, AT(index)},
+    {"channels", NULL, AT(channels)},
+    {"predict", tl_predict_names, AT(predict)},
+    {"page", NULL, AT(page)},
     {"rest", tl_rest_names, AT(rest)},
     {"hot", NULL, AT(hot)},
     {"fit", tl_fit_names, AT(fit)},
@@ -128,7 +185,8 @@ static const struct knob knobs[] = {
 #undef AT
 enum { N_KNOBS = sizeof knobs / sizeof knobs[0] };
 _Static_assert(sizeof(tl_codec) == 4 && sizeof(tl_home) == 4 && sizeof(tl_select) == 4 &&
-                   sizeof(tl_rest) == 4 && sizeof(tl_fit) == 4,
+                   sizeof(tl_rest) == 4 && sizeof(tl_fit) == 4 && sizeof(tl_index) == 4 &&
+                   sizeof(tl_predict) == 4,
                "knobs are stored as 32-bit numbers");
 
 tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, const tl_log *log) {

@@ -34,7 +34,6 @@ struct reader {
     const char *name;
     const tl_log *log;
     struct tl_policies set; /* with layers of its own */
-    bool *is_dense;         /* n_layers */
 };
 
 static tl_err bad(const struct reader *r, const char *what, const char *which) {
@@ -104,6 +103,7 @@ static tl_err read_dense(struct reader *r, const json_t *list) {
         return tl_fail(r->log, TL_ERR_FORMAT,
                        "%s: \"dense\": the preset has no policy of dense layers", r->name);
     }
+    memset(r->set.is_dense, 0, sizeof r->set.is_dense);
     size_t i;
     json_t *item;
     json_array_foreach(list, i, item) {
@@ -118,7 +118,7 @@ static tl_err read_dense(struct reader *r, const json_t *list) {
             return bad(r, "\"dense\": the model has no layers", text != NULL ? text : "?");
         }
         for (uint32_t il = first; il <= last; il++) {
-            r->is_dense[il] = true;
+            r->set.is_dense[il] = true;
         }
     }
     r->set.finds_dense = false;
@@ -126,12 +126,63 @@ static tl_err read_dense(struct reader *r, const json_t *list) {
 }
 
 void tl_policies_of_preset(const struct tl_preset *preset, struct tl_policies *out) {
-    for (uint32_t il = 0; il < out->n_layers; il++) {
-        out->layers[il] = preset->policy;
-    }
+    out->others = preset->policy;
     out->has_dense = preset->dense != NULL;
-    out->finds_dense = out->has_dense;
+    out->finds_dense = out->has_dense && preset->n_dense == 0;
     out->dense = out->has_dense ? *preset->dense : (struct tl_policy){0};
+    for (uint32_t il = 0; il < out->n_layers; il++) {
+        out->is_dense[il] = il < preset->n_dense;
+        out->layers[il] = out->is_dense[il] ? out->dense : out->others;
+    }
+}
+
+static tl_err set_dense(struct tl_policies *set, const char *value, const tl_log *log) {
+    uint32_t first = 0, last = set->n_layers - 1;
+    const bool none = strcmp(value, "none") == 0;
+    if (!none && !tl_layer_range(value, set->n_layers, &first, &last)) {
+        return tl_fail(log, TL_ERR_FORMAT, "cache policy: dense: the model has no layers '%s'",
+                       value);
+    }
+    if (!none && !set->has_dense) {
+        return tl_fail(log, TL_ERR_FORMAT,
+                       "cache policy: dense: the preset has no policy of dense layers");
+    }
+    for (uint32_t il = first; il <= last; il++) {
+        if (set->is_dense[il] == none) {
+            set->layers[il] = none ? set->others : set->dense;
+            set->is_dense[il] = !none;
+        }
+    }
+    set->finds_dense = false;
+    return TL_OK;
+}
+
+tl_err tl_policies_set(struct tl_policies *set, const char *knob, const char *value,
+                       const tl_log *log) {
+    static const char prefix[] = "dense.";
+    if (strcmp(knob, "dense") == 0) {
+        return set_dense(set, value, log);
+    }
+    const bool of_dense = strncmp(knob, prefix, sizeof prefix - 1) == 0;
+    const char *const name = of_dense ? knob + sizeof prefix - 1 : knob;
+    if (of_dense && !set->has_dense) {
+        return tl_fail(log, TL_ERR_FORMAT,
+                       "cache policy: %s: the preset has no policy of dense layers", knob);
+    }
+    TL_TRY(tl_policy_set(of_dense ? &set->dense : &set->others, name, value, log));
+    for (uint32_t il = 0; il < set->n_layers; il++) {
+        if (set->is_dense[il] == of_dense) {
+            TL_TRY(tl_policy_set(&set->layers[il], name, value, log));
+        }
+    }
+    return TL_OK;
+}
+
+tl_err tl_policies_check(const struct tl_policies *set, const tl_log *log) {
+    for (uint32_t il = 0; il < set->n_layers; il++) {
+        TL_TRY(tl_policy_check(&set->layers[il], log));
+    }
+    return set->has_dense ? tl_policy_check(&set->dense, log) : TL_OK;
 }
 
 static tl_err read_preset(struct reader *r, const json_t *root) {
@@ -194,21 +245,17 @@ static tl_err read_root(struct reader *r, json_t *root, uint64_t model_hash) {
         TL_TRY(set_knobs(r, dense, &r->set.dense));
     }
     json_t *const all = json_object_get(root, "all");
+    if (all != NULL) {
+        TL_TRY(set_knobs(r, all, &r->set.others));
+    }
     for (uint32_t il = 0; il < r->set.n_layers; il++) {
-        if (r->is_dense[il]) {
-            r->set.layers[il] = r->set.dense;
-        } else if (all != NULL) {
-            TL_TRY(set_knobs(r, all, &r->set.layers[il]));
-        }
+        r->set.layers[il] = r->set.is_dense[il] ? r->set.dense : r->set.others;
     }
     json_t *const layers = json_object_get(root, "layers");
     if (layers != NULL) {
         TL_TRY(read_layers(r, layers));
     }
-    for (uint32_t il = 0; il < r->set.n_layers; il++) {
-        TL_TRY(tl_policy_check(&r->set.layers[il], r->log));
-    }
-    return r->set.has_dense ? tl_policy_check(&r->set.dense, r->log) : TL_OK;
+    return tl_policies_check(&r->set, r->log);
 }
 
 tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,
@@ -219,18 +266,15 @@ tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,
     if (root == NULL) {
         return tl_fail(log, TL_ERR_FORMAT, "%s: line %d: %s", name, error.line, error.text);
     }
-    r.set.layers = calloc(out->n_layers, sizeof *r.set.layers);
-    r.is_dense = calloc(out->n_layers, sizeof *r.is_dense);
-    const bool room = r.set.layers != NULL && r.is_dense != NULL;
-    const tl_err err = room ? read_root(&r, root, model_hash) : TL_ERR_MEMORY;
+    struct tl_policy *const layers = calloc(out->n_layers, sizeof *layers);
+    r.set.layers = layers;
+    const tl_err err = layers != NULL ? read_root(&r, root, model_hash) : TL_ERR_MEMORY;
     if (!err) {
-        memcpy(out->layers, r.set.layers, out->n_layers * sizeof *out->layers);
-        out->dense = r.set.dense;
-        out->has_dense = r.set.has_dense;
-        out->finds_dense = r.set.finds_dense;
+        memcpy(out->layers, layers, out->n_layers * sizeof *layers);
+        r.set.layers = out->layers;
+        *out = r.set;
     }
-    free(r.set.layers);
-    free(r.is_dense);
+    free(layers);
     json_decref(root);
     return err;
 }

@@ -21,6 +21,12 @@ static const char *const names[] = {
     [TL_VERB_FETCH] = "fetch",
     [TL_VERB_MERGE] = "merge",
     [TL_VERB_MASS] = "mass",
+    [TL_VERB_KEY_TRANSPOSE] = "key_transpose",
+    [TL_VERB_CHANNELS] = "channels",
+    [TL_VERB_CHANNEL_FETCH] = "channel_fetch",
+    [TL_VERB_CHANNEL_SCORE] = "channel_score",
+    [TL_VERB_PAGE_ENCODE] = "page_encode",
+    [TL_VERB_PAGE_SCORE] = "page_score",
 };
 
 const char *tl_verb_name(tl_verb verb) { return names[verb]; }
@@ -84,6 +90,18 @@ tl_err tl_op_run(const struct tl_op *op, tl_stream *stream) {
         return tl_merge(stream, &op->u.merge);
     case TL_VERB_MASS:
         return tl_mass(stream, &op->u.mass);
+    case TL_VERB_KEY_TRANSPOSE:
+        return tl_key_transpose(stream, &op->u.key_transpose);
+    case TL_VERB_CHANNELS:
+        return tl_channels(stream, &op->u.channels);
+    case TL_VERB_CHANNEL_FETCH:
+        return tl_channel_fetch(stream, &op->u.channel_fetch);
+    case TL_VERB_CHANNEL_SCORE:
+        return tl_channel_score(stream, &op->u.channel_score);
+    case TL_VERB_PAGE_ENCODE:
+        return tl_page_encode(stream, &op->u.page_encode);
+    case TL_VERB_PAGE_SCORE:
+        return tl_page_score(stream, &op->u.page_score);
     case TL_VERB_COUNT:
         break;
     }
@@ -249,10 +267,54 @@ static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
     }
 }
 
+static void index_op_views(const struct tl_op *op, struct tl_op_views *out) {
+    switch (op->verb) {
+    case TL_VERB_KEY_TRANSPOSE:
+        reads(out, &op->u.key_transpose.src);
+        writes(out, &op->u.key_transpose.dst.keys);
+        updates(out, &op->u.key_transpose.dst.most);
+        return;
+    case TL_VERB_CHANNELS:
+        reads(out, &op->u.channels.q);
+        reads(out, &op->u.channels.n_blocks);
+        reads(out, &op->u.channels.most);
+        writes(out, &op->u.channels.ids);
+        return;
+    case TL_VERB_CHANNEL_FETCH:
+        reads(out, &op->u.channel_fetch.want);
+        reads(out, &op->u.channel_fetch.n_blocks);
+        reads(out, &op->u.channel_fetch.keys);
+        (op->u.channel_fetch.keep ? updates : writes)(out, &op->u.channel_fetch.held);
+        (op->u.channel_fetch.keep ? updates : writes)(out, &op->u.channel_fetch.part);
+        updates(out, &op->u.channel_fetch.counts);
+        return;
+    case TL_VERB_CHANNEL_SCORE:
+        reads(out, &op->u.channel_score.q);
+        reads(out, &op->u.channel_score.part);
+        reads(out, &op->u.channel_score.held);
+        reads(out, &op->u.channel_score.n_blocks);
+        writes(out, &op->u.channel_score.score);
+        return;
+    case TL_VERB_PAGE_ENCODE:
+        reads(out, &op->u.page_encode.src);
+        writes(out, &op->u.page_encode.dst.rows);
+        return;
+    case TL_VERB_PAGE_SCORE:
+        reads(out, &op->u.page_score.q);
+        reads(out, &op->u.page_score.n_blocks);
+        reads(out, &op->u.page_score.pages.rows);
+        writes(out, &op->u.page_score.score);
+        return;
+    default:
+        return;
+    }
+}
+
 void tl_op_get_views(const struct tl_op *op, struct tl_op_views *out) {
     out->n_reads = 0;
     out->n_writes = 0;
     row_op_views(op, out);
     attend_op_views(op, out);
     cache_op_views(op, out);
+    index_op_views(op, out);
 }

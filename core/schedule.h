@@ -27,6 +27,12 @@ typedef enum tl_verb {
     TL_VERB_FETCH,
     TL_VERB_MERGE,
     TL_VERB_MASS,
+    TL_VERB_KEY_TRANSPOSE,
+    TL_VERB_CHANNELS,
+    TL_VERB_CHANNEL_FETCH,
+    TL_VERB_CHANNEL_SCORE,
+    TL_VERB_PAGE_ENCODE,
+    TL_VERB_PAGE_SCORE,
     TL_VERB_COUNT,
 } tl_verb;
 
@@ -63,6 +69,12 @@ struct tl_op {
         struct tl_fetch fetch;
         struct tl_merge merge;
         struct tl_mass mass;
+        struct tl_key_transpose key_transpose;
+        struct tl_channels channels;
+        struct tl_channel_fetch channel_fetch;
+        struct tl_channel_score channel_score;
+        struct tl_page_encode page_encode;
+        struct tl_page_score page_score;
     } u;
 };
 

@@ -15,16 +15,13 @@ static tl_view carve(struct carve *c, uint32_t rows, uint32_t cols, tl_dtype dty
     return c->buf != NULL ? tl_view_of(c->buf, off, rows, cols, dtype) : (tl_view){0};
 }
 
-struct tl_scratch_needs tl_scratch_needs_of(const tl_kv *kv, uint32_t n_chunk) {
-    struct tl_scratch_needs needs = {.n_chunk = n_chunk, .cap = kv->cap};
-    for (uint32_t il = 0; il < kv->n_layers; il++) {
-        const struct tl_policy *const p = &kv->layers[il].policy;
-        needs.hybrid |= !tl_kv_is_exact(&kv->layers[il]);
-        if (p->select == TL_SELECT_TOPK) {
-            needs.topk_max = (uint32_t)tl_max_u64(needs.topk_max, p->topk);
-        }
+void tl_scratch_need(struct tl_scratch_needs *needs, const struct tl_policy *p) {
+    if (p->select == TL_SELECT_TOPK) {
+        needs->topk_max = (uint32_t)tl_max_u64(needs->topk_max, p->topk);
     }
-    return needs;
+    if (tl_kv_selects_by(p, TL_INDEX_CHANNELS)) {
+        needs->channels_max = (uint32_t)tl_max_u64(needs->channels_max, p->channels);
+    }
 }
 
 static void carve_device(struct carve *c, const struct tl_shape *s,
@@ -49,6 +46,16 @@ static void carve_device(struct carve *c, const struct tl_shape *s,
         out->idx = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
         out->slots = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
     }
+    if (needs->channels_max > 0) {
+        const uint32_t cap = (uint32_t)tl_align_up(needs->cap, TL_BLOCK);
+        const uint32_t k = (uint32_t)tl_min_u64(needs->channels_max, s->head_dim);
+        out->q_next = carve(c, 1, q_dim, TL_F32);
+        out->want = carve(c, s->n_kv_heads, k, TL_I32);
+        for (int i = 0; i < 2; i++) {
+            out->held[i] = carve(c, s->n_kv_heads, k, TL_I32);
+            out->part[i] = carve(c, s->n_kv_heads * k, cap, TL_F16);
+        }
+    }
 }
 
 static void carve_host(struct carve *c, const struct tl_shape *s,
@@ -64,6 +71,7 @@ static void carve_host(struct carve *c, const struct tl_shape *s,
     out->sink_rows = carve(c, 1, 1, TL_I32);
     out->n_blocks = carve(c, 1, 1, TL_I32);
     out->counts = carve(c, s->n_layers, 2, TL_I32);
+    out->channel_counts = carve(c, s->n_layers, 2, TL_I32);
 }
 
 uint64_t tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs) {

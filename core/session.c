@@ -201,8 +201,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     TL_TRY(tl_stream_open(&s->stream, e->dev));
     TL_TRY(tl_stream_open(&s->transfer, e->dev));
     TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
-    struct tl_scratch_needs needs = tl_scratch_needs_of(s->kv, plan.n_chunk);
-    needs.hybrid |= s->finds_dense;
+    const struct tl_scratch_needs needs = tl_plan_scratch(shape_of(s), &plan);
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
     TL_TRY(open_prompt_buffers(s, &plan));
     TL_TRY(open_measuring(s, p));
@@ -391,6 +390,7 @@ static bool may_become_dense(const tl_session *s, uint32_t il) {
 static void add_kv_bytes(struct tl_kv_bytes *sum, const struct tl_kv_bytes *b, int64_t sign) {
     sum->window += (uint64_t)sign * b->window;
     sum->sketch += (uint64_t)sign * b->sketch;
+    sum->index += (uint64_t)sign * b->index;
     sum->home_device += (uint64_t)sign * b->home_device;
     sum->home_host += (uint64_t)sign * b->home_host;
     sum->hot += (uint64_t)sign * b->hot;
@@ -490,7 +490,22 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
 
 /* ---- one step ---- */
 
-/* What crossed the link in this step, where it happened: the fetch op counted its own. */
+/* Channels that crossed the link, each as long as the layer's index. */
+static void count_channels(tl_session *s) {
+    const int32_t *const counts = tl_view_host(s->scratch.channel_counts);
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        const struct tl_kv_layer *const layer = &s->kv->layers[il];
+        const uint64_t fetched = (uint64_t)counts[2 * il + 1];
+        s->traffic[il].channels_hit += (uint64_t)counts[2 * il];
+        s->traffic[il].channels_fetched += fetched;
+        s->traffic[il].host_to_device_bytes +=
+            layer->policy.home == TL_HOME_HOST
+                ? fetched * layer->n_blocks * TL_BLOCK * sizeof(uint16_t)
+                : 0;
+    }
+}
+
+/* What crossed the link in this step, where it happened: the fetch ops counted their own. */
 static void count_step(tl_session *s) {
     const int32_t *const counts = tl_view_host(s->scratch.counts);
     const uint64_t heads = shape_of(s)->n_kv_heads;
@@ -509,6 +524,7 @@ static void count_step(tl_session *s) {
         s->traffic[il].rows_fetched += fetched;
         s->traffic[il].host_to_device_bytes += fetched * row_bytes(s);
     }
+    count_channels(s);
     count_sent_home(s, 1);
 }
 
@@ -534,6 +550,7 @@ tl_err tl_session_step(tl_session *s, uint32_t id) {
     TL_TRY(tl_kv_begin_step(s->kv, s->stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;
     memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
+    memset(tl_view_host(s->scratch.channel_counts), 0, tl_view_bytes(s->scratch.channel_counts));
     TL_TRY(run_step(s));
     s->ids[s->kv->n_rows++] = id;
     count_step(s);
@@ -577,6 +594,8 @@ struct tl_traffic tl_session_traffic(const tl_session *s) {
         sum.device_to_host_bytes += s->traffic[il].device_to_host_bytes;
         sum.rows_hit += s->traffic[il].rows_hit;
         sum.rows_fetched += s->traffic[il].rows_fetched;
+        sum.channels_hit += s->traffic[il].channels_hit;
+        sum.channels_fetched += s->traffic[il].channels_fetched;
     }
     return sum;
 }
@@ -607,6 +626,13 @@ static uint64_t layer_step_bytes(const tl_session *s, const struct tl_kv_layer *
     }
     if (layer->policy.select == TL_SELECT_TOPK) {
         bytes += row * tl_min_u64(layer->policy.topk, old);
+    }
+    if (layer->columns.keys.buf != NULL) { /* fetched, then read where they are */
+        bytes += 2 * old * sizeof(uint16_t) * shape->n_kv_heads * layer->policy.channels;
+    }
+    if (layer->pages.rows.buf != NULL) {
+        bytes += old / layer->pages.page * shape->n_kv_heads *
+                 tl_row_bytes(TL_F16, layer->pages.rows.cols);
     }
     return bytes;
 }

@@ -511,6 +511,7 @@ static tl_err read_tiers(const tl_session_file *f, tl_session *s, tl_buf *bounce
         if (!tl_kv_rebuild_map(layer)) {
             return damaged(f, "the hot set of a layer contradicts itself");
         }
+        TL_TRY(tl_kv_rebuild_index(layer, tl_session_stream(s)));
     }
     return i == f->n_sections ? TL_OK : damaged(f, "there are more sections than layers have");
 }

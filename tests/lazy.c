@@ -380,7 +380,13 @@ QUEUED(attend_slots, ATTEND_SLOTS)
 QUEUED(fetch, FETCH)
 QUEUED(merge, MERGE)
 QUEUED(mass, MASS)
-_Static_assert(TL_VERB_COUNT == 16, "a new verb: a line above, one below, and count it here");
+QUEUED(key_transpose, KEY_TRANSPOSE)
+QUEUED(channels, CHANNELS)
+QUEUED(channel_fetch, CHANNEL_FETCH)
+QUEUED(channel_score, CHANNEL_SCORE)
+QUEUED(page_encode, PAGE_ENCODE)
+QUEUED(page_score, PAGE_SCORE)
+_Static_assert(TL_VERB_COUNT == 22, "a new verb: a line above, one below, and count it here");
 
 const tl_backend lazy_backend = {
     .name = "lazy",
@@ -417,4 +423,10 @@ const tl_backend lazy_backend = {
     .fetch = fetch,
     .merge = merge,
     .mass = mass,
+    .key_transpose = key_transpose,
+    .channels = channels,
+    .channel_fetch = channel_fetch,
+    .channel_score = channel_score,
+    .page_encode = page_encode,
+    .page_score = page_score,
 };

@@ -4,7 +4,7 @@
  * table of tolerances below. The CPU's own instruction sets are candidates too, each with 1, 2 and
  * 3 threads, so the AVX2 level is tested on AVX-512 machines. A failure prints what was run and the
  * command that runs it again; the seed is on the first line. The verbs of the hybrid cache are in
- * parity_cache.c.
+ * parity_cache.c and parity_index.c.
  *
  *   parity [--list] [--op NAME] [--backend NAME] [--seed S] [--trial N] [--trials N] [--bench] */
 #include "parity.h"
@@ -27,7 +27,8 @@ static const double tolerances[] = {[OF_FLOAT] = 2e-6,
                                     [OF_ATTEND] = 1e-5,
                                     [OF_MATMUL_FP] = 2e-6,
                                     [OF_MATMUL_Q] = 1.2e-2,
-                                    [OF_SKETCH] = 8e-3};
+                                    [OF_SKETCH] = 8e-3,
+                                    [OF_HALF] = 5e-4};
 
 void must(tl_err err, const char *what) {
     if (err) {
@@ -252,12 +253,31 @@ static bool same_kernels(const struct trial *t, uint32_t a, uint32_t b) {
     return strncmp(x, y, strcspn(x, ",") + 1) == 0;
 }
 
+/* The same as floats; free them. */
+static float *download_floats(struct trial *t, uint32_t id, uint32_t side) {
+    const tl_view *const v = &t->operands[id].views[side];
+    uint8_t *const bytes = download(t, id, side);
+    const uint64_t n = (uint64_t)v->rows * v->cols;
+    float *const x = must_alloc(n * sizeof *x);
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, bytes + i * sizeof half, sizeof half);
+        x[i] = v->dtype == TL_F16 ? tl_f16_to_f32(half) : 0.0f;
+    }
+    if (v->dtype == TL_F32) {
+        memcpy(x, bytes, n * sizeof *x);
+    }
+    free(bytes);
+    return x;
+}
+
 void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of) {
-    const uint64_t bytes = t->operands[id].bytes;
-    float *const want = (float *)(void *)download(t, id, 0), *last = NULL;
+    const struct operand *const o = &t->operands[id];
+    const uint64_t n = (uint64_t)o->views[0].rows * o->views[0].cols, bytes = n * sizeof(float);
+    float *const want = download_floats(t, id, 0), *last = NULL;
     for (uint32_t side = 1; side < t->sides->n; side++) {
-        float *const got = (float *)(void *)download(t, id, side);
-        compare_side(t, side, want, got, bytes / sizeof *got, typical, tolerances[of]);
+        float *const got = download_floats(t, id, side);
+        compare_side(t, side, want, got, n, typical, tolerances[of]);
         if (last != NULL && same_kernels(t, side - 1, side) && memcmp(last, got, bytes) != 0) {
             fail_trial(t, side, "bits depend on the number of threads");
         }
@@ -685,6 +705,7 @@ int main(int argc, char **argv) {
     }
     uint64_t n_failed = run_ops(ops, N_OPS, &sides, &o);
     n_failed += run_ops(cache_ops, n_cache_ops, &sides, &o);
+    n_failed += run_ops(index_ops, n_index_ops, &sides, &o);
     sides_close(&sides);
     return n_failed > 0;
 }

@@ -37,6 +37,7 @@ enum tolerance_of {
     OF_SKETCH, /* compressed rows. Kernels may round products of queries and scales, and of weights
                 * and scales, to 16-bit words of a block's own step: with 1 bit an error of 0.05% of
                 * the scores, and of that times 4 of the weights where scores spread by 4. */
+    OF_HALF,   /* written as f16: a rounding of 2^-11 that may fall on the other side */
 };
 
 enum { OPERANDS_MAX = 12 };
@@ -66,6 +67,9 @@ struct parity_op {
 /* The verbs of the hybrid cache (parity_cache.c). */
 extern const struct parity_op cache_ops[];
 extern const uint32_t n_cache_ops;
+/* Those of its indexes (parity_index.c). */
+extern const struct parity_op index_ops[];
+extern const uint32_t n_index_ops;
 
 /* Puts the bytes on every side between guards; returns the operand's number. */
 uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, const void *bytes);
@@ -77,7 +81,7 @@ tl_view view(const struct trial *t, uint32_t id, uint32_t side);
 extern const tl_view absent;
 
 void compare_bytes(struct trial *t, uint32_t id);
-/* `typical`: the size that random operands give, for outputs so small that they cancelled. */
+/* Of f32 or f16. `typical`: the size that random operands give, for outputs so small that they cancelled. */
 void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of);
 
 /* 1, a small number, or one up to `most`; all odd numbers and all even ones have their turn. */

@@ -128,6 +128,10 @@ struct tl_policy random_policy(struct tl_rng *rng) {
                                .home = (tl_home)rng_below(rng, 3),
                                .select = (tl_select)rng_below(rng, 3),
                                .topk = 1 + (uint32_t)rng_below(rng, 40),
+                               .index = (tl_index)rng_below(rng, 4),
+                               .channels = 1 + (uint32_t)rng_below(rng, 20),
+                               .predict = (tl_predict)rng_below(rng, 3),
+                               .page = 1u << rng_below(rng, 7),
                                .rest = (tl_rest)rng_below(rng, 2),
                                .hot =
                                    rng_below(rng, 3) == 0 ? 0 : 80 + (uint32_t)rng_below(rng, 40)};

@@ -13,8 +13,9 @@ enum { N_IDS = 400, N_CTX = 512 };
 
 static const char *const models[] = {GOLDEN "smollm-9-3.gguf", GOLDEN "gemma2-swa.gguf",
                                      GOLDEN "qwen3-hd128.gguf"};
-static const char *const presets[] = {"full", "q8", "q4", "kivi2", "kivi1", "offload", "tailor"};
-enum { N_MODELS = 3, N_PRESETS = 7 };
+static const char *const presets[] = {"full",    "q8",     "q4",      "kivi2",   "kivi1",
+                                      "offload", "tailor", "tailor1", "tailor2", "quest"};
+enum { N_MODELS = 3, N_PRESETS = 10 };
 
 struct fixture {
     tl_engine *engine;
@@ -129,7 +130,11 @@ static void test_enough_budget_is_full(void **state) {
     (void)state;
     static const struct {
         const char *preset, *knob, *value;
-    } cases[] = {{"kivi1", "recent", "400"}, {"tailor", "recent", "400"}, {"tailor", "topk", "400"}};
+    } cases[] = {{"kivi1", "recent", "400"},   {"tailor", "recent", "400"},
+                 {"tailor", "topk", "400"},    {"tailor1", "topk", "400"},
+                 {"tailor2", "recent", "400"}, {"quest", "topk", "400"},
+                 {"tailor", "index", "channels"}, {"tailor", "index", "pages"},
+                 {"quest", "index", "meanstd"}};
     for (int m = 0; m < N_MODELS; m++) {
         for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
             struct fixture f;
@@ -246,6 +251,10 @@ static struct tl_policy random_policy(struct tl_rng *rng) {
                                .home = (tl_home)rng_below(rng, 3),
                                .select = (tl_select)rng_below(rng, 3),
                                .topk = 1 + (uint32_t)rng_below(rng, 40),
+                               .index = (tl_index)rng_below(rng, 4),
+                               .channels = 1 + (uint32_t)rng_below(rng, 20),
+                               .predict = (tl_predict)rng_below(rng, 3),
+                               .page = 1u << rng_below(rng, 7),
                                .rest = (tl_rest)rng_below(rng, 2),
                                .hot = rng_below(rng, 2) ? 0 : 200};
     } while (tl_policy_check(&p, NULL));

@@ -135,9 +135,23 @@ static void same_tiers(struct fixture *f, tl_kv *a, tl_kv *b) {
         same_heads(x->sketch.k, y->sketch.k, x->n_blocks, "coded keys");
         same_heads(x->sketch.v, y->sketch.v, x->n_blocks, "coded values");
     }
+    if (x->columns.most.buf != NULL) {
+        same_heads(x->columns.most, y->columns.most, x->n_blocks, "largest keys");
+        const tl_view a_keys = x->columns.keys, b_keys = y->columns.keys;
+        for (size_t c = 0; c < HEADS * D; c++) {
+            const size_t at = c * a_keys.cols;
+            assert_memory_equal((const uint16_t *)tl_view_host(a_keys) + at,
+                                (const uint16_t *)tl_view_host(b_keys) + at,
+                                x->n_blocks * TL_BLOCK * sizeof(uint16_t));
+        }
+    }
+    if (x->pages.rows.buf != NULL) {
+        same_heads(x->pages.rows, y->pages.rows, x->n_blocks * TL_BLOCK / x->pages.page, "pages");
+    }
 }
 
-static const char *const names[] = {"full", "q8", "q4", "kivi2", "kivi1", "offload", "tailor"};
+static const char *const names[] = {"full",    "q8",     "q4",      "kivi2", "kivi1",
+                                    "offload", "tailor", "tailor1", "quest", "tailor"};
 enum { N_NAMES = sizeof names / sizeof names[0] };
 
 /* A preset, or that with windows of other sizes. */
@@ -146,6 +160,9 @@ static struct tl_policy pick_policy(struct fixture *f) {
     if (p.select != TL_SELECT_ALL && rng_below(&f->rng, 2) == 0) {
         p.sink = (uint32_t)rng_below(&f->rng, 70);
         p.recent = (uint32_t)rng_below(&f->rng, 150);
+        p.page = 1u << rng_below(&f->rng, 7);
+        const bool codes = p.k_codec != TL_CODEC_NONE;
+        p.index = (tl_index)(codes ? rng_below(&f->rng, 4) : 1 + rng_below(&f->rng, 3));
     }
     return p;
 }

@@ -13,6 +13,9 @@ static void test_presets_are_consistent(void **state) {
         if (tl_policy_check(&p->policy, &log)) {
             fail_msg("%s: %s", p->name, kept.sentence);
         }
+        if (p->dense != NULL && tl_policy_check(p->dense, &log)) {
+            fail_msg("%s, dense layers: %s", p->name, kept.sentence);
+        }
         assert_ptr_equal(tl_preset_find(p->name), p);
     }
     assert_null(tl_preset_find("abacus"));
@@ -102,15 +105,84 @@ static void test_file(void **state) {
     }
 }
 
-/* Goal: the list of dense layers settles which they are, and their knobs are their own. No preset
- * here has a policy of dense layers yet, but an empty list is always right. */
-static void test_file_without_dense_layers(void **state) {
+static struct tl_policies read_good(const char *text, struct tl_policy *policies) {
+    struct kept_log kept;
+    struct tl_policies set = {.layers = policies, .n_layers = N_LAYERS};
+    if (read_set(text, &set, &kept)) {
+        fail_msg("%s: %s", text, kept.sentence);
+    }
+    return set;
+}
+
+/* Goal: the list of dense layers settles which they are, and they have knobs of their own; without a
+ * list it is as the preset has it: to be found, or the first two. */
+static void test_dense_layers_of_files(void **state) {
+    (void)state;
+    struct tl_policy p[N_LAYERS];
+    struct tl_policies set = read_good("{\"tailor_policy\": 1, \"dense\": []}", p);
+    assert_false(set.has_dense || set.finds_dense);
+    set = read_good("{\"tailor_policy\": 1, \"preset\": \"tailor2\", \"all\": {\"topk\": 50}}", p);
+    assert_true(set.has_dense && set.finds_dense);
+    assert_int_equal(set.dense.k_codec, TL_CODEC_INT2);
+    assert_int_equal(p[0].topk, 50);
+    set = read_good("{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense\": [0, \"3-4\"],"
+                    " \"dense_policy\": {\"recent\": 99}, \"all\": {\"sink\": 11},"
+                    " \"layers\": {\"4\": {\"recent\": 77}, \"5\": {\"sink\": 3}}}",
+                    p);
+    assert_true(set.has_dense && !set.finds_dense);
+    static const bool dense[N_LAYERS] = {true, false, false, true, true, false};
+    for (int il = 0; il < N_LAYERS; il++) {
+        assert_int_equal(set.is_dense[il], dense[il]);
+        assert_int_equal(p[il].select, dense[il] ? TL_SELECT_NONE : TL_SELECT_TOPK);
+        assert_int_equal(p[il].k_codec, dense[il] ? TL_CODEC_INT1 : TL_CODEC_NONE);
+        assert_int_equal(p[il].recent, il == 4 ? 77 : dense[il] ? 99 : 64);
+        assert_int_equal(p[il].sink, il == 5 ? 3 : dense[il] ? 0 : 11);
+    }
+    set = read_good("{\"tailor_policy\": 1, \"preset\": \"quest\"}", p);
+    assert_false(set.finds_dense);
+    assert_int_equal(p[1].select, TL_SELECT_ALL);
+    assert_int_equal(p[2].index, TL_INDEX_PAGES);
+    set = read_good("{\"tailor_policy\": 1, \"preset\": \"quest\", \"dense\": [5]}", p);
+    assert_int_equal(p[1].index, TL_INDEX_PAGES);
+    assert_int_equal(p[5].select, TL_SELECT_ALL);
+}
+
+/* Goal: the same from knobs, in the order in which they are given. */
+static void test_dense_layers_by_knobs(void **state) {
     (void)state;
     struct kept_log kept;
+    const tl_log log = keep_log(&kept);
     struct tl_policy p[N_LAYERS];
     struct tl_policies set = {.layers = p, .n_layers = N_LAYERS};
-    assert_int_equal(read_set("{\"tailor_policy\": 1, \"dense\": []}", &set, &kept), TL_OK);
-    assert_false(set.has_dense || set.finds_dense);
+    tl_policies_of_preset(tl_preset_find("tailor1"), &set);
+    static const char *const knobs[][2] = {{"dense", "1"},         {"topk", "40"},
+                                           {"recent", "20"},       {"dense.recent", "30"},
+                                           {"dense", "3-4"},       {"channels", "3"},
+                                           {"predict", "trust"}};
+    for (size_t i = 0; i < sizeof knobs / sizeof knobs[0]; i++) {
+        assert_int_equal(tl_policies_set(&set, knobs[i][0], knobs[i][1], &log), TL_OK);
+    }
+    assert_int_equal(tl_policies_check(&set, &log), TL_OK);
+    assert_false(set.finds_dense);
+    for (int il = 0; il < N_LAYERS; il++) {
+        const bool dense = il == 1 || il == 3 || il == 4;
+        assert_int_equal(p[il].select, dense ? TL_SELECT_NONE : TL_SELECT_TOPK);
+        assert_int_equal(p[il].recent, dense ? 30 : 20);
+        assert_true(dense || (p[il].topk == 40 && p[il].channels == 3 &&
+                              p[il].predict == TL_PREDICT_TRUST));
+    }
+    assert_int_equal(tl_policies_set(&set, "dense", "none", &log), TL_OK);
+    for (int il = 0; il < N_LAYERS; il++) {
+        assert_int_equal(p[il].topk, 40);
+        assert_int_equal(p[il].recent, 20);
+    }
+    assert_int_equal(tl_policies_set(&set, "dense", "6", &log), TL_ERR_FORMAT);
+    assert_int_equal(tl_policies_set(&set, "dense", "all", &log), TL_ERR_FORMAT);
+    assert_int_equal(tl_policies_set(&set, "dense.colour", "1", &log), TL_ERR_FORMAT);
+    tl_policies_of_preset(tl_preset_find("tailor"), &set);
+    assert_int_equal(tl_policies_set(&set, "dense", "0", &log), TL_ERR_FORMAT);
+    assert_int_equal(tl_policies_set(&set, "dense.recent", "0", &log), TL_ERR_FORMAT);
+    assert_int_equal(tl_policies_set(&set, "dense", "none", &log), TL_OK);
 }
 
 static void test_bad_files(void **state) {
@@ -139,6 +211,16 @@ static void test_bad_files(void **state) {
         "{\"tailor_policy\": 1, \"layers\": []}",
         "{\"tailor_policy\": 1, \"dense\": [0]}",
         "{\"tailor_policy\": 1, \"dense\": 0}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense\": [6]}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense\": [true]}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense\": [\"4-9\"]}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense_policy\": {\"topk\": []}}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"dense_policy\": {\"rest\": \"drop\"}}",
+        "{\"tailor_policy\": 1, \"preset\": \"quest\", \"all\": {\"page\": 12}}",
+        "{\"tailor_policy\": 1, \"preset\": \"quest\", \"all\": {\"index\": \"codes\"}}",
+        "{\"tailor_policy\": 1, \"preset\": \"quest\", \"all\": {\"rest\": \"sketch\"}}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"all\": {\"channels\": 0}}",
+        "{\"tailor_policy\": 1, \"preset\": \"tailor1\", \"all\": {\"predict\": \"maybe\"}}",
         "{\"tailor_policy\": 1, \"dense_policy\": {\"recent\": 1}}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -158,7 +240,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_presets_are_consistent), cmocka_unit_test(test_knobs),
         cmocka_unit_test(test_contradictions),         cmocka_unit_test(test_file),
-        cmocka_unit_test(test_bad_files),              cmocka_unit_test(test_file_without_dense_layers),
+        cmocka_unit_test(test_bad_files),              cmocka_unit_test(test_dense_layers_of_files),
+        cmocka_unit_test(test_dense_layers_by_knobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

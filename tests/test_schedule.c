@@ -48,7 +48,8 @@ static void open_rig(struct rig *r, const tl_backend *backend, uint64_t seed,
         r->policies[il] = policy != NULL ? *policy : random_policy(&rng);
     }
     assert_int_equal(tl_kv_open(&r->kv, shape, r->policies, r->dev, CAP), TL_OK);
-    const struct tl_scratch_needs needs = tl_scratch_needs_of(r->kv, 1);
+    const struct tl_plan_params plan = {.n_ctx = CAP, .n_chunk = 1, .policies = r->policies};
+    const struct tl_scratch_needs needs = tl_plan_scratch(shape, &plan);
     assert_int_equal(tl_scratch_open(&r->scratch, shape, r->dev, &needs), TL_OK);
     const struct tl_pass pass = {.model = &r->m.model,
                                  .kv = r->kv,
@@ -76,6 +77,8 @@ static void begin_step(struct rig *r, uint32_t id) {
     assert_int_equal(tl_kv_begin_step(r->kv, r->streams[0]), TL_OK);
     *(uint32_t *)tl_view_host(r->scratch.ids) = id % r->m.model.shape.n_vocab;
     memset(tl_view_host(r->scratch.counts), 0, tl_view_bytes(r->scratch.counts));
+    const tl_view channel_counts = r->scratch.channel_counts;
+    memset(tl_view_host(channel_counts), 0, tl_view_bytes(channel_counts));
 }
 
 /* The next token through the replay. */
@@ -264,6 +267,7 @@ static void mark_inputs(struct written *w, const struct rig *r) {
     const tl_view id = tl_view_rows(r->scratch.ids, 0, 1);
     mark(w, &id);
     mark(w, &r->scratch.counts);
+    mark(w, &r->scratch.channel_counts);
 }
 
 /* The index of the first op that reads a byte nobody wrote, n where none does. `without`: an op

@@ -175,7 +175,9 @@ static void test_goes_on(void **state) {
 static struct tl_policy random_policy(struct tl_rng *rng) {
     struct tl_policy p;
     do {
-        p = tl_presets[rng_below(rng, 7)].policy;
+        p = tl_presets[rng_below(rng, 10)].policy;
+        p.index = (tl_index)rng_below(rng, 4);
+        p.page = 1u << rng_below(rng, 7);
         p.sink = (uint32_t)rng_below(rng, 100);
         p.recent = (uint32_t)rng_below(rng, 200);
         p.topk = 1 + (uint32_t)rng_below(rng, 40);

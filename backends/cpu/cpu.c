@@ -378,6 +378,37 @@ static tl_err mass(tl_stream *s, const struct tl_mass *op) {
     return done ? TL_OK : fail_memory(dev, "mass");
 }
 
+static tl_err key_transpose(tl_stream *s, const struct tl_key_transpose *op) {
+    cpu_key_transpose(dev_of(s), op);
+    return TL_OK;
+}
+
+static tl_err channels(tl_stream *s, const struct tl_channels *op) {
+    (void)s;
+    cpu_channels(op);
+    return TL_OK;
+}
+
+static tl_err channel_fetch(tl_stream *s, const struct tl_channel_fetch *op) {
+    cpu_channel_fetch(dev_of(s), op);
+    return TL_OK;
+}
+
+static tl_err channel_score(tl_stream *s, const struct tl_channel_score *op) {
+    dev_of(s)->kernels.channel_score(dev_of(s), op);
+    return TL_OK;
+}
+
+static tl_err page_encode(tl_stream *s, const struct tl_page_encode *op) {
+    cpu_page_encode(dev_of(s), op);
+    return TL_OK;
+}
+
+static tl_err page_score(tl_stream *s, const struct tl_page_score *op) {
+    dev_of(s)->kernels.page_score(dev_of(s), op);
+    return TL_OK;
+}
+
 const tl_backend tl_backend_cpu = {
     .name = "cpu",
     .dev_count = dev_count,
@@ -410,4 +441,10 @@ const tl_backend tl_backend_cpu = {
     .fetch = fetch,
     .merge = merge,
     .mass = mass,
+    .key_transpose = key_transpose,
+    .channels = channels,
+    .channel_fetch = channel_fetch,
+    .channel_score = channel_score,
+    .page_encode = page_encode,
+    .page_score = page_score,
 };

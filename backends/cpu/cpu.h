@@ -50,6 +50,8 @@ struct cpu_kernels {
     bool (*attend_sketch)(struct cpu_dev *dev, const struct tl_attend_sketch *op);
     bool (*attend_slots)(struct cpu_dev *dev, const struct tl_attend_slots *op);
     bool (*mass)(struct cpu_dev *dev, const struct tl_mass *op);
+    bool (*channel_score)(struct cpu_dev *dev, const struct tl_channel_score *op);
+    bool (*page_score)(struct cpu_dev *dev, const struct tl_page_score *op);
 };
 
 struct cpu_dev {
@@ -94,6 +96,16 @@ void cpu_fetch(struct cpu_dev *dev, const struct tl_fetch *op);
 void cpu_merge(struct cpu_dev *dev, const struct tl_merge *op);
 /* n_blocks[0], a negative one being none. */
 uint32_t cpu_blocks_seen(const tl_view *n_blocks);
+double cpu_cap_softly(double value, float cap);
+
+/* ops_index.c: the indexes' verbs. These two cannot fail and always return true. */
+bool cpu_channel_score_plain(struct cpu_dev *dev, const struct tl_channel_score *op);
+bool cpu_page_score_plain(struct cpu_dev *dev, const struct tl_page_score *op);
+/* These have one version. */
+void cpu_key_transpose(struct cpu_dev *dev, const struct tl_key_transpose *op);
+void cpu_channels(const struct tl_channels *op);
+void cpu_channel_fetch(struct cpu_dev *dev, const struct tl_channel_fetch *op);
+void cpu_page_encode(struct cpu_dev *dev, const struct tl_page_encode *op);
 
 /* First byte of row i. */
 static inline void *cpu_row(const tl_view *v, uint64_t i) {
@@ -117,5 +129,9 @@ bool cpu_attend_sketch_avx2(struct cpu_dev *dev, const struct tl_attend_sketch *
 bool cpu_attend_sketch_avx512(struct cpu_dev *dev, const struct tl_attend_sketch *op);
 bool cpu_mass_avx2(struct cpu_dev *dev, const struct tl_mass *op);
 bool cpu_mass_avx512(struct cpu_dev *dev, const struct tl_mass *op);
+bool cpu_channel_score_avx2(struct cpu_dev *dev, const struct tl_channel_score *op);
+bool cpu_channel_score_avx512(struct cpu_dev *dev, const struct tl_channel_score *op);
+bool cpu_page_score_avx2(struct cpu_dev *dev, const struct tl_page_score *op);
+bool cpu_page_score_avx512(struct cpu_dev *dev, const struct tl_page_score *op);
 
 #endif

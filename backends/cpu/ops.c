@@ -240,5 +240,7 @@ void cpu_init_plain(struct cpu_kernels *k) {
                               .topk = cpu_topk_plain,
                               .attend_sketch = cpu_attend_sketch_plain,
                               .attend_slots = cpu_attend_slots_plain,
-                              .mass = cpu_mass_plain};
+                              .mass = cpu_mass_plain,
+                              .channel_score = cpu_channel_score_plain,
+                              .page_score = cpu_page_score_plain};
 }

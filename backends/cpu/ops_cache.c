@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-static double cap_softly(double value, float cap) {
+double cpu_cap_softly(double value, float cap) {
     return cap != 0.0f ? (double)cap * tanh(value / (double)cap) : value;
 }
 
@@ -81,7 +81,7 @@ static double score_of(const float *q, const float *key, uint32_t d, float scale
     for (uint32_t j = 0; j < d; j++) {
         sum += (double)q[j] * (double)key[j];
     }
-    return cap_softly(sum * (double)scale, softcap);
+    return cpu_cap_softly(sum * (double)scale, softcap);
 }
 
 static void key_score_job(void *arg, uint32_t thread, uint32_t n_threads) {

@@ -15,4 +15,6 @@ void cpu_init_avx2(struct cpu_kernels *k) {
     k->attend_slots = cpu_attend_slots_avx2;
     k->mass = cpu_mass_avx2;
     k->attend_sketch = cpu_attend_sketch_avx2;
+    k->channel_score = cpu_channel_score_avx2;
+    k->page_score = cpu_page_score_avx2;
 }

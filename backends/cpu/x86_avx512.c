@@ -15,4 +15,6 @@ void cpu_init_avx512(struct cpu_kernels *k) {
     k->attend_slots = cpu_attend_slots_avx512;
     k->mass = cpu_mass_avx512;
     k->attend_sketch = cpu_attend_sketch_avx512;
+    k->channel_score = cpu_channel_score_avx512;
+    k->page_score = cpu_page_score_avx512;
 }

@@ -23,3 +23,5 @@ seed offload 5 --kv offload
 seed q8 3 --kv q8
 seed kivi1 90 --kv kivi1 --kv-set recent=8 --temp 0
 seed tailor 102 --kv tailor --kv-set recent=8,sink=4,topk=2,hot=4
+seed tailor1 102 --kv tailor1 --kv-set recent=8,sink=4,topk=2,hot=4,channels=3
+seed quest 80 --kv quest --kv-set recent=8,topk=16,hot=32,dense=none
