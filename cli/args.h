@@ -31,6 +31,7 @@ struct cli_args {
     const char *tasks, *tasks_file, *ctxs, *text; /* eval */
     const char *plot;                              /* eval, fit */
     const char *output;                            /* fit */
+    const char *theme;                             /* chat, top */
     uint32_t n_samples;                                  /* eval; 0: the command's default */
     uint32_t n_ctx, n_threads, device;
     uint32_t topk; /* CLI_UNSET: the preset's */
@@ -42,7 +43,7 @@ struct cli_args {
     float temp, top_p, min_p, repeat_penalty; /* CLI_UNSET_FLOAT: not given */
     uint32_t top_k, repeat_last;              /* CLI_UNSET: not given */
     uint64_t seed;
-    bool has_seed, json, strict, plain, bos, special, lines0, ignore_eos, generation_prompt, raw;
+    bool has_seed, json, strict, plain, ascii, bos, special, lines0, ignore_eos, generation_prompt, raw;
 };
 
 /* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */

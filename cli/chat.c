@@ -194,10 +194,11 @@ static tl_err open_parts(struct chat *chat) {
 }
 
 int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_face *face,
-              const struct cli_hooks *hooks) {
+              const struct cli_hooks *hooks, struct cli_share *share) {
     *chat = (struct chat){.args = *args, .face = *face, .n_predict = args->n_predict};
     chat->loaded = &chat->slots[0];
     chat->loaded->hooks = hooks;
+    chat->loaded->share = share;
     const int code = cli_load(chat->loaded, &chat->args);
     if (code != 0) {
         return code;

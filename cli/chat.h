@@ -47,10 +47,10 @@ struct chat {
     bool unsaved;     /* there is something that --session's file does not have */
 };
 
-/* Loads the model and begins, or goes on from --session's file; -f's document is read. Returns 0, or an exit code after an error
- * line. hooks: borrowed by chat.loaded. */
+/* Loads the model and begins, or goes on from --session's file; -f's document is read. Returns 0, or an
+ * exit code after an error line. hooks and share are borrowed, NULL in line mode. */
 int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_face *face,
-              const struct cli_hooks *hooks);
+              const struct cli_hooks *hooks, struct cli_share *share);
 /* Keeps what --session's file does not have yet. Returns 0, or 1 where that failed. */
 int chat_close(struct chat *chat);
 

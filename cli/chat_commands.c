@@ -463,12 +463,15 @@ static int run_model(struct chat *chat, const char *rest) {
     args.model = name;
     args.session = NULL;
     other->hooks = chat->loaded->hooks;
+    other->share = chat->loaded->share;
     if (name == NULL || cli_load(other, &args) != 0) {
         free(name);
         chat_note(chat, "the model is still %s", chat->args.model);
         return 0;
     }
     struct cli_loaded *const old = chat->loaded;
+    other->owns_share = old->owns_share;
+    old->owns_share = false;
     chat->loaded = other;
     tl_err err = chat_open_sampler(chat);
     if (!err) {

@@ -2,6 +2,7 @@
  * line, answer it. Pipes, files and terminals that cannot do more get lines. */
 #include "chat.h"
 #include "commands.h"
+#include "full.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +121,7 @@ static int talk(struct lines *lines) {
 static int chat_lines(const struct cli_args *args) {
     struct lines lines = {.prompts = isatty(STDIN_FILENO) == 1 && cli_stdout_is_tty()};
     const struct chat_face face = {.show = show, .stop = stop, .begin = begin};
-    int code = chat_open(&lines.chat, args, &face, NULL);
+    int code = chat_open(&lines.chat, args, &face, NULL, NULL);
     if (code == 0) {
         if (cli_stderr_is_tty()) {
             cli_print_plan(lines.chat.loaded);
@@ -133,6 +134,13 @@ static int chat_lines(const struct cli_args *args) {
     return code == 0 ? saved : code;
 }
 
+/* A terminal on both sides that can address its cursor. */
+static bool wants_full_screen(const struct cli_args *args) {
+    const char *const term = getenv("TERM");
+    return !args->plain && isatty(STDIN_FILENO) == 1 && cli_stdout_is_tty() && term != NULL &&
+           *term != '\0' && strcmp(term, "dumb") != 0;
+}
+
 int cmd_chat(const struct cli_args *args) {
     if (args->file != NULL && strcmp(args->file, "-") == 0) {
         cli_error("chat: -f - is not possible, standard input is what you say");
@@ -142,6 +150,10 @@ int cmd_chat(const struct cli_args *args) {
     char bundled[4352];
     if (args->model == NULL && cli_bundled_model(bundled, sizeof bundled)) {
         with_model.model = bundled;
+    }
+    int code = 0;
+    if (wants_full_screen(args) && full_chat(&with_model, &code)) {
+        return code;
     }
     return chat_lines(&with_model);
 }

@@ -69,6 +69,7 @@ static bool show_progress(void *user, size_t done, size_t total) {
     const struct cli_hooks *const hooks = f->loaded->hooks;
     const double seconds = (double)(tl_now_ns() - f->start_ns) / 1e9;
     f->done = done;
+    cli_share_prompt(f->loaded->share, done, total);
     if (hooks != NULL) {
         const struct cli_progress now = {done, total, seconds};
         hooks->progress(hooks->user, &now);
@@ -86,6 +87,7 @@ tl_err cli_feed(struct cli_loaded *loaded, const uint32_t *ids, size_t n,
                 size_t *done) {
     struct feeding f = {
         .loaded = loaded, .start_ns = tl_now_ns(), .on_logits = on_logits, .user = user};
+    cli_share_prompt(loaded->share, 0, n);
     const tl_err err =
         tl_session_feed(loaded->session, &(struct tl_feed){.ids = ids,
                                                            .n = n,
@@ -97,6 +99,7 @@ tl_err cli_feed(struct cli_loaded *loaded, const uint32_t *ids, size_t n,
         fprintf(stderr, "\r\033[K");
     }
     *done = f.done;
+    cli_share_prompt_end(loaded->share, loaded->engine, loaded->session);
     return err;
 }
 
@@ -121,6 +124,7 @@ static void stream(const struct cli_loaded *loaded, const struct cli_answer *ans
 static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
                               struct cli_answer *answer, tl_decoder *decoder) {
     tl_session *const s = loaded->session;
+    uint64_t time_ns[TL_TIME_COUNT] = {0};
     for (;;) {
         if (answer->n_max != CLI_UNSET && answer->ids.n >= answer->n_max) {
             answer->stop = CLI_STOP_LENGTH;
@@ -130,8 +134,10 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
             answer->stop = CLI_STOP_INTERRUPT;
             return TL_OK;
         }
+        const uint64_t begin = tl_now_ns();
         const uint32_t id = tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s),
                                             tl_session_n(s));
+        time_ns[TL_TIME_SAMPLE] = tl_now_ns() - begin;
         if (!answer->ignore_end && tl_vocab_is_end(decoder->vocab, id)) {
             answer->stop = CLI_STOP_END;
             return TL_OK;
@@ -153,14 +159,18 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
         }
         const uint64_t start = tl_now_ns();
         TL_TRY(tl_session_step(s, id));
-        TL_TRY(cli_times_add(answer->times, tl_now_ns() - start));
+        time_ns[TL_TIME_STEP] = tl_now_ns() - start;
+        TL_TRY(cli_times_add(answer->times, time_ns[TL_TIME_STEP]));
+        cli_share_step(loaded->share, loaded->engine, s, time_ns);
     }
 }
 
 tl_err cli_generate(struct cli_loaded *loaded, tl_sampler *sampler, struct cli_answer *answer) {
     tl_decoder decoder = {.vocab = tl_engine_vocab(loaded->engine), .n_held = answer->n_held};
     memcpy(decoder.held, answer->held, sizeof decoder.held);
-    TL_TRY(generate_tokens(loaded, sampler, answer, &decoder));
+    const tl_err err = generate_tokens(loaded, sampler, answer, &decoder);
+    cli_share_answer_end(loaded->share);
+    TL_TRY(err);
     const bool may_go_on = answer->holds && answer->stop != CLI_STOP_END;
     answer->n_held = may_go_on ? decoder.n_held : 0;
     memcpy(answer->held, decoder.held, sizeof answer->held);

@@ -218,11 +218,27 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
         err = spell_kv(args, loaded->kv, &loaded->keep.kv_words);
     }
     free(set.layers);
+    if (!err) {
+        cli_share_session(loaded->share, loaded->engine, loaded->session, loaded->kv);
+    }
     return err;
 }
 
+static void open_share(struct cli_loaded *out, unsigned command) {
+    const char *const name = command == CLI_CHAT    ? "chat"
+                             : command == CLI_RUN   ? "run"
+                             : command == CLI_BENCH ? "bench"
+                             : command == CLI_EVAL  ? "eval"
+                                                    : "tailor";
+    if (out->share == NULL) {
+        cli_share_open(&out->share, name);
+        out->owns_share = true;
+    }
+}
+
 int cli_load(struct cli_loaded *out, const struct cli_args *args) {
-    *out = (struct cli_loaded){.log = {.strict = args->strict}, .hooks = out->hooks};
+    *out = (struct cli_loaded){
+        .log = {.strict = args->strict}, .hooks = out->hooks, .share = out->share};
     if (args->model == NULL) {
         cli_error("a model is missing: -m FILE");
         return 2;
@@ -232,6 +248,7 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     if (usage != 0) {
         return usage;
     }
+    open_share(out, args->command);
     struct tl_engine_params params = {.model_path = args->model,
                                       .backend = args->backend,
                                       .device = args->device,
@@ -252,6 +269,7 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
         cli_unload(out);
         return err ? cli_failed(&out->log, err) : 1;
     }
+    cli_share_session(out->share, out->engine, out->session, out->kv);
     return 0;
 }
 
@@ -259,6 +277,11 @@ void cli_unload(struct cli_loaded *loaded) {
     tl_session_close(&loaded->session);
     tl_engine_close(&loaded->engine);
     cli_keep_close(&loaded->keep);
+    if (loaded->owns_share) {
+        cli_share_close(&loaded->share);
+    }
+    loaded->share = NULL;
+    loaded->owns_share = false;
 }
 
 const char *cli_bytes(uint64_t bytes, char *text) {
@@ -273,22 +296,32 @@ const char *cli_bytes(uint64_t bytes, char *text) {
     return text;
 }
 
-void cli_print_plan(const struct cli_loaded *loaded) {
+tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out) {
     const struct tl_shape *const shape = &tl_engine_model(loaded->engine)->shape;
     const struct tl_memory_plan *const m = tl_session_plan(loaded->session);
     struct tl_dev_caps caps;
     tl_engine_caps(loaded->engine, &caps);
-    char text[6][16];
-    fprintf(stderr, "%s (%s) on %s: %s, kernels %s\n",
-            shape->name[0] != '\0' ? shape->name : "unnamed model", shape->family->name,
-            tl_engine_backend(loaded->engine), caps.name, caps.kernels);
-    fprintf(stderr, "context %u tokens, cache %s: %s on the device, %s in host memory\n",
-            tl_session_ctx(loaded->session), loaded->kv,
-            cli_bytes(tl_kv_device_bytes(&m->kv), text[0]),
-            cli_bytes(m->kv.home_host, text[1]));
-    fprintf(stderr, "weights %s, scratch %s; a full prompt takes %s on the device, %s on the host\n",
-            cli_bytes(m->weights, text[2]), cli_bytes(m->scratch, text[3]),
-            cli_bytes(m->device, text[4]), cli_bytes(m->host, text[5]));
+    char bytes[6][16], text[1024];
+    snprintf(text, sizeof text,
+             "%s (%s) on %s: %s, kernels %s\n"
+             "context %u tokens, cache %s: %s on the device, %s in host memory\n"
+             "weights %s, scratch %s; a full prompt takes %s on the device, %s on the host\n",
+             shape->name[0] != '\0' ? shape->name : "unnamed model", shape->family->name,
+             tl_engine_backend(loaded->engine), caps.name, caps.kernels,
+             tl_session_ctx(loaded->session), loaded->kv,
+             cli_bytes(tl_kv_device_bytes(&m->kv), bytes[0]),
+             cli_bytes(m->kv.home_host, bytes[1]), cli_bytes(m->weights, bytes[2]),
+             cli_bytes(m->scratch, bytes[3]), cli_bytes(m->device, bytes[4]),
+             cli_bytes(m->host, bytes[5]));
+    return tl_bytes_add_str(out, text);
+}
+
+void cli_print_plan(const struct cli_loaded *loaded) {
+    tl_bytes text = {0};
+    if (cli_spell_plan(loaded, &text) == TL_OK) {
+        fputs(text.data, stderr);
+    }
+    tl_bytes_free(&text);
 }
 
 struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,

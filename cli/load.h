@@ -5,6 +5,7 @@
 #include "args.h"
 #include "keep.h"
 #include "out.h"
+#include "share.h"
 
 #include "core/engine.h"
 
@@ -29,23 +30,27 @@ struct cli_loaded {
     const char *kv; /* the preset or policy file of the session */
     const struct cli_hooks *hooks; /* borrowed; NULL: stdout, stderr and Ctrl+C */
     struct cli_keep keep; /* --session */
+    struct cli_share *share;       /* borrowed where it was there before cli_load, else owned */
+    bool owns_share;
 };
 
 /* The model that comes with the program, beside it where it was installed or built; false where it
  * is not there. */
 bool cli_bundled_model(char *path, size_t cap);
 
-/* Opens engine and session, resumed where --session names a file that is there. Returns 0, or the
- * exit code after an error line. The log member must not move while it is open. */
+/* Opens engine and session, resumed where --session names a file that is there; hooks and share may be
+ * set before, the rest is zero. Returns 0, or the exit code after an error line. The log member must
+ * not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
-/* What can be said of the cache options without a model: the budgets. Returns 0 or an exit code. */
+/* What can be said of the session without a model: its budgets. Returns 0 or an exit code. */
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out);
 /* A session with the cache that kv (NULL: full) and the cache options of args say. */
 TL_MUST tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args,
                                 const char *kv, const struct tl_session_params *params);
 void cli_unload(struct cli_loaded *loaded);
 
-/* Backend, device, kernel class, context and memory as one or two lines on stderr. */
+/* Backend, device, kernel class, context and memory in a few lines: as text, and on stderr. */
+TL_MUST tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out);
 void cli_print_plan(const struct cli_loaded *loaded);
 
 /* args' sampling options; a random seed where none was given, so that it can be reported. Where a

@@ -68,6 +68,8 @@ look_for_run() {
         '#include <jansson.h>\nint main(void) { return !json_object(); }'
     want xxHash libxxhash-dev xxhash-devel xxhash xxhash library libxxhash \
         '#include <xxhash.h>\nint main(void) { return !XXH3_createState(); }'
+    want ncurses libncurses-dev ncurses-devel ncurses ncurses library ncursesw \
+        '#include <curses.h>\nint main(void) { return curses_version() == 0; }'
 }
 
 look_for_test() {
@@ -78,8 +80,7 @@ look_for_test() {
     want 'clang fuzzer' libclang-rt-dev compiler-rt compiler-rt llvm links clang c "$fuzz_c" -fsanitize=fuzzer,address,undefined
     want cmocka libcmocka-dev libcmocka-devel cmocka cmocka library cmocka \
         '#include <setjmp.h>\n#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <cmocka.h>\nint main(void) { return !cmocka_set_message_output; }'
-    want ncurses libncurses-dev ncurses-devel ncurses ncurses library ncursesw \
-        '#include <curses.h>\nint main(void) { return curses_version() == 0; }'
+    want tmux tmux tmux tmux tmux have tmux
     want 'Vulkan loader' libvulkan-dev vulkan-loader-devel vulkan-icd-loader vulkan-loader library vulkan \
         '#include <vulkan/vulkan.h>\nint main(void) { return !vkCreateInstance; }'
     want glslc glslc glslc shaderc shaderc have glslc

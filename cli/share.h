@@ -1,0 +1,39 @@
+/* A running command shows what it does to whoever looks: `tailor top` from another terminal, and
+ * the dashboard of the same process. A page of core/stats.h in a file of shared memory,
+ * $XDG_RUNTIME_DIR/tailor/PID or /dev/shm/tailor-UID/PID, readable by the same user only. */
+#ifndef TL_CLI_SHARE_H
+#define TL_CLI_SHARE_H
+
+#include "core/stats.h"
+
+struct cli_share {
+    struct tl_stats now; /* of the thread that steps */
+    tl_stats_page *page; /* what others read */
+    int fd;              /* locked while the process lives; -1: memory of this process only */
+    char path[256];
+};
+
+/* Never fails: without shared memory nobody else can look, and *out is NULL only when memory is
+ * out. */
+void cli_share_open(struct cli_share **out, const char *command);
+void cli_share_close(struct cli_share **share);
+
+/* What happened; share may be NULL. A prompt begins with done == 0. */
+void cli_share_session(struct cli_share *share, const tl_engine *e, const tl_session *s,
+                       const char *kv);
+void cli_share_prompt(struct cli_share *share, size_t done, size_t total);
+void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_session *s);
+void cli_share_step(struct cli_share *share, const tl_engine *e, const tl_session *s,
+                    const uint64_t time_ns[TL_TIME_COUNT]);
+void cli_share_answer_end(struct cli_share *share);
+
+/* The folder; false where there is none and none can be made. */
+bool cli_share_folder(char *path, size_t cap);
+/* The page that process `pid` shows, read-only, or NULL: no such process (what it left is removed),
+ * or none that can be read. Unmap with cli_share_unmap. */
+const tl_stats_page *cli_share_map(uint64_t pid);
+void cli_share_unmap(const tl_stats_page *page);
+/* True while the process that owns the file lives. */
+bool cli_share_lives(uint64_t pid);
+
+#endif

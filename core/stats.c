@@ -1,0 +1,186 @@
+/* Filling and handing over tl_stats. The page is a seqlock over words: the writer makes seq odd,
+ * stores the words, makes it even; a reader that saw the same even seq before and after its loads
+ * has a whole struct. Words are relaxed atomics so that the race is a defined one, on one machine
+ * and under the thread sanitizer; the fences order them against seq. Only the words in use are
+ * copied: 30 layers are 9 KiB. */
+#include "stats.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { READ_TRIES = 1000 };
+
+struct tl_stats_page {
+    _Atomic uint64_t seq; /* odd while the words are being written */
+    _Atomic uint64_t words[(sizeof(struct tl_stats) + 7) / 8];
+};
+
+size_t tl_stats_page_bytes(void) { return sizeof(struct tl_stats_page); }
+
+size_t tl_stats_bytes(const struct tl_stats *stats) {
+    const uint32_t n = stats->n_layers_shown;
+    return offsetof(struct tl_stats, layers) +
+           (n < TL_STATS_LAYERS_MAX ? n : TL_STATS_LAYERS_MAX) * sizeof stats->layers[0];
+}
+
+/* "exact", or what is kept, found and attended, in the knobs' own words. */
+static void spell_policy(const struct tl_policy *p, char *out, size_t cap) {
+    const char *const home = tl_home_names[p->home];
+    if (p->select == TL_SELECT_ALL) {
+        snprintf(out, cap, "exact, %s", home);
+        return;
+    }
+    const bool sketch = p->k_codec != TL_CODEC_NONE;
+    char number[16];
+    int n = snprintf(out, cap, "window %u+%u", p->sink, p->recent);
+    if (sketch && n > 0 && (size_t)n < cap) {
+        n += snprintf(out + n, cap - (size_t)n, ", %s/%s", tl_codec_names[p->k_codec],
+                      tl_codec_names[p->v_codec]);
+    }
+    if (p->select == TL_SELECT_TOPK && n > 0 && (size_t)n < cap) {
+        const char *const index = tl_policy_get(p, "index", number, sizeof number);
+        n += snprintf(out + n, cap - (size_t)n, ", top %u%s%s of %s", p->topk,
+                      index != NULL ? " by " : "", index != NULL ? index : "", home);
+    }
+    if (p->rest == TL_REST_DROP && n > 0 && (size_t)n < cap) {
+        snprintf(out + n, cap - (size_t)n, ", rest dropped");
+    }
+}
+
+static struct tl_traffic since(const struct tl_traffic *now, const struct tl_traffic *then) {
+    return (struct tl_traffic){
+        .host_to_device_bytes = now->host_to_device_bytes - then->host_to_device_bytes,
+        .device_to_host_bytes = now->device_to_host_bytes - then->device_to_host_bytes,
+        .rows_hit = now->rows_hit - then->rows_hit,
+        .rows_fetched = now->rows_fetched - then->rows_fetched,
+    };
+}
+
+static void update_layer(struct tl_stats_layer *out, const struct tl_shape *shape,
+                         const tl_session *s, uint32_t il) {
+    const uint32_t n = tl_session_n(s);
+    struct tl_policy policy;
+    tl_session_get_layer(s, il, &policy, &out->room);
+    const struct tl_traffic total = tl_session_layer_traffic(s, il);
+    out->held = n > 0 ? tl_kv_layer_bytes(shape, il, &policy, n) : (struct tl_kv_bytes){0};
+    out->held.hot = out->room.hot;
+    out->step = since(&total, &out->total);
+    out->total = total;
+}
+
+void tl_stats_update(struct tl_stats *stats, const tl_engine *e, const tl_session *s) {
+    stats->ctx_used = tl_session_n(s);
+    for (uint32_t il = 0; il < stats->n_layers_shown; il++) {
+        update_layer(&stats->layers[il], &tl_engine_model(e)->shape, s, il);
+    }
+}
+
+void tl_stats_describe_layers(struct tl_stats *stats, const tl_engine *e, const tl_session *s) {
+    for (uint32_t il = 0; il < stats->n_layers_shown; il++) {
+        struct tl_stats_layer *const layer = &stats->layers[il];
+        const struct tl_identity *const identity = tl_session_identity(s, il);
+        struct tl_policy policy;
+        tl_session_get_layer(s, il, &policy, &layer->room);
+        spell_policy(&policy, layer->policy, sizeof layer->policy);
+        layer->topk = policy.select == TL_SELECT_TOPK ? policy.topk : 0;
+        layer->dense_score = identity != NULL ? identity->score : (double)NAN;
+    }
+    tl_stats_update(stats, e, s);
+    for (uint32_t il = 0; il < stats->n_layers_shown; il++) {
+        stats->layers[il].step = (struct tl_traffic){0}; /* a prompt is no step */
+    }
+}
+
+void tl_stats_describe(struct tl_stats *stats, const tl_engine *e, const tl_session *s,
+                       const char *kv) {
+    const struct tl_shape *const shape = &tl_engine_model(e)->shape;
+    const struct tl_memory_plan *const plan = tl_session_plan(s);
+    struct tl_dev_caps caps;
+    tl_engine_caps(e, &caps);
+    stats->version = TL_STATS_VERSION;
+    stats->size = sizeof *stats;
+    const char *const path = tl_weights_path(tl_engine_weights(e));
+    const char *const slash = strrchr(path, '/');
+    snprintf(stats->model, sizeof stats->model, "%s",
+             shape->name[0] != '\0' ? shape->name
+             : slash != NULL        ? slash + 1
+                                    : path);
+    snprintf(stats->family, sizeof stats->family, "%s", shape->family->name);
+    snprintf(stats->backend, sizeof stats->backend, "%s", tl_engine_backend(e));
+    snprintf(stats->device, sizeof stats->device, "%s", caps.name);
+    snprintf(stats->kernels, sizeof stats->kernels, "%s", caps.kernels);
+    snprintf(stats->kv, sizeof stats->kv, "%s", kv);
+    stats->unified = caps.unified;
+    stats->n_layers = shape->n_layers;
+    stats->n_layers_shown = (uint32_t)tl_min_u64(shape->n_layers, TL_STATS_LAYERS_MAX);
+    stats->ctx_cap = tl_session_ctx(s);
+    stats->weights_bytes = plan->weights;
+    stats->scratch_bytes = plan->scratch;
+    stats->device_bytes = plan->device;
+    stats->host_bytes = plan->host;
+    stats->heat_layer = UINT32_MAX;
+    stats->tokens_per_s = (double)NAN;
+    stats->times_known = 0;
+    memset(stats->layers, 0, sizeof stats->layers);
+    tl_stats_describe_layers(stats, e, s);
+}
+
+void tl_stats_add_step(struct tl_stats *stats, const uint64_t time_ns[TL_TIME_COUNT],
+                       uint32_t times_known) {
+    const double newest = 0.1; /* weight of a step: the rate is that of the last ten or so */
+    memcpy(stats->time_ns, time_ns, sizeof stats->time_ns);
+    stats->times_known = times_known;
+    const uint64_t ns = time_ns[TL_TIME_STEP] + time_ns[TL_TIME_SAMPLE];
+    const double step_s = (double)(ns > 0 ? ns : 1) / 1e9;
+    const double mean_s = isnan(stats->tokens_per_s) ? step_s : 1 / stats->tokens_per_s;
+    stats->tokens_per_s = 1 / (mean_s + newest * (step_s - mean_s));
+    stats->n_answer_tokens++;
+    stats->answer_ns += ns;
+}
+
+void tl_stats_publish(tl_stats_page *page, const struct tl_stats *stats) {
+    const uint64_t seq = atomic_load_explicit(&page->seq, memory_order_relaxed);
+    const unsigned char *const bytes = (const unsigned char *)stats;
+    const size_t n = tl_stats_bytes(stats);
+    atomic_store_explicit(&page->seq, seq + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (size_t i = 0; 8 * i < n; i++) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + 8 * i, n - 8 * i < 8 ? n - 8 * i : 8);
+        atomic_store_explicit(&page->words[i], word, memory_order_relaxed);
+    }
+    atomic_store_explicit(&page->seq, seq + 2, memory_order_release);
+}
+
+static void load_words(const tl_stats_page *page, unsigned char *out, size_t from, size_t to) {
+    for (size_t i = from / 8; 8 * i < to; i++) {
+        const uint64_t word = atomic_load_explicit(&page->words[i], memory_order_relaxed);
+        memcpy(out + 8 * i, &word, to - 8 * i < 8 ? to - 8 * i : 8);
+    }
+}
+
+bool tl_stats_read(const tl_stats_page *page, struct tl_stats *out, uint64_t *seq) {
+    for (int i = 0; i < READ_TRIES; i++) {
+        const uint64_t before = atomic_load_explicit(&page->seq, memory_order_acquire);
+        if (before == 0) {
+            return false;
+        }
+        const size_t head = offsetof(struct tl_stats, layers);
+        load_words(page, (unsigned char *)out, 0, head);
+        if (out->n_layers_shown <= TL_STATS_LAYERS_MAX) {
+            load_words(page, (unsigned char *)out, head - head % 8, tl_stats_bytes(out));
+        }
+        atomic_thread_fence(memory_order_acquire);
+        const uint64_t after = atomic_load_explicit(&page->seq, memory_order_relaxed);
+        if (before == after && before % 2 == 0) {
+            if (seq != NULL) {
+                *seq = after;
+            }
+            return out->version == TL_STATS_VERSION && out->size == sizeof *out &&
+                   out->n_layers_shown <= TL_STATS_LAYERS_MAX;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,178 @@
+/* The snapshot of a session and how it is handed over: torn reads never show, numbers are those of
+ * the session, and what it costs when nobody looks. */
+#include "support.h"
+
+#include "core/stats.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct shared {
+    tl_stats_page *page;
+    atomic_bool stop;
+    unsigned n_read;
+};
+
+/* Every number of the k-th snapshot is made of k. */
+static void fill(struct tl_stats *s, uint64_t k) {
+    s->version = TL_STATS_VERSION;
+    s->size = sizeof *s;
+    s->n_layers_shown = (uint32_t)(1 + k % TL_STATS_LAYERS_MAX);
+    s->now_ns = k;
+    s->n_answer_tokens = 3 * k;
+    for (uint32_t il = 0; il < s->n_layers_shown; il++) {
+        s->layers[il].total.rows_hit = k + il;
+    }
+}
+
+static void *read_on(void *user) {
+    struct shared *const shared = user;
+    struct tl_stats *const s = calloc(1, sizeof *s);
+    uint64_t seq = 0, seq_before = 0;
+    while (s != NULL && !atomic_load(&shared->stop)) {
+        if (!tl_stats_read(shared->page, s, &seq)) {
+            continue;
+        }
+        const uint64_t k = s->now_ns;
+        bool whole = s->n_answer_tokens == 3 * k && seq >= seq_before &&
+                     s->n_layers_shown == 1 + k % TL_STATS_LAYERS_MAX;
+        for (uint32_t il = 0; il < s->n_layers_shown && whole; il++) {
+            whole = s->layers[il].total.rows_hit == k + il;
+        }
+        if (!whole) {
+            shared->n_read = 0;
+            break;
+        }
+        seq_before = seq;
+        shared->n_read++;
+    }
+    free(s);
+    return NULL;
+}
+
+/* Goal: a reader that spins beside a writer that never pauses sees whole snapshots only. */
+static void test_no_torn_reads(void **state) {
+    (void)state;
+    struct shared *const shared = calloc(1, sizeof *shared);
+    struct tl_stats *const s = calloc(1, sizeof *s);
+    assert_true(shared != NULL && s != NULL);
+    shared->page = calloc(1, tl_stats_page_bytes());
+    assert_non_null(shared->page);
+    assert_false(tl_stats_read(shared->page, s, NULL)); /* nothing was published */
+    pthread_t reader;
+    fill(s, 1);
+    tl_stats_publish(shared->page, s);
+    assert_int_equal(pthread_create(&reader, NULL, read_on, shared), 0);
+    for (uint64_t k = 2; k < 20000; k++) {
+        fill(s, k);
+        tl_stats_publish(shared->page, s);
+    }
+    atomic_store(&shared->stop, true);
+    pthread_join(reader, NULL);
+    assert_true(shared->n_read > 0);
+    free(s);
+    free(shared->page);
+    free(shared);
+}
+
+/* A writer of another build, one that died while writing, and damaged pages are no snapshots. */
+static void test_bad_pages(void **state) {
+    (void)state;
+    tl_stats_page *const page = calloc(1, tl_stats_page_bytes());
+    struct tl_stats *const s = calloc(1, sizeof *s);
+    struct tl_rng rng = {1};
+    assert_true(page != NULL && s != NULL);
+    fill(s, 5);
+    s->version++;
+    tl_stats_publish(page, s);
+    assert_false(tl_stats_read(page, s, NULL));
+    fill(s, 5);
+    tl_stats_publish(page, s);
+    assert_true(tl_stats_read(page, s, NULL));
+    uint64_t *const words = (uint64_t *)(void *)page; /* the first is the sequence number */
+    words[0]++;                                       /* odd for good */
+    assert_false(tl_stats_read(page, s, NULL));
+    for (int i = 0; i < 300; i++) {
+        words[0] = 2;
+        for (size_t k = 0; k < 64; k++) {
+            words[1 + rng_below(&rng, i % 2 ? 400 : 8)] = rng_next(&rng);
+        }
+        if (tl_stats_read(page, s, NULL)) {
+            assert_true(s->n_layers_shown <= TL_STATS_LAYERS_MAX);
+        }
+    }
+    free(s);
+    free(page);
+}
+
+static const char demo[] = TL_SOURCE_DIR "/models/demo.gguf";
+
+/* Goal: bytes and rows are the session's own, and a step with its stats costs what a step costs:
+ * filling and publishing takes under 20 us for a model of 32 layers (measured: 2 us), 0.1 % of a
+ * step. */
+static void test_session(void **state) {
+    (void)state;
+    tl_engine *engine = NULL;
+    tl_session *session = NULL;
+    const struct tl_engine_params params = {.model_path = demo, .backend = "cpu", .n_ctx = 1024};
+    assert_int_equal(tl_engine_open(&engine, &params), TL_OK);
+    const uint32_t n_layers = tl_engine_model(engine)->shape.n_layers;
+    struct tl_policy *const policies = calloc(n_layers, sizeof *policies);
+    for (uint32_t il = 0; il < n_layers; il++) {
+        policies[il] = tl_preset_find("tailor")->policy;
+    }
+    const struct tl_session_params open = {.policies = policies};
+    assert_int_equal(tl_session_open(&session, engine, &open), TL_OK);
+    struct tl_stats *const s = calloc(1, sizeof *s);
+    tl_stats_page *const page = calloc(1, tl_stats_page_bytes());
+    assert_true(s != NULL && page != NULL && policies != NULL);
+    tl_stats_describe(s, engine, session, "tailor");
+    assert_int_equal(s->ctx_cap, 1024);
+    assert_int_equal(s->ctx_used, 0);
+    assert_true(isnan(s->tokens_per_s));
+    assert_string_equal(s->backend, "cpu");
+    assert_non_null(strstr(s->layers[0].policy, "int2/int1"));
+    uint32_t ids[600];
+    for (size_t i = 0; i < 600; i++) {
+        ids[i] = (uint32_t)(10 + i % 500);
+    }
+    assert_int_equal(tl_session_feed(session, &(struct tl_feed){.ids = ids, .n = 600}), TL_OK);
+    tl_stats_describe_layers(s, engine, session);
+    assert_int_equal(s->ctx_used, 600);
+    assert_int_equal(s->layers[0].step.rows_fetched, 0);
+    assert_int_equal(tl_session_step(session, 42), TL_OK);
+    const uint64_t times[TL_TIME_COUNT] = {[TL_TIME_STEP] = 9000000, [TL_TIME_SAMPLE] = 1000000};
+    const uint64_t start = tl_now_ns();
+    tl_stats_update(s, engine, session);
+    tl_stats_add_step(s, times, 1);
+    tl_stats_publish(page, s);
+    const uint64_t ns = tl_now_ns() - start;
+    assert_true(fabs(s->tokens_per_s - 100) < 1e-6);
+    struct tl_traffic sum = {0};
+    for (uint32_t il = 0; il < n_layers; il++) {
+        sum.rows_fetched += s->layers[il].total.rows_fetched;
+        assert_true(s->layers[il].held.home_host > 0 &&
+                    s->layers[il].held.home_host < s->layers[il].room.home_host);
+        assert_true(s->layers[il].step.rows_fetched > 0);
+    }
+    assert_true(sum.rows_fetched == tl_session_traffic(session).rows_fetched);
+    print_message("stats of %u layers: %.2f us\n", n_layers, (double)ns / 1e3);
+    free(policies);
+    free(page);
+    free(s);
+    tl_session_close(&session);
+    tl_engine_close(&engine);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_torn_reads),
+        cmocka_unit_test(test_bad_pages),
+        cmocka_unit_test(test_session),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,82 @@
+/* The dashboard: the newest snapshot of a session, its recent history, and how it is looked at.
+ * Drawing is a function of these and a rectangle. */
+#ifndef TUI_DASH_H
+#define TUI_DASH_H
+
+#include "layout.h"
+
+#include "core/stats.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { TUI_HISTORY = 512 };
+
+typedef enum tui_sort {
+    TUI_SORT_LAYER,
+    TUI_SORT_DEVICE,
+    TUI_SORT_HOST,
+    TUI_SORT_STEP,
+    TUI_SORT_HIT,
+    TUI_SORT_COUNT,
+} tui_sort;
+
+/* What the device itself says; NaN: not known here. */
+struct tui_device {
+    char source[16];                      /* "NVML", "amdgpu", "" */
+    double used_bytes, total_bytes, busy; /* busy: 0 .. 1 */
+    double rx_bytes_s, tx_bytes_s;        /* over the link */
+};
+
+struct tui_series {
+    float values[TUI_HISTORY]; /* oldest first */
+    size_t n;
+};
+
+/* Zero-initialise, then tui_dash_init. */
+typedef struct tui_dash {
+    struct tl_stats now;
+    uint64_t seq;
+    bool known; /* now holds something */
+    uint64_t sampled_ns;
+    struct tl_stats_layer *before; /* owned, TL_STATS_LAYERS_MAX: at the last sample */
+    uint64_t n_tokens_before;
+    struct tui_series rate;   /* tokens per second */
+    struct tui_series *moved; /* owned, one a layer: bytes over the link per step */
+    struct tui_device device;
+    tui_sort sort;
+    bool descending, detail, paused, focus;
+    uint32_t selected; /* a layer */
+    uint32_t interval_ms;
+    int32_t first; /* the table's first row in view */
+} tui_dash;
+
+TL_MUST tl_err tui_dash_init(tui_dash *d);
+void tui_dash_free(tui_dash *d);
+
+/* A snapshot read now (monotonic ns); once per interval it enters the history. */
+void tui_dash_update(tui_dash *d, const struct tl_stats *stats, uint64_t now_ns);
+/* Another session: no history. */
+void tui_dash_forget(tui_dash *d);
+
+void tui_dash_move(tui_dash *d, int32_t rows);
+/* A click at a cell of the screen where d is drawn in rect: selects a layer or a column to sort by.
+ */
+void tui_dash_click(tui_dash *d, struct tui_rect rect, int32_t row, int32_t col);
+const char *tui_sort_name(tui_sort sort);
+
+void tui_dash_draw(tui_grid *g, struct tui_rect rect, tui_dash *d);
+
+/* "5.2M"; text must hold 16 bytes. NaN: "N/A". */
+const char *tui_bytes(double bytes, char *text);
+/* The layers in the order of the table; order must hold n_layers_shown. */
+void tui_dash_order(const tui_dash *d, uint32_t *order);
+/* Share of wanted rows that were on the device; NaN where none were wanted. */
+double tui_hit_rate(const struct tl_traffic *t);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
