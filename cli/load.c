@@ -229,6 +229,7 @@ static void open_share(struct cli_loaded *out, unsigned command) {
                              : command == CLI_RUN   ? "run"
                              : command == CLI_BENCH ? "bench"
                              : command == CLI_EVAL  ? "eval"
+                             : command == CLI_FIT   ? "fit"
                                                     : "tailor";
     if (out->share == NULL) {
         cli_share_open(&out->share, name);
