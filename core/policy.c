@@ -51,6 +51,8 @@ const struct tl_preset tl_presets[] = {
     {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128), NULL, 0},
     {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128), NULL, 0},
     {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL, 0},
+    /* Codes fitted by least squares: with ranges the divergence from the exact cache is 0.119, not
+     * 0.026 (demo model, 1152 tokens of stories), and a head's output off by 0.7, not 0.3. */
     {"tailor",
      "a sketch of every row, by which the best are fetched exactly from host memory",
      {.sink = 64,
@@ -62,7 +64,8 @@ const struct tl_preset tl_presets[] = {
       .topk = 256,
       INDEX_SIZES,
       .rest = TL_REST_SKETCH,
-      .hot = 1024},
+      .hot = 1024,
+      .fit = TL_FIT_SQUARES},
      NULL, 0},
     {"tailor1",
      "TailorKV: 896 rows fetched by 12 channels of all keys; dense layers in 1 bit (its settings for "
