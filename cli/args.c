@@ -112,11 +112,18 @@ static const struct option options[] = {
      "same seed, same text (default: random; eval: 1)"},
     {"--ignore-eos", NULL, O_FLAG, AT(ignore_eos), SAMPLED, NULL, "go on behind an end token"},
     {"--plain", NULL, O_FLAG, AT(plain), CLI_CHAT, NULL, "line by line, no full screen"},
-    {"--theme", NULL, O_STRING, AT(theme), CLI_CHAT, "NAME|FILE",
+    {"--theme", NULL, O_STRING, AT(theme), CLI_CHAT | CLI_TOP, "NAME|FILE",
      "colours of the full screen: dark, light, mono or a file (tui/theme.h)"},
-    {"--ascii", NULL, O_FLAG, AT(ascii), CLI_CHAT, NULL, "draw the full screen with ASCII only"},
+    {"--ascii", NULL, O_FLAG, AT(ascii), CLI_CHAT | CLI_TOP, NULL, "draw the full screen with ASCII only"},
+    {"--once", NULL, O_FLAG, AT(once), CLI_TOP, NULL, "print what there is now and end"},
+    {"--csv", NULL, O_FLAG, AT(csv), CLI_TOP, NULL, "a line for each tailor every so often"},
+    {"--delay", "-d", O_FLOAT, AT(delay), CLI_TOP, "SECONDS",
+     "between two looks (default 0.5, --csv 1)"},
+    {"--prometheus", NULL, O_U32, AT(prometheus), CLI_TOP, "PORT",
+     "serve http://127.0.0.1:PORT/metrics"},
     {"--json", NULL, O_FLAG, AT(json),
-     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL | CLI_FIT, NULL, "one JSON object on stdout"},
+     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL | CLI_FIT | CLI_TOP,
+     NULL, "one JSON object on stdout"},
     {"--strict", NULL, O_FLAG, AT(strict), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT,
      NULL, "warnings are errors"},
 };
@@ -200,6 +207,10 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
                             .repeat_penalty = CLI_UNSET_FLOAT,
                             .repeat_last = CLI_UNSET};
     for (int i = 1; i < argc; i++) {
+        if (command == CLI_TOP && argv[i][0] != '-') {
+            args.pid = argv[i];
+            continue;
+        }
         /* Both `--ctx 4096` and `--ctx=4096`. */
         char name[32];
         const char *const equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;

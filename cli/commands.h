@@ -12,6 +12,7 @@ int cmd_info(const struct cli_args *args);
 int cmd_devices(const struct cli_args *args);
 int cmd_bench(const struct cli_args *args);
 int cmd_fit(const struct cli_args *args);
+int cmd_top(const struct cli_args *args);
 int cmd_eval(const struct cli_args *args);
 
 #endif

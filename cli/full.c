@@ -2,6 +2,7 @@
  * second, and only when something changed. The invariant: this thread never waits for the engine,
  * but at the very end. */
 #include "full.h"
+#include "gpu.h"
 
 #include <fcntl.h>
 #include <langinfo.h>
@@ -157,6 +158,9 @@ static void look(struct full *f) {
     }
     const bool sampled = f->show_dash && !f->dash.paused &&
                          now - f->dash.sampled_ns >= (uint64_t)f->dash.interval_ms * 1000000;
+    if (sampled) {
+        gpu_read(f->stats.backend, f->stats.device, &f->dash.device);
+    }
     if (seq != f->stats_seq || sampled) {
         tui_dash_update(&f->dash, &f->stats, now);
         warn_of_context(f);

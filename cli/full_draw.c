@@ -166,12 +166,9 @@ static void draw_plan(struct full *f) {
         if (il > 0 && strcmp(l->policy, l[-1].policy) == 0) {
             continue; /* like the one before */
         }
-        snprintf(
-            line, sizeof line, "layers from %u: %s, each %s on the device, %s on the host\n", il,
-            l->policy,
-            tui_bytes((double)(l->room.window + l->room.sketch + l->room.hot + l->room.home_device),
-                      bytes[0]),
-            tui_bytes((double)l->room.home_host, bytes[1]));
+        snprintf(line, sizeof line, "layers from %u: %s, each %s on the device, %s on the host\n",
+                 il, l->policy, tui_bytes((double)tl_kv_device_bytes(&l->room), bytes[0]),
+                 tui_bytes((double)l->room.home_host, bytes[1]));
         err = tl_bytes_add_str(&text, line);
     }
     if (!err) {

@@ -66,6 +66,11 @@ static void update_layer(struct tl_stats_layer *out, const struct tl_shape *shap
     const struct tl_traffic total = tl_session_layer_traffic(s, il);
     out->held = n > 0 ? tl_kv_layer_bytes(shape, il, &policy, n) : (struct tl_kv_bytes){0};
     out->held.hot = out->room.hot;
+    const struct tl_gauge *const gauge = tl_session_gauge(s, il);
+    const bool looked = gauge != NULL && gauge->n > 0;
+    out->gauge_n = looked ? gauge->n : 0;
+    out->gauge_mass = looked ? gauge->mass_mean : (double)NAN;
+    out->gauge_error = looked ? gauge->error_mean : (double)NAN;
     out->step = since(&total, &out->total);
     out->total = total;
 }

@@ -37,14 +37,15 @@ typedef enum tl_time_part {
 } tl_time_part;
 
 struct tl_stats_layer {
-    char policy[64];         /* for people: "int2/int1, top 512 of host" */
-    struct tl_kv_bytes held; /* bytes of rows in use now, by tier */
-    struct tl_kv_bytes room; /* and allocated */
-    struct tl_traffic total; /* since the session began */
-    struct tl_traffic step;  /* of the last step */
-    double dense_score;      /* see identify.h; NaN: not measured */
-    uint32_t topk;           /* 0: it does not select */
-    uint32_t reserved;
+    char policy[64];                /* for people: "int2/int1, top 512 of host" */
+    struct tl_kv_bytes held;        /* bytes of rows in use now, by tier */
+    struct tl_kv_bytes room;        /* and allocated */
+    struct tl_traffic total;        /* since the session began */
+    struct tl_traffic step;         /* of the last step */
+    double dense_score;             /* see identify.h; NaN: not measured */
+    double gauge_mass, gauge_error; /* the means of gauge.h; NaN: never looked at */
+    uint32_t topk;                  /* 0: it does not select */
+    uint32_t gauge_n;               /* looks */
 };
 
 struct tl_stats {

@@ -98,7 +98,7 @@ static double sort_value(const tui_dash *d, uint32_t il) {
     const double hit = tui_hit_rate(&l->total);
     switch (d->sort) {
     case TUI_SORT_DEVICE:
-        return (double)(l->held.window + l->held.sketch + l->held.hot + l->held.home_device);
+        return (double)tl_kv_device_bytes(&l->held);
     case TUI_SORT_HOST:
         return (double)l->held.home_host;
     case TUI_SORT_STEP:

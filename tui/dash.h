@@ -47,6 +47,7 @@ typedef struct tui_dash {
     struct tui_device device;
     tui_sort sort;
     bool descending, detail, paused, focus;
+    bool ended;        /* its process is gone; what it showed last stays */
     uint32_t selected; /* a layer */
     uint32_t interval_ms;
     int32_t first; /* the table's first row in view */

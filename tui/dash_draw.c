@@ -17,7 +17,8 @@ enum {
     SIGN_DARK = 0x2593,
     SIGN_MEDIUM = 0x2592,
     SIGN_LIGHT = 0x2591,
-    SIGN_SQUARE = 0x25a0
+    SIGN_SQUARE = 0x25a0,
+    SIGN_SMALL = 0x25aa
 };
 
 static struct tui_at at_of(struct tui_rect rect, int32_t row, int32_t col, unsigned style) {
@@ -29,6 +30,9 @@ static void draw_title(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const unsigned style = TUI_TITLE | (d->focus ? TUI_BOLD : 0u);
     int32_t col = tui_puts(g, at_of(r, 0, 1, style), d->focus ? "\xe2\x96\xb6 cache" : "cache");
     col = tui_putf(g, at_of(r, 0, col, TUI_TITLE), " %s", d->now.kv);
+    if (d->ended) {
+        col = tui_puts(g, at_of(r, 0, col + 1, TUI_TITLE | TUI_BOLD), "ENDED");
+    }
     if (d->paused) {
         col = tui_puts(g, at_of(r, 0, col + 1, TUI_TITLE | TUI_BOLD), "PAUSED");
     }
@@ -96,7 +100,7 @@ static void draw_memory(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     char text[5][16];
     for (uint32_t il = 0; il < s->n_layers_shown; il++) {
         const struct tl_kv_bytes *const room = &s->layers[il].room;
-        sum.window += room->window + room->sketch + room->hot + room->home_device;
+        sum.window += tl_kv_device_bytes(room);
         sum.home_host += room->home_host;
     }
     tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "weights %s  cache %s + host %s  scratch %s  peak %s",
@@ -129,16 +133,38 @@ static void draw_heat(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     tui_plot_heat(g, at_of(r, 1, 0, TUI_TEXT), r.cols, s->heat, TL_STATS_HEAT);
 }
 
+/* Over the layers that were looked at. */
+static void draw_gauge(tui_grid *g, struct tui_rect r, const tui_dash *d) {
+    double mass = 0, error = 0;
+    uint32_t n = 0;
+    for (uint32_t il = 0; il < d->now.n_layers_shown; il++) {
+        const struct tl_stats_layer *const l = &d->now.layers[il];
+        if (!isnan(l->gauge_error)) {
+            mass += l->gauge_mass;
+            error += l->gauge_error;
+            n++;
+        }
+    }
+    if (n == 0) {
+        tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity N/A");
+        return;
+    }
+    const double share = mass / n;
+    int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity ");
+    const unsigned style = share < 0.5 ? TUI_WARN : TUI_GOOD;
+    tui_plot_gauge(g, at_of(r, 0, col, style), 16, share);
+    tui_putf(g, at_of(r, 0, col + 16, TUI_TEXT), " %.1f%% of attention exact, error %.3f",
+             100 * share, error / n);
+}
+
 static void draw_legend(tui_grid *g, struct tui_rect r) {
     static const struct {
         const char *name;
         uint32_t sign;
         unsigned style;
-    } tiers[] = {{"window", SIGN_FULL, TUI_WINDOW},
-                 {"sketch", SIGN_DARK, TUI_SKETCH},
-                 {"hot", SIGN_MEDIUM, TUI_HOT},
-                 {"device", SIGN_SQUARE, TUI_DEVICE},
-                 {"host", SIGN_LIGHT, TUI_HOST}};
+    } tiers[] = {{"window", SIGN_FULL, TUI_WINDOW},   {"sketch", SIGN_DARK, TUI_SKETCH},
+                 {"hot", SIGN_MEDIUM, TUI_HOT},       {"index", SIGN_SMALL, TUI_INDEX},
+                 {"device", SIGN_SQUARE, TUI_DEVICE}, {"host", SIGN_LIGHT, TUI_HOST}};
     int32_t col = 0;
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         tui_repeat(g, at_of(r, 0, col, tiers[i].style), tiers[i].sign, 1);
@@ -212,13 +238,14 @@ static void draw_right(tui_grid *g, struct tui_rect cell, unsigned style, const 
 }
 
 static double held_sum(const struct tl_kv_bytes *b) {
-    return (double)(b->window + b->sketch + b->hot + b->home_device + b->home_host);
+    return (double)(tl_kv_device_bytes(b) + b->home_host);
 }
 
 static void draw_bar(tui_grid *g, struct tui_rect cell, const struct tl_kv_bytes *b, double whole) {
     const struct tui_share shares[] = {{(double)b->window, SIGN_FULL, TUI_WINDOW},
                                        {(double)b->sketch, SIGN_DARK, TUI_SKETCH},
                                        {(double)b->hot, SIGN_MEDIUM, TUI_HOT},
+                                       {(double)b->index, SIGN_SMALL, TUI_INDEX},
                                        {(double)b->home_device, SIGN_SQUARE, TUI_DEVICE},
                                        {(double)b->home_host, SIGN_LIGHT, TUI_HOST}};
     tui_plot_bar(g, at_of(cell, 0, 0, TUI_TEXT), cell.cols, shares,
@@ -237,8 +264,7 @@ static void draw_layer(tui_grid *g, struct tui_rect table, const struct columns 
     draw_right(g, cell_rect(table, c, COL_LAYER, row), style, text);
     tui_puts(g, at_of(cell_rect(table, c, COL_POLICY, row), 0, 0, style), l->policy);
     draw_bar(g, cell_rect(table, c, COL_BAR, row), &l->held, whole);
-    const double device =
-        (double)(l->held.window + l->held.sketch + l->held.hot + l->held.home_device);
+    const double device = (double)tl_kv_device_bytes(&l->held);
     draw_right(g, cell_rect(table, c, COL_DEVICE, row), style, tui_bytes(device, text));
     draw_right(g, cell_rect(table, c, COL_HOST, row), style,
                tui_bytes((double)l->held.home_host, text));
@@ -316,17 +342,25 @@ static void draw_detail(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     draw_tier(g, r, 1, "window", l->held.window, l->room.window);
     draw_tier(g, r, 2, "sketch", l->held.sketch, l->room.sketch);
     draw_tier(g, r, 3, "hot", l->held.hot, l->room.hot);
-    draw_tier(g, r, 4, "device", l->held.home_device, l->room.home_device);
-    draw_tier(g, r, 5, "host", l->held.home_host, l->room.home_host);
-    tui_putf(g, at_of(r, 6, 0, TUI_TEXT), "this step: %s in, %s out; so far %s in, %s out",
+    draw_tier(g, r, 4, "index", l->held.index, l->room.index);
+    draw_tier(g, r, 5, "device", l->held.home_device, l->room.home_device);
+    draw_tier(g, r, 6, "host", l->held.home_host, l->room.home_host);
+    tui_putf(g, at_of(r, 7, 0, TUI_TEXT), "this step: %s in, %s out; so far %s in, %s out",
              tui_bytes((double)l->step.host_to_device_bytes, text[0]),
              tui_bytes((double)l->step.device_to_host_bytes, text[1]),
              tui_bytes((double)l->total.host_to_device_bytes, text[2]),
              tui_bytes((double)l->total.device_to_host_bytes, text[3]));
-    tui_putf(g, at_of(r, 7, 0, TUI_TEXT), "rows hit %llu, fetched %llu; dense score %s",
+    tui_putf(g, at_of(r, 8, 0, TUI_TEXT), "rows hit %llu, fetched %llu; dense score %s",
              (unsigned long long)l->total.rows_hit, (unsigned long long)l->total.rows_fetched,
              dense);
-    const struct tui_rect spark = tui_rect_below(r, 8);
+    if (isnan(l->gauge_error)) {
+        tui_puts(g, at_of(r, 9, 0, TUI_DIM), "fidelity N/A");
+    } else {
+        tui_putf(g, at_of(r, 9, 0, TUI_TEXT),
+                 "fidelity: %.1f%% of attention exact, error %.3f (%u looks)", 100 * l->gauge_mass,
+                 l->gauge_error, l->gauge_n);
+    }
+    const struct tui_rect spark = tui_rect_below(r, 10);
     tui_plot_spark(g, at_of(spark, 0, 0, TUI_PLOT), d->moved[d->selected].values,
                    d->moved[d->selected].n, 0);
 }
@@ -339,7 +373,7 @@ void tui_dash_draw(tui_grid *g, struct tui_rect rect, tui_dash *d) {
         tui_puts(g, at_of(rect, 0, 0, TUI_DIM), "nothing is loaded yet");
         return;
     }
-    tui_layout_dash(rect, detail && n < 12 ? 12 : n + 1, parts);
+    tui_layout_dash(rect, detail && n < 14 ? 14 : n + 1, parts);
     draw_title(g, parts[TUI_PART_TITLE], d);
     draw_model(g, parts[TUI_PART_MODEL], d);
     draw_context(g, parts[TUI_PART_CONTEXT], d);
@@ -349,7 +383,7 @@ void tui_dash_draw(tui_grid *g, struct tui_rect rect, tui_dash *d) {
     draw_memory(g, parts[TUI_PART_MEMORY], d);
     draw_device(g, parts[TUI_PART_DEVICE], d);
     draw_heat(g, parts[TUI_PART_HEAT], d);
-    tui_puts(g, at_of(parts[TUI_PART_GAUGE], 0, 0, TUI_DIM), "fidelity N/A");
+    draw_gauge(g, parts[TUI_PART_GAUGE], d);
     if (detail) {
         draw_detail(g, parts[TUI_PART_TABLE], d);
     } else {
@@ -362,7 +396,7 @@ void tui_dash_click(tui_dash *d, struct tui_rect rect, int32_t row, int32_t col)
     struct tui_rect parts[TUI_PART_COUNT];
     uint32_t order[TL_STATS_LAYERS_MAX];
     const int32_t n = (int32_t)d->now.n_layers_shown;
-    tui_layout_dash(rect, d->detail && n > 0 && n < 12 ? 12 : n + 1, parts);
+    tui_layout_dash(rect, d->detail && n > 0 && n < 14 ? 14 : n + 1, parts);
     const struct tui_rect table = parts[TUI_PART_TABLE];
     if (!tui_rect_has(table, row, col) || d->detail) {
         d->detail = false;

@@ -26,6 +26,7 @@ typedef enum tui_role {
     TUI_GOOD,
     TUI_WINDOW, /* the tiers */
     TUI_SKETCH,
+    TUI_INDEX,
     TUI_HOT,
     TUI_DEVICE,
     TUI_HOST,

@@ -16,9 +16,9 @@ static const char *const role_names[TUI_ROLE_COUNT] = {
     [TUI_NOTE] = "note",         [TUI_WARN] = "warn",     [TUI_ERROR] = "error",
     [TUI_SELECTED] = "selected", [TUI_BORDER] = "border", [TUI_GOOD] = "good",
     [TUI_WINDOW] = "window",     [TUI_SKETCH] = "sketch", [TUI_HOT] = "hot",
-    [TUI_DEVICE] = "device",     [TUI_HOST] = "host",     [TUI_DISK] = "disk",
-    [TUI_PLOT] = "plot",         [TUI_HEAT1] = "heat1",   [TUI_HEAT2] = "heat2",
-    [TUI_HEAT3] = "heat3",       [TUI_HEAT4] = "heat4",
+    [TUI_INDEX] = "index",       [TUI_DEVICE] = "device", [TUI_HOST] = "host",
+    [TUI_DISK] = "disk",         [TUI_PLOT] = "plot",     [TUI_HEAT1] = "heat1",
+    [TUI_HEAT2] = "heat2",       [TUI_HEAT3] = "heat3",   [TUI_HEAT4] = "heat4",
 };
 
 static const struct tui_theme dark = {{
@@ -40,6 +40,7 @@ static const struct tui_theme dark = {{
     [TUI_WINDOW] = {0x5fafff, OWN, 0},
     [TUI_SKETCH] = {0xaf87ff, OWN, 0},
     [TUI_HOT] = {0xff8700, OWN, 0},
+    [TUI_INDEX] = {0xd75faf, OWN, 0},
     [TUI_DEVICE] = {0x5fd7af, OWN, 0},
     [TUI_HOST] = {0x8787af, OWN, 0},
     [TUI_DISK] = {0x875f5f, OWN, 0},
@@ -69,6 +70,7 @@ static const struct tui_theme light = {{
     [TUI_WINDOW] = {0x005fd7, OWN, 0},
     [TUI_SKETCH] = {0x8700d7, OWN, 0},
     [TUI_HOT] = {0xd75f00, OWN, 0},
+    [TUI_INDEX] = {0xaf0087, OWN, 0},
     [TUI_DEVICE] = {0x00875f, OWN, 0},
     [TUI_HOST] = {0x5f5f87, OWN, 0},
     [TUI_DISK] = {0x875f5f, OWN, 0},
@@ -99,6 +101,7 @@ static const struct tui_theme mono = {{
     [TUI_WINDOW] = {OWN, OWN, 0},
     [TUI_SKETCH] = {OWN, OWN, 0},
     [TUI_HOT] = {OWN, OWN, TUI_BOLD},
+    [TUI_INDEX] = {OWN, OWN, 0},
     [TUI_DEVICE] = {OWN, OWN, 0},
     [TUI_HOST] = {OWN, OWN, 0},
     [TUI_DISK] = {OWN, OWN, 0},
