@@ -84,7 +84,8 @@ static bool add_all(struct command *c) {
     }
     for (size_t i = 0; cli_task_kind_name(i) != NULL && ok; i++) {
         const char *const name = cli_task_kind_name(i);
-        ok = strcmp(name, "vt4") == 0 || add_name(c, name); /* vt is the same */
+        const bool again = strcmp(name, "vt4") == 0 || strcmp(name, "niah_single") == 0;
+        ok = again || add_name(c, name); /* those are other names */
     }
     return ok;
 }
@@ -168,21 +169,50 @@ static bool read_text(struct cli_eval *e) {
     return !err;
 }
 
-static bool add_task(struct cli_eval *e, const char *line, size_t n, unsigned number) {
-    json_t *const object = json_loadb(line, n, 0, NULL);
+/* Adds a task of the file; `where` says which for the sentence. */
+static bool add_task(struct cli_eval *e, const json_t *object, const char *where, size_t number) {
+    const char *const path = e->args->tasks_file;
+    const char *const slash = strrchr(path, '/');
+    char name[64];
+    snprintf(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    name[strcspn(name, ".")] = '\0';
     struct cli_task *const grown = realloc(e->tasks, (e->n_tasks + 1) * sizeof *grown);
     if (grown != NULL) {
         e->tasks = grown;
     }
-    const bool ok = grown != NULL && cli_task_read(&e->tasks[e->n_tasks], object) == TL_OK;
-    json_decref(object);
-    if (!ok) {
-        cli_error("%s: line %u: not an object with task, input, outputs and match",
-                  e->args->tasks_file, number);
+    if (grown == NULL || cli_task_read(&e->tasks[e->n_tasks], object, name)) {
+        cli_error("%s: %s %zu: not an object with task, input, outputs and match", path, where,
+                  number);
         return false;
     }
     e->n_tasks++;
     return true;
+}
+
+/* A line of JSON for each task. */
+static bool read_lines(struct cli_eval *e, const tl_bytes *file) {
+    bool ok = true;
+    size_t number = 1;
+    for (size_t at = 0; at < file->len && ok; number++) {
+        const char *const end = memchr(file->data + at, '\n', file->len - at);
+        const size_t n = end != NULL ? (size_t)(end - (file->data + at)) : file->len - at;
+        if (n > 0) {
+            json_t *const object = json_loadb(file->data + at, n, 0, NULL);
+            ok = add_task(e, object, "line", number);
+            json_decref(object);
+        }
+        at += n + 1;
+    }
+    return ok;
+}
+
+/* One JSON value: a list of tasks, or a task. */
+static bool read_value(struct cli_eval *e, const json_t *value) {
+    bool ok = true;
+    for (size_t i = 0; i < json_array_size(value) && ok; i++) {
+        ok = add_task(e, json_array_get(value, i), "task", i + 1);
+    }
+    return json_is_array(value) ? ok : add_task(e, value, "line", 1);
 }
 
 static bool read_tasks(struct cli_eval *e) {
@@ -193,14 +223,9 @@ static bool read_tasks(struct cli_eval *e) {
     if (!cli_read_file(e->args->tasks_file, &file)) {
         return false;
     }
-    bool ok = true;
-    unsigned number = 1;
-    for (size_t at = 0; at < file.len && ok; number++) {
-        const char *const end = memchr(file.data + at, '\n', file.len - at);
-        const size_t n = end != NULL ? (size_t)(end - (file.data + at)) : file.len - at;
-        ok = n == 0 || add_task(e, file.data + at, n, number);
-        at += n + 1;
-    }
+    json_t *const whole = file.len > 0 ? json_loadb(file.data, file.len, 0, NULL) : NULL;
+    const bool ok = whole != NULL ? read_value(e, whole) : read_lines(e, &file);
+    json_decref(whole);
     tl_bytes_free(&file);
     if (ok && e->n_tasks == 0) {
         cli_error("%s: no tasks in it", e->args->tasks_file);
@@ -228,6 +253,18 @@ static uint32_t ctx_below(const struct cli_eval *e, uint32_t n_ctx) {
     return below;
 }
 
+/* A file's tasks that fit no context must not just be missing. */
+static void warn_if_missing(const struct cli_eval *e, const char *name) {
+    for (size_t i = 0; i < e->report.n_lines; i++) {
+        if (strcmp(e->report.lines[i].task, name) == 0) {
+            return;
+        }
+    }
+    const tl_log *const log = tl_weights_log(tl_engine_weights(e->loaded.engine));
+    tl_say(log, TL_LEVEL_WARN, "%s: none of its tasks fits %u tokens (see --ctx)", name,
+           cli_eval_n_ctx(e));
+}
+
 static tl_err measure_preset(struct command *c, uint32_t preset) {
     struct cli_eval *const e = &c->eval;
     for (uint32_t t = 0; t < c->n_names; t++) {
@@ -238,6 +275,9 @@ static tl_err measure_preset(struct command *c, uint32_t preset) {
             } else {
                 TL_TRY(cli_eval_task(e, preset, c->names[t], n_ctx));
             }
+        }
+        if (preset == 0 && !cli_interrupted()) {
+            warn_if_missing(e, c->names[t]);
         }
     }
     for (uint32_t i = 0; i < e->n_ctxs && c->ppl && !cli_interrupted(); i++) {

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HIDDEN_MAX = 24, COMMON = 10, VALUE_MAX = 24 };
+enum { HIDDEN_MAX = 24, COMMON = 10, LABEL_MAX = 40 }; /* a label: a name or a value */
+_Static_assert((int)LABEL_MAX >= (int)CLI_NAME_MAX, "names of the filler are labels");
 
 /* What stands between the needles. */
 typedef enum hay { HAY_PROSE, HAY_NOISE, HAY_NEEDLES } hay;
@@ -21,7 +22,7 @@ struct cli_task_kind {
     uint32_t n_keys, n_values; /* needles: names, and values for each */
     uint32_t n_asked;          /* names asked for; vt: hops */
     hay hay;
-    bool hex; /* names and values are hexadecimal, uuid-like */
+    bool hex_keys, hex_values; /* of the form of a UUID; else two words, seven digits */
     bool copies;
     uint32_t n_units_min;
 };
@@ -62,19 +63,26 @@ static double draw_depth(struct making *m) {
     return (double)(cli_rng_next(&m->rng) >> 11) / 9007199254740992.0; /* 2^53 */
 }
 
+/* A random UUID, version 4. */
+static void draw_uuid(struct making *m, char *text) {
+    const uint64_t a = cli_rng_next(&m->rng), b = cli_rng_next(&m->rng);
+    snprintf(text, LABEL_MAX, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(a >> 32),
+             (unsigned)(a >> 16 & 0xffff), (unsigned)(a & 0xfff),
+             0x8000 | (unsigned)(b >> 48 & 0x3fff),
+             (unsigned long long)(b & 0xffffffffffffu));
+}
+
 static void draw_value(struct making *m, char *text) {
-    const uint64_t bits = cli_rng_next(&m->rng);
-    if (m->kind->hex) {
-        snprintf(text, VALUE_MAX, "%08x-%04x-%04x", (unsigned)(bits >> 32),
-                 (unsigned)(bits >> 16 & 0xffff), (unsigned)(bits & 0xffff));
+    if (m->kind->hex_values) {
+        draw_uuid(m, text);
     } else {
-        snprintf(text, VALUE_MAX, "%u", 1000000 + (unsigned)(bits % 9000000));
+        snprintf(text, LABEL_MAX, "%u", 1000000 + (unsigned)(cli_rng_next(&m->rng) % 9000000));
     }
 }
 
 static void draw_key(struct making *m, uint32_t i, char *text) {
-    if (m->kind->hex) {
-        draw_value(m, text);
+    if (m->kind->hex_keys) {
+        draw_uuid(m, text);
     } else {
         cli_name_at(m->seed, i, text);
     }
@@ -105,7 +113,7 @@ static int by_depth(const void *a, const void *b) {
 }
 
 /* "a", "a and b", "a, b and c" */
-static void join_names(char (*names)[CLI_NAME_MAX], uint32_t n, char *text, size_t cap) {
+static void join_names(char (*names)[LABEL_MAX], uint32_t n, char *text, size_t cap) {
     size_t at = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < n; i++) {
@@ -125,7 +133,7 @@ static uint32_t asked_unit(const struct making *m) {
  */
 static tl_err add_needles_only(struct making *m, const char *what, char *name, char *value) {
     for (uint32_t i = 0; i < m->n_units; i++) {
-        char key[CLI_NAME_MAX], v[VALUE_MAX];
+        char key[LABEL_MAX], v[LABEL_MAX];
         draw_key(m, i, key);
         draw_value(m, v);
         if (i == asked_unit(m)) {
@@ -139,14 +147,14 @@ static tl_err add_needles_only(struct making *m, const char *what, char *name, c
 }
 
 /* Names with their values, hidden in prose; what is asked for is expected. */
-static tl_err add_needles(struct making *m, const char *what, char (*names)[CLI_NAME_MAX]) {
+static tl_err add_needles(struct making *m, const char *what, char (*names)[LABEL_MAX]) {
     const cli_task_kind *const kind = m->kind;
     struct needle needles[HIDDEN_MAX];
     uint32_t n = 0;
     for (uint32_t i = 0; i < kind->n_keys; i++) {
         draw_key(m, i, names[i]);
         for (uint32_t j = 0; j < kind->n_values; j++, n++) {
-            char value[VALUE_MAX];
+            char value[LABEL_MAX];
             draw_value(m, value);
             snprintf(needles[n].text, sizeof needles[n].text, "One of the magic %ss of %s is %s.",
                      what, names[i], value);
@@ -163,8 +171,8 @@ static tl_err add_needles(struct making *m, const char *what, char (*names)[CLI_
 
 static tl_err make_niah(struct making *m) {
     const cli_task_kind *const kind = m->kind;
-    const char *const what = kind->hex ? "id" : "number";
-    char names[HIDDEN_MAX][CLI_NAME_MAX], asked[256], value[VALUE_MAX] = "";
+    const char *const what = kind->hex_values ? "id" : "number";
+    char names[HIDDEN_MAX][LABEL_MAX], asked[256], value[LABEL_MAX] = "";
     tl_bytes *const out = &m->out->input;
     TL_TRY(add(out,
                "The following text mentions magic %ss here and there. Remember them, there will "
@@ -189,7 +197,7 @@ static tl_err make_niah(struct making *m) {
 /* The question repeats the words before the answer. */
 static tl_err make_copy(struct making *m) {
     struct needle needles[HIDDEN_MAX];
-    char name[CLI_NAME_MAX], value[VALUE_MAX];
+    char name[LABEL_MAX], value[LABEL_MAX];
     for (uint32_t i = 0; i < m->kind->n_keys; i++) {
         draw_key(m, i, name);
         draw_value(m, value);
@@ -280,7 +288,7 @@ static tl_err add_shuffled(struct making *m, const uint32_t *counts, uint32_t n_
 }
 
 static tl_err add_numbered(struct making *m, uint32_t at, uint32_t word) {
-    char name[CLI_NAME_MAX];
+    char name[LABEL_MAX];
     cli_name_at(m->seed, word, name);
     return add(&m->out->input, "%s%u. %s", at > 0 ? " " : "", at + 1, name);
 }
@@ -301,7 +309,7 @@ static tl_err make_common(struct making *m) {
         add(&m->out->input, "The following is a numbered list of words. Some of them appear "
                             "more often than the others; remember those.\n");
     for (uint32_t i = 0; i < COMMON && !err; i++) {
-        char name[CLI_NAME_MAX];
+        char name[LABEL_MAX];
         cli_name_at(m->seed, i, name);
         err = expect(m->out, name);
     }
@@ -369,13 +377,13 @@ static tl_err make_frequent(struct making *m) {
 
 static tl_err make_key_value(struct making *m) {
     tl_bytes *const out = &m->out->input;
-    char key[VALUE_MAX], value[VALUE_MAX], asked_key[VALUE_MAX] = "";
+    char key[LABEL_MAX], value[LABEL_MAX], asked_key[LABEL_MAX] = "";
     TL_TRY(add(out,
                "The following is a JSON object. Find the value of the key that is named behind "
                "it.\n"));
     for (uint32_t i = 0; i < m->n_units; i++) {
-        draw_value(m, key);
-        draw_value(m, value);
+        draw_uuid(m, key);
+        draw_uuid(m, value);
         TL_TRY(add(out, "%s\"%s\": \"%s\"", i > 0 ? ",\n " : "{", key, value));
         if (i == asked_unit(m)) {
             memcpy(asked_key, key, sizeof asked_key);
@@ -387,21 +395,24 @@ static tl_err make_key_value(struct making *m) {
 }
 
 static const cli_task_kind kinds[] = {
-    {"niah_single", make_niah, 1, 1, 1, HAY_PROSE, false, false, 0},
-    {"niah_multikey1", make_niah, 4, 1, 1, HAY_PROSE, false, false, 0},
-    {"niah_multikey2", make_niah, 0, 0, 1, HAY_NEEDLES, false, false, 1},
-    {"niah_multikey3", make_niah, 0, 0, 1, HAY_NEEDLES, true, false, 1},
-    {"niah_multivalue", make_niah, 1, 4, 1, HAY_PROSE, false, false, 0},
-    {"niah_multiquery", make_niah, 4, 1, 4, HAY_PROSE, false, false, 0},
-    {"vt", make_tracking, 0, 0, 4, HAY_NOISE, false, false, 0},
-    {"vt2", make_tracking, 0, 0, 2, HAY_NOISE, false, false, 0},
-    {"vt3", make_tracking, 0, 0, 3, HAY_NOISE, false, false, 0},
-    {"vt4", make_tracking, 0, 0, 4, HAY_NOISE, false, false, 0},
-    {"cwe", make_common, 0, 0, 0, HAY_NOISE, false, false, 7 * COMMON},
-    {"fwe", make_frequent, 0, 0, 0, HAY_NOISE, false, false, 160},
-    {"kv", make_key_value, 0, 0, 1, HAY_NOISE, true, false, 1},
-    {"copy_one", make_copy, 1, 1, 1, HAY_PROSE, false, true, 0},
-    {"copy_many", make_copy, HIDDEN_MAX, 1, 1, HAY_PROSE, false, true, 0},
+    {"niah_single1", make_niah, 1, 1, 1, HAY_NOISE, false, false, false, 0},
+    {"niah_single2", make_niah, 1, 1, 1, HAY_PROSE, false, false, false, 0},
+    {"niah_single", make_niah, 1, 1, 1, HAY_PROSE, false, false, false, 0}, /* another name of it */
+    {"niah_single3", make_niah, 1, 1, 1, HAY_PROSE, false, true, false, 0},
+    {"niah_multikey1", make_niah, 4, 1, 1, HAY_PROSE, false, false, false, 0},
+    {"niah_multikey2", make_niah, 0, 0, 1, HAY_NEEDLES, false, false, false, 1},
+    {"niah_multikey3", make_niah, 0, 0, 1, HAY_NEEDLES, true, true, false, 1},
+    {"niah_multivalue", make_niah, 1, 4, 1, HAY_PROSE, false, false, false, 0},
+    {"niah_multiquery", make_niah, 4, 1, 4, HAY_PROSE, false, false, false, 0},
+    {"vt", make_tracking, 0, 0, 4, HAY_NOISE, false, false, false, 0},
+    {"vt2", make_tracking, 0, 0, 2, HAY_NOISE, false, false, false, 0},
+    {"vt3", make_tracking, 0, 0, 3, HAY_NOISE, false, false, false, 0},
+    {"vt4", make_tracking, 0, 0, 4, HAY_NOISE, false, false, false, 0}, /* another name of vt */
+    {"cwe", make_common, 0, 0, 0, HAY_NOISE, false, false, false, 7 * COMMON},
+    {"fwe", make_frequent, 0, 0, 0, HAY_NOISE, false, false, false, 160},
+    {"kv", make_key_value, 0, 0, 1, HAY_NOISE, true, true, false, 1},
+    {"copy_one", make_copy, 1, 1, 1, HAY_PROSE, false, false, true, 0},
+    {"copy_many", make_copy, HIDDEN_MAX, 1, 1, HAY_PROSE, false, false, true, 0},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -532,14 +543,29 @@ tl_err cli_task_make_fit(struct cli_task *out, struct cli_task_params *params,
     return TL_OK;
 }
 
-static tl_err read_fields(struct cli_task *task, const json_t *object) {
+/* outputs, or the one `answer`. */
+static tl_err read_outputs(struct cli_task *task, const json_t *object) {
+    const json_t *const outputs = json_object_get(object, "outputs");
+    const json_t *const answer = json_object_get(object, "answer");
+    const size_t n = outputs != NULL ? json_array_size(outputs) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *const text =
+            json_string_value(outputs != NULL ? json_array_get(outputs, i) : answer);
+        if (text == NULL || *text == '\0') {
+            return TL_ERR_FORMAT;
+        }
+        TL_TRY(expect(task, text));
+    }
+    return n > 0 ? TL_OK : TL_ERR_FORMAT;
+}
+
+static tl_err read_fields(struct cli_task *task, const json_t *object, const char *file_name) {
     const json_t *const name = json_object_get(object, "task");
     const json_t *const input = json_object_get(object, "input");
-    const json_t *const outputs = json_object_get(object, "outputs");
+    const json_t *const start = json_object_get(object, "answer_prefix");
     const json_t *const match = json_object_get(object, "match");
-    const size_t n = json_array_size(outputs);
-    if (!json_is_string(name) || !json_is_string(input) || n == 0 ||
-        (match != NULL && !json_is_string(match))) {
+    if ((name != NULL ? !json_is_string(name) : file_name == NULL) || !json_is_string(input) ||
+        (match != NULL && !json_is_string(match)) || (start != NULL && !json_is_string(start))) {
         return TL_ERR_FORMAT;
     }
     const char *const how = match != NULL ? json_string_value(match) : "all";
@@ -547,21 +573,15 @@ static tl_err read_fields(struct cli_task *task, const json_t *object) {
     if (!task->any && strcmp(how, "all") != 0) {
         return TL_ERR_FORMAT;
     }
-    TL_TRY(tl_bytes_add_str(&task->name, json_string_value(name)));
+    TL_TRY(tl_bytes_add_str(&task->name, name != NULL ? json_string_value(name) : file_name));
+    TL_TRY(start != NULL ? tl_bytes_add_str(&task->start, json_string_value(start)) : TL_OK);
     TL_TRY(tl_bytes_add(&task->input, json_string_value(input), json_string_length(input)));
-    for (size_t i = 0; i < n; i++) {
-        const char *const text = json_string_value(json_array_get(outputs, i));
-        if (text == NULL || *text == '\0') {
-            return TL_ERR_FORMAT;
-        }
-        TL_TRY(expect(task, text));
-    }
-    return TL_OK;
+    return read_outputs(task, object);
 }
 
-tl_err cli_task_read(struct cli_task *out, const json_t *object) {
+tl_err cli_task_read(struct cli_task *out, const json_t *object, const char *file_name) {
     struct cli_task task = {0};
-    const tl_err err = read_fields(&task, object);
+    const tl_err err = read_fields(&task, object, file_name);
     if (err) {
         cli_task_free(&task);
         return err;

@@ -554,6 +554,16 @@ static void test_eval_file(void **state) {
     assert_int_equal((int)result(r, "hard", "q4", "ctx"), 512);
     json_decref(json);
     done(&ran);
+    static const char list[] = "[{\"input\": \"say\", \"answer\": \"a\"},\n"
+                               " {\"input\": \"say it again\", \"answer\": \"a\"}]";
+    write_file(scratch("niah.v2.json"), list, strlen(list));
+    snprintf(args, sizeof args,
+             "eval -m " GOLDEN "smollm-9-3.gguf --tasks-file %s --ctx 2 --json",
+             scratch("niah.v2.json"));
+    ran = tailor(args);
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.err.data, "niah: none of its tasks fits 2 tokens"));
+    done(&ran);
     snprintf(args, sizeof args, "eval -m x --tasks-file %s --task easy,medium", scratch("tasks.jsonl"));
     expect_error(args, 2, "no 'medium'");
     write_file(scratch("tasks.jsonl"), "{}\n", 3);

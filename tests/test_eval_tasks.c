@@ -129,6 +129,9 @@ static void test_needles(void **state) {
     for (uint64_t seed = 0; seed < 40; seed++) {
         const uint32_t n = (uint32_t)(seed * seed);
         check_needles("niah_single", "number", 1, 1, seed, n);
+        check_needles("niah_single1", "number", 1, 1, seed, n);
+        check_needles("niah_single2", "number", 1, 1, seed, n);
+        check_needles("niah_single3", "id", 1, 1, seed, n);
         check_needles("niah_multikey1", "number", 4, 1, seed, n);
         check_needles("niah_multikey2", "number", n + 1, 1, seed, n + 1);
         check_needles("niah_multikey3", "id", n + 1, 1, seed, n + 1);
@@ -280,8 +283,8 @@ static void test_copies(void **state) {
 static void test_depth(void **state) {
     (void)state;
     static const char *const kinds[] = {
-        "niah_single", "niah_multikey1", "niah_multikey2", "niah_multikey3",
-        "kv",          "copy_one",       "copy_many"};
+        "niah_single1",   "niah_single2", "niah_single3", "niah_multikey1", "niah_multikey2",
+        "niah_multikey3", "kv",           "copy_one",     "copy_many"};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
         for (int i = 0; i <= 10; i++) {
             struct cli_task task = make(kinds[k], 7, i / 10.0, 400);
@@ -436,7 +439,7 @@ static struct cli_task task_of(const char *json) {
     struct cli_task task = {0};
     json_t *const object = json_loads(json, 0, NULL);
     assert_non_null(object);
-    assert_int_equal(cli_task_read(&task, object), TL_OK);
+    assert_int_equal(cli_task_read(&task, object, NULL), TL_OK);
     json_decref(object);
     return task;
 }
@@ -476,10 +479,28 @@ static void test_score(void **state) {
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct cli_task task = {0};
         json_t *const object = json_loads(wrong[i], 0, NULL);
-        assert_int_equal(cli_task_read(&task, object), TL_ERR_FORMAT);
+        assert_int_equal(cli_task_read(&task, object, NULL), TL_ERR_FORMAT);
         assert_null(task.input.data);
         json_decref(object);
     }
+}
+
+/* Goal: files as RULER and others write them are tasks too: no name but the file's, one answer instead
+ * of a list, the beginning of the answer apart. */
+static void test_other_files(void **state) {
+    (void)state;
+    static const char text[] = "{\"index\":0,\"input\":\"i\",\"answer\":\"7\",\"answer_prefix\":"
+                               "\" It is\",\"length\":9}";
+    struct cli_task task = {0};
+    json_t *const object = json_loads(text, 0, NULL);
+    assert_int_equal(cli_task_read(&task, object, NULL), TL_ERR_FORMAT);
+    assert_int_equal(cli_task_read(&task, object, "vt"), TL_OK);
+    assert_string_equal(task.name.data, "vt");
+    assert_string_equal(task.start.data, " It is");
+    assert_int_equal(task.n_expected, 1);
+    check_score(&task, "it is 7", 1);
+    cli_task_free(&task);
+    json_decref(object);
 }
 
 /* Goal: Kullback-Leibler divergences worked out by hand. Of (1/2, 1/2) from (1/4, 3/4): 1/2 ln 2 +
@@ -571,6 +592,7 @@ int main(void) {
         cmocka_unit_test(test_depth),        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_fit),          cmocka_unit_test(test_names),
         cmocka_unit_test(test_filler),       cmocka_unit_test(test_score),
+        cmocka_unit_test(test_other_files),
         cmocka_unit_test(test_divergence),   cmocka_unit_test(test_report),
         cmocka_unit_test(test_no_memory),
     };
