@@ -256,7 +256,7 @@ static uint32_t ctx_below(const struct cli_eval *e, uint32_t n_ctx) {
 /* A file's tasks that fit no context must not just be missing. */
 static void warn_if_missing(const struct cli_eval *e, const char *name) {
     for (size_t i = 0; i < e->report.n_lines; i++) {
-        if (strcmp(e->report.lines[i].task, name) == 0) {
+        if (strncmp(e->report.lines[i].task, name, CLI_TASK_NAME_MAX - 1) == 0) {
             return;
         }
     }

@@ -35,7 +35,8 @@ static struct cli_eval_line *find_line(struct cli_eval_report *report, const cha
                                        uint32_t n_ctx, cli_metric metric) {
     for (size_t i = 0; i < report->n_lines; i++) {
         struct cli_eval_line *const line = &report->lines[i];
-        if (line->n_ctx == n_ctx && line->metric == metric && strcmp(line->task, task) == 0) {
+        if (line->n_ctx == n_ctx && line->metric == metric &&
+            strncmp(line->task, task, sizeof line->task - 1) == 0) {
             return line;
         }
     }
@@ -141,8 +142,8 @@ json_t *cli_eval_report_json(const struct cli_eval_report *report) {
 
 /* ---- picture ---- */
 
-enum { PANEL_W = 300, PANEL_H = 190, PER_ROW = 3, TOP = 56, PLOT_W = 240, PLOT_H = 120 };
-enum { BAR_W_LABELLED = 26 };
+enum { PANEL_W = 300, PANEL_H = 190, PER_ROW = 3, PLOT_W = 240, PLOT_H = 120 };
+enum { LEFT = 50, LEGEND_TOP = 42, LEGEND_LINE = 16, BAR_W_LABELLED = 26 };
 
 static const char *const colours[CLI_PRESETS_MAX] = {
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222255",
@@ -215,13 +216,13 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
 }
 
 static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
-                        const struct cli_eval_line *panel, uint32_t at) {
+                        const struct cli_eval_line *panel, uint32_t at, uint32_t panels_top) {
     const struct metric *const m = &metrics[panel->metric];
-    const double x = 50 + PANEL_W * (double)(at % PER_ROW);
-    const double y = TOP + 24 + PANEL_H * (double)(at / PER_ROW);
+    const double x = LEFT + PANEL_W * (double)(at % PER_ROW);
+    const double y = panels_top + 38 + PANEL_H * (double)(at / PER_ROW);
     uint32_t n_groups = 0;
     const double top = panel_top(report, panel, &n_groups);
-    TL_TRY(cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 8));
+    TL_TRY(cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 18));
     TL_TRY(cli_svg_text(out, panel->task));
     TL_TRY(cli_svg_add(out, ": %s</text>\n", m->label));
     for (uint32_t i = 0; i <= 2; i++) {
@@ -240,25 +241,46 @@ static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
     return TL_OK;
 }
 
+/* Pixels of preset i's entry in the legend. */
+static uint32_t legend_width(const struct cli_eval_report *report, uint32_t i) {
+    return 30 + 7 * (uint32_t)strlen(column_name(report->presets[i]));
+}
+
+/* Adds the legend, as many lines as it takes; returns where it ends. out may be NULL: nothing is
+ * added. */
+static tl_err add_legend(tl_bytes *out, const struct cli_eval_report *report, uint32_t *bottom) {
+    uint32_t x = LEFT, y = LEGEND_TOP;
+    for (uint32_t i = 0; i < report->n_presets; i++) {
+        if (x > LEFT && x + legend_width(report, i) > PANEL_W * PER_ROW) {
+            x = LEFT;
+            y += LEGEND_LINE;
+        }
+        if (out != NULL) {
+            TL_TRY(cli_svg_add(out,
+                       "<rect x=\"%u\" y=\"%u\" width=\"10\" height=\"10\" fill=\"%s\"/>"
+                       "<text x=\"%u\" y=\"%u\">",
+                       x, y - 9, colours[i], x + 14, y));
+            TL_TRY(cli_svg_text(out, column_name(report->presets[i])));
+            TL_TRY(tl_bytes_add_str(out, "</text>\n"));
+        }
+        x += legend_width(report, i);
+    }
+    *bottom = y;
+    return TL_OK;
+}
+
 tl_err cli_eval_report_svg(const struct cli_eval_report *report, const char *title, tl_bytes *out) {
-    uint32_t n_panels = 0, legend_x = 50;
+    uint32_t n_panels = 0, top = 0;
     for (size_t l = 0; l < report->n_lines; l++) {
         n_panels += begins_panel(report, l) ? 1 : 0;
     }
-    const uint32_t height = TOP + PANEL_H * (uint32_t)tl_div_up(n_panels, PER_ROW) + 20;
+    TL_TRY(add_legend(NULL, report, &top));
+    const uint32_t height = top + PANEL_H * (uint32_t)tl_div_up(n_panels, PER_ROW) + 20;
     TL_TRY(cli_svg_begin(out, PANEL_W * PER_ROW + 30, height, title));
-    for (uint32_t i = 0; i < report->n_presets; i++) {
-        TL_TRY(cli_svg_add(out,
-                           "<rect x=\"%u\" y=\"33\" width=\"10\" height=\"10\" fill=\"%s\"/>"
-                           "<text x=\"%u\" y=\"42\">",
-                           legend_x, colours[i], legend_x + 14));
-        TL_TRY(cli_svg_text(out, column_name(report->presets[i])));
-        TL_TRY(tl_bytes_add_str(out, "</text>\n"));
-        legend_x += 30 + 7 * (uint32_t)strlen(column_name(report->presets[i]));
-    }
+    TL_TRY(add_legend(out, report, &top));
     for (size_t l = 0, at = 0; l < report->n_lines; l++) {
         if (begins_panel(report, l)) {
-            TL_TRY(add_panel(out, report, &report->lines[l], (uint32_t)at++));
+            TL_TRY(add_panel(out, report, &report->lines[l], (uint32_t)at++, top));
         }
     }
     return tl_bytes_add_str(out, "</svg>\n");
