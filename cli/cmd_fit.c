@@ -136,7 +136,8 @@ static int open_session(struct fit *fit) {
     params.policies = fit->policies;
     params.identify_rows = 1;
     params.identify_codecs = has_codecs;
-    params.identify_fit = preset->dense != NULL ? preset->dense->fit : preset->policy.fit;
+    params.identify_fit = fit->report.fit =
+        preset->dense != NULL ? preset->dense->fit : preset->policy.fit;
     const tl_err err = tl_session_open(&fit->loaded.session, fit->loaded.engine, &params);
     return err ? cli_failed(&fit->loaded.log, err) : 0;
 }

@@ -38,8 +38,9 @@ void cli_fit_report_table(const struct cli_fit_report *report, FILE *out) {
         fputc('\n', out);
         n_dense += layer->dense;
     }
-    fprintf(out, "\n%u of %u layers attend densely (score above %g, %u tokens)\n", n_dense,
-            report->n_layers, report->tau, report->n_tokens);
+    fprintf(out,
+            "\n%u of %u layers attend densely (score above %g, %u tokens); codes fitted by %s\n",
+            n_dense, report->n_layers, report->tau, report->n_tokens, tl_fit_names[report->fit]);
     fflush(out);
 }
 
@@ -100,12 +101,13 @@ json_t *cli_fit_report_json(const struct cli_fit_report *report) {
     if (report->preset->dense != NULL) {
         json_object_set(root, "dense", dense);
     }
-    json_object_set_new(
-        root, "measured",
-        json_pack("{s:o,s:o,s:i,s:i,s:f,s:O,s:o,s:o}", "model", json_name(report->model_name),
-                  "text", json_name(report->text_name), "tokens", (int)report->n_tokens, "queries",
-                  (int)report->layers[0].found->n_queries, "tau", report->tau, "dense", dense,
-                  "mass_parts", parts, "layers", layers));
+    json_object_set_new(root, "measured",
+                        json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model",
+                                  json_name(report->model_name), "text",
+                                  json_name(report->text_name), "tokens", (int)report->n_tokens,
+                                  "queries", (int)report->layers[0].found->n_queries, "tau",
+                                  report->tau, "fit", tl_fit_names[report->fit], "dense", dense,
+                                  "mass_parts", parts, "layers", layers));
     json_decref(dense);
     return root;
 }

@@ -24,6 +24,7 @@ struct cli_fit_report {
     struct cli_fit_layer *layers; /* owned by the caller */
     uint32_t n_layers, n_heads, n_tokens;
     double tau;
+    tl_fit fit; /* of the codecs that were tried */
 };
 
 void cli_fit_report_table(const struct cli_fit_report *report, FILE *out);
