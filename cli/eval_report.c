@@ -1,6 +1,7 @@
 /* Lines come in the order in which they were first set; those of one task and context are
  * neighbours. The picture has a panel for each task and metric, in it a group of bars for each
- * context, in it a bar for each preset; heights are shares of the panel's largest value. */
+ * context, in it a bar for each preset; heights are shares of the panel's largest value, or of its
+ * decades where presets differ by orders of magnitude. */
 #include "eval_report.h"
 
 #include "svg.h"
@@ -13,16 +14,16 @@ static const struct metric {
     const char *key, *label;
     double scale; /* of the number in table and picture */
     int decimals;
-    bool in_picture;
+    bool in_picture, by_decades;
 } metrics[] = {
-    [CLI_METRIC_SCORE] = {"score", "score %", 100, 1, true},
-    [CLI_METRIC_PPL] = {"ppl", "perplexity", 1, 4, true},
-    [CLI_METRIC_NLL] = {"nll", "nll", 1, 5, false},
-    [CLI_METRIC_KLD_MEAN] = {"kld_mean", "KL mean", 1, 6, true},
-    [CLI_METRIC_KLD_P99] = {"kld_p99", "KL 99%", 1, 6, true},
-    [CLI_METRIC_KLD_MAX] = {"kld_max", "KL max", 1, 6, false},
-    [CLI_METRIC_TOP1] = {"top1", "same top-1 %", 100, 2, true},
-    [CLI_METRIC_DIFFERENCE] = {"p_difference", "mean |dp| %", 100, 4, false},
+    [CLI_METRIC_SCORE] = {"score", "score %", 100, 1, true, false},
+    [CLI_METRIC_PPL] = {"ppl", "perplexity", 1, 4, true, false},
+    [CLI_METRIC_NLL] = {"nll", "nll", 1, 5, false, false},
+    [CLI_METRIC_KLD_MEAN] = {"kld_mean", "KL mean", 1, 6, true, true},
+    [CLI_METRIC_KLD_P99] = {"kld_p99", "KL 99%", 1, 6, true, true},
+    [CLI_METRIC_KLD_MAX] = {"kld_max", "KL max", 1, 6, false, true},
+    [CLI_METRIC_TOP1] = {"top1", "same top-1 %", 100, 2, true, false},
+    [CLI_METRIC_DIFFERENCE] = {"p_difference", "mean |dp| %", 100, 4, false, false},
 };
 
 void cli_eval_report_free(struct cli_eval_report *report) {
@@ -143,6 +144,7 @@ json_t *cli_eval_report_json(const struct cli_eval_report *report) {
 /* ---- picture ---- */
 
 enum { PANEL_W = 300, PANEL_H = 190, PER_ROW = 3, PLOT_W = 240, PLOT_H = 120 };
+enum { DECADES_MAX = 6 };
 enum { LEFT = 50, LEGEND_TOP = 42, LEGEND_LINE = 16, BAR_W_LABELLED = 26 };
 
 static const char *const colours[CLI_PRESETS_MAX] = {
@@ -167,10 +169,31 @@ static bool begins_panel(const struct cli_eval_report *report, size_t l) {
     return true;
 }
 
-/* The value at a panel's top: a full score, or the largest finite value. */
-static double panel_top(const struct cli_eval_report *report, const struct cli_eval_line *panel,
-                        uint32_t *n_groups) {
-    double top = metrics[panel->metric].scale == 100.0 ? 1 : 0;
+/* The values at a panel's bottom and top. */
+struct axis {
+    double low, high;
+    bool by_decades;
+};
+
+static double axis_share(const struct axis *a, double value) {
+    if (!isfinite(value)) {
+        return 1;
+    }
+    if (!a->by_decades) {
+        return value / a->high;
+    }
+    return value > a->low ? log(value / a->low) / log(a->high / a->low) : 0;
+}
+
+static double axis_at(const struct axis *a, double share) {
+    return a->by_decades ? a->low * pow(a->high / a->low, share) : a->high * share;
+}
+
+/* A full score, or the largest finite value; by decades the powers of ten around all values that
+ * are above nothing, or the highest of them. */
+static struct axis panel_axis(const struct cli_eval_report *report,
+                              const struct cli_eval_line *panel, uint32_t *n_groups) {
+    double top = metrics[panel->metric].scale == 100.0 ? 1 : 0, bottom = HUGE_VAL;
     *n_groups = 0;
     for (size_t l = 0; l < report->n_lines; l++) {
         const struct cli_eval_line *const line = &report->lines[l];
@@ -179,16 +202,26 @@ static double panel_top(const struct cli_eval_report *report, const struct cli_e
         }
         ++*n_groups;
         for (uint32_t i = 0; i < report->n_presets; i++) {
-            const bool counts = line->n[i] > 0 && isfinite(line->values[i]);
-            top = counts && line->values[i] > top ? line->values[i] : top;
+            const double value = line->values[i];
+            const bool counts = line->n[i] > 0 && isfinite(value);
+            top = counts && value > top ? value : top;
+            bottom = counts && value > 0 && value < bottom ? value : bottom;
         }
     }
-    return top > 0 ? top : 1;
+    if (!metrics[panel->metric].by_decades || !(top > 0)) {
+        return (struct axis){.high = top > 0 ? top : 1};
+    }
+    const double high = ceil(log10(top)), low = floor(log10(bottom) - 0.05);
+    /* An even number, so that one is in the middle. What is a millionth of the top is as good as
+     * nothing. */
+    const double n = fmin(fmax(2 * ceil((high - low) / 2), 2), DECADES_MAX);
+    return (struct axis){.low = pow(10, high - n), .high = pow(10, high), .by_decades = true};
 }
 
 /* One context's bars, in a group of width w at x. */
 static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
-                       const struct cli_eval_line *line, double x, double y, double w, double top) {
+                       const struct cli_eval_line *line, double x, double y, double w,
+                       const struct axis *axis) {
     const struct metric *const m = &metrics[line->metric];
     const double bar = w * 0.9 / report->n_presets;
     for (uint32_t i = 0; i < report->n_presets; i++) {
@@ -196,7 +229,7 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
             continue;
         }
         const double value = line->values[i];
-        const double h = isfinite(value) ? PLOT_H * value / top : PLOT_H;
+        const double h = PLOT_H * axis_share(axis, value);
         TL_TRY(cli_svg_add(
             out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"><title>",
             x + w * 0.05 + bar * i, y + PLOT_H - h, bar * 0.92, h, colours[i]));
@@ -206,9 +239,10 @@ static tl_err add_bars(tl_bytes *out, const struct cli_eval_report *report,
         if (bar >= BAR_W_LABELLED) {
             TL_TRY(cli_svg_add(
                 out,
-                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.3g"
+                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"9\">%.*g"
                 "</text>\n",
-                x + w * 0.05 + bar * (i + 0.46), y + PLOT_H - h - 2, value * m->scale));
+                x + w * 0.05 + bar * (i + 0.46), y + PLOT_H - h - 2, m->by_decades ? 2 : 3,
+                value * m->scale));
         }
     }
     return cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n",
@@ -221,7 +255,7 @@ static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
     const double x = LEFT + PANEL_W * (double)(at % PER_ROW);
     const double y = panels_top + 38 + PANEL_H * (double)(at / PER_ROW);
     uint32_t n_groups = 0;
-    const double top = panel_top(report, panel, &n_groups);
+    const struct axis axis = panel_axis(report, panel, &n_groups);
     TL_TRY(cli_svg_add(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"bold\">", x, y - 18));
     TL_TRY(cli_svg_text(out, panel->task));
     TL_TRY(cli_svg_add(out, ": %s</text>\n", m->label));
@@ -230,12 +264,13 @@ static tl_err add_panel(tl_bytes *out, const struct cli_eval_report *report,
         TL_TRY(cli_svg_add(out,
                            "<path d=\"M%.1f %.1fh%d\" stroke=\"#ccc\"/>"
                            "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
-                           x, line_y, PLOT_W, x - 4, line_y + 4, top * m->scale * i / 2.0));
+                           x, line_y, PLOT_W, x - 4, line_y + 4,
+                           axis_at(&axis, i / 2.0) * m->scale));
     }
     const double w = PLOT_W / (double)n_groups;
     for (size_t l = 0, group = 0; l < report->n_lines; l++) {
         if (same_panel(&report->lines[l], panel)) {
-            TL_TRY(add_bars(out, report, &report->lines[l], x + w * (double)group++, y, w, top));
+            TL_TRY(add_bars(out, report, &report->lines[l], x + w * (double)group++, y, w, &axis));
         }
     }
     return TL_OK;
@@ -257,9 +292,9 @@ static tl_err add_legend(tl_bytes *out, const struct cli_eval_report *report, ui
         }
         if (out != NULL) {
             TL_TRY(cli_svg_add(out,
-                       "<rect x=\"%u\" y=\"%u\" width=\"10\" height=\"10\" fill=\"%s\"/>"
-                       "<text x=\"%u\" y=\"%u\">",
-                       x, y - 9, colours[i], x + 14, y));
+                               "<rect x=\"%u\" y=\"%u\" width=\"10\" height=\"10\" fill=\"%s\"/>"
+                               "<text x=\"%u\" y=\"%u\">",
+                               x, y - 9, colours[i], x + 14, y));
             TL_TRY(cli_svg_text(out, column_name(report->presets[i])));
             TL_TRY(tl_bytes_add_str(out, "</text>\n"));
         }
