@@ -1,6 +1,7 @@
 /* The commands of a chat: one table, one function each. A command that fails says why and leaves
  * the chat as it was; one that changes the conversation shows all of it again. */
 #include "chat.h"
+#include "look.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -558,6 +559,23 @@ static int run_stats(struct chat *chat, const char *rest) {
     return 0;
 }
 
+static int run_look(struct chat *chat, const char *rest) {
+    const uint32_t n_layers = tl_engine_model(chat->loaded->engine)->shape.n_layers;
+    char *end = NULL;
+    const unsigned long il = strtoul(rest, &end, 10);
+    tl_bytes text = {0};
+    if (*end != '\0' || il >= n_layers) {
+        cli_error("/look: layers are 0 to %u", n_layers - 1);
+        return 0;
+    }
+    const tl_err err = cli_look(chat->loaded, (uint32_t)il, &text);
+    if (!err) {
+        chat_note(chat, "%s", text.data);
+    }
+    tl_bytes_free(&text);
+    return err ? chat_failed(chat, err) : 0;
+}
+
 static int run_help(struct chat *chat, const char *rest);
 
 static int run_quit(struct chat *chat, const char *rest) {
@@ -588,6 +606,7 @@ static const struct command commands[] = {
     {"/copy", NULL, "", "the last answer to the terminal's clipboard (OSC 52)", run_copy, false},
     {"/context", NULL, "", "how full the context is", run_context, false},
     {"/stats", NULL, "", "speed of the last answer", run_stats, false},
+    {"/look", NULL, "[LAYER]", "what the last token looked at, as text", run_look, false},
     {"/quit", "/exit", "", "leave (Ctrl+D too; /exit and /bye do the same)", run_quit, false},
     {"/exit", "/bye", NULL, NULL, run_quit, false},
 };

@@ -153,6 +153,10 @@ static void warn_of_context(struct full *f) {
 static void look(struct full *f) {
     uint64_t seq = 0;
     const uint64_t now = tl_now_ns();
+    const uint32_t watched = f->show_dash ? tui_dash_watches(&f->dash) : UINT32_MAX;
+    if (watched != UINT32_MAX) {
+        tl_stats_watch(f->share->page, watched, now);
+    }
     if (!tl_stats_read(f->share->page, &f->stats, &seq)) {
         return;
     }

@@ -17,9 +17,11 @@ static const char help_text[] =
     "\n"
     "F1  this         F2  dashboard   F3  keys to the dashboard   F4  plan\n"
     "F5  pause        F6  sort        F7, F8  faster, slower      F10 leave\n"
+    "F9  what the last token looked at, as text\n"
     "\n"
     "In the dashboard: arrows choose a layer, Enter shows it, s sorts, r turns the order,\n"
-    "p pauses, + and - set the interval, ? helps, Esc goes back, q leaves. Clicks choose too.\n"
+    "t tells what it looked at, p pauses, + and - set the interval, ? helps, Esc goes back, q "
+    "leaves. Clicks choose too.\n"
     "\n"
     "Commands: /help";
 

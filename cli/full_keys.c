@@ -93,6 +93,21 @@ static void next_sort(struct full *f) {
     f->dash.descending = f->dash.sort != TUI_SORT_LAYER;
 }
 
+/* The text of the places that the last token looked at comes into the chat, when the answer is
+ * done. */
+static void look(struct full *f) {
+    const uint32_t il = tui_dash_watches(&f->dash);
+    char line[32];
+    snprintf(line, sizeof line, "/look %u", il);
+    if (il == UINT32_MAX || f->ended) {
+        full_hint(f, "no layer of this cache selects rows");
+    } else {
+        must(f, cli_worker_send(f->worker, line));
+        f->n_waiting++;
+        f->show_dash = f->show_dash && f->layout.chat.rows > 0;
+    }
+}
+
 /* True where the function key means something. */
 static bool function_key(struct full *f, uint32_t n) {
     switch (n) {
@@ -117,6 +132,9 @@ static bool function_key(struct full *f, uint32_t n) {
     case 7:
     case 8:
         change_interval(f, n == 8);
+        return true;
+    case 9:
+        look(f);
         return true;
     case 10:
         f->quit = true;
@@ -144,6 +162,9 @@ static void dash_char(struct full *f, uint32_t ch) {
     case 's':
     case '>':
         next_sort(f);
+        return;
+    case 't':
+        look(f);
         return;
     case 'r':
         f->dash.descending = !f->dash.descending;

@@ -141,7 +141,7 @@ bool cli_share_lives(uint64_t pid) {
     return lives;
 }
 
-const tl_stats_page *cli_share_map(uint64_t pid) {
+tl_stats_page *cli_share_map(uint64_t pid) {
     char path[256];
     struct stat st;
     if (is_own(pid) || !path_of(pid, path, sizeof path)) {
@@ -155,15 +155,15 @@ const tl_stats_page *cli_share_map(uint64_t pid) {
     if (is_free(fd)) {
         unlink(path);
     } else if (fstat(fd, &st) == 0 && st.st_size == (off_t)tl_stats_page_bytes()) {
-        page = mmap(NULL, tl_stats_page_bytes(), PROT_READ, MAP_SHARED, fd, 0);
+        page = mmap(NULL, tl_stats_page_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     }
     close(fd);
     return page != MAP_FAILED ? page : NULL;
 }
 
-void cli_share_unmap(const tl_stats_page *page) {
+void cli_share_unmap(tl_stats_page *page) {
     if (page != NULL) {
-        munmap((void *)(uintptr_t)page, tl_stats_page_bytes());
+        munmap(page, tl_stats_page_bytes());
     }
 }
 
@@ -207,12 +207,24 @@ void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_
     publish(share);
 }
 
-void cli_share_step(struct cli_share *share, const tl_engine *e, const tl_session *s,
+/* Only where somebody watches: it costs a copy from the device. */
+static void add_heat(struct cli_share *share, tl_session *s) {
+    const int32_t *rows = NULL;
+    uint32_t il = 0, n = 0;
+    const bool watched = tl_stats_watched(share->page, tl_now_ns(), &il);
+    if (!watched || il >= share->now.n_layers || tl_session_chosen(s, il, &rows, &n)) {
+        n = 0; /* a device that failed says so at its next step */
+    }
+    tl_stats_add_heat(&share->now, il, rows, n);
+}
+
+void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s,
                     const uint64_t time_ns[TL_TIME_COUNT]) {
     if (share != NULL) {
         share->now.activity = TL_ACTIVITY_ANSWER;
         tl_stats_update(&share->now, e, s);
         tl_stats_add_step(&share->now, time_ns, 1u << TL_TIME_STEP | 1u << TL_TIME_SAMPLE);
+        add_heat(share, s);
         publish(share);
     }
 }

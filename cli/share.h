@@ -23,16 +23,16 @@ void cli_share_session(struct cli_share *share, const tl_engine *e, const tl_ses
                        const char *kv);
 void cli_share_prompt(struct cli_share *share, size_t done, size_t total);
 void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_session *s);
-void cli_share_step(struct cli_share *share, const tl_engine *e, const tl_session *s,
+void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s,
                     const uint64_t time_ns[TL_TIME_COUNT]);
 void cli_share_answer_end(struct cli_share *share);
 
 /* The folder; false where there is none and none can be made. */
 bool cli_share_folder(char *path, size_t cap);
-/* The page that process `pid` shows, read-only, or NULL: no such process (what it left is removed),
+/* The page that process `pid` shows, or NULL: no such process (what it left is removed),
  * or none that can be read. Unmap with cli_share_unmap. */
-const tl_stats_page *cli_share_map(uint64_t pid);
-void cli_share_unmap(const tl_stats_page *page);
+tl_stats_page *cli_share_map(uint64_t pid);
+void cli_share_unmap(tl_stats_page *page);
 /* True while the process that owns the file lives. */
 bool cli_share_lives(uint64_t pid);
 

@@ -36,8 +36,7 @@ static bool knows(const struct top *top, uint64_t pid) {
 }
 
 static void take(struct top *top, uint64_t pid) {
-    const tl_stats_page *const page =
-        top->n < TOP_MAX && !knows(top, pid) ? cli_share_map(pid) : NULL;
+    tl_stats_page *const page = top->n < TOP_MAX && !knows(top, pid) ? cli_share_map(pid) : NULL;
     if (page != NULL) {
         top->ones[top->n++] = (struct top_one){.pid = pid, .page = page};
     }

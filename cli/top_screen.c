@@ -57,6 +57,10 @@ static void refresh(struct view *v) {
     if (one->known) {
         tui_dash_update(&v->dash, &one->stats, tl_now_ns());
     }
+    const uint32_t watched = tui_dash_watches(&v->dash);
+    if (!one->ended && watched != UINT32_MAX) {
+        tl_stats_watch(one->page, watched, tl_now_ns());
+    }
     gpu_read(one->stats.backend, one->stats.device, &v->dash.device);
 }
 

@@ -114,8 +114,9 @@ struct tl_choice tl_choice_of(const struct tl_pass *p, uint32_t il) {
     const struct tl_policy *const policy = &p->kv->layers[il].policy;
     const struct tl_shape *const s = &p->model->shape;
     const uint32_t heads = policy->index == TL_INDEX_CHANNELS ? s->n_kv_heads : s->n_heads;
+    const tl_view own = tl_view_rows(p->scratch->idx, il * s->n_kv_heads, s->n_kv_heads);
     return (struct tl_choice){
-        .idx = part_of(p->scratch->idx, s->n_kv_heads, policy->topk),
+        .idx = part_of(own, s->n_kv_heads, policy->topk),
         .score = part_of(p->scratch->score, heads, tl_kv_index_cap(policy, p->kv->cap))};
 }
 

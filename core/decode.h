@@ -26,7 +26,10 @@ struct tl_scratch {
     tl_view k, v;               /* (n_chunk, n_kv_heads * head_dim) */
     tl_view gate, up;           /* (n_chunk, n_ff) */
     tl_view score;              /* (n_heads, cap) */
-    tl_view idx, slots;         /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
+    tl_view idx;                /* (n_layers * n_kv_heads, topk_max) i32: a layer's rows stay until its
+                                 * next step; of fewer columns, packed at the layer's beginning */
+    tl_view slots;              /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
+    tl_view looked;             /* the same, host: a copy of one layer's idx for who looks */
     tl_view q_next;             /* (1, n_heads * head_dim): the next layer's query, predicted */
     tl_view want;               /* (n_kv_heads, channels_max) i32; likewise */
     /* Channels fetched for layers of even and of odd number, so that one is filled while the other

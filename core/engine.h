@@ -121,6 +121,11 @@ double tl_session_dense_above(const tl_session *s);
  * those that it attends. */
 const struct tl_gauge *tl_session_gauge(const tl_session *s, uint32_t il);
 
+/* The rows that layer il chose by its index in the last step: *n positions, head by head, -1 for none.
+ * Valid until the next call of any kind. *n is 0 where the layer chooses none, or no step was made
+ * since the last prompt or rewind. Costs a copy from the device and a wait. */
+TL_MUST tl_err tl_session_chosen(tl_session *s, uint32_t il, const int32_t **rows, uint32_t *n);
+
 /* The recorded decode step. */
 const tl_schedule *tl_session_schedule(const tl_session *s);
 

@@ -43,7 +43,7 @@ static void carve_device(struct carve *c, const struct tl_shape *s,
     if (needs->topk_max > 0) {
         const uint32_t cap = (uint32_t)tl_align_up(needs->cap, TL_BLOCK);
         out->score = carve(c, s->n_heads, cap, TL_F32);
-        out->idx = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
+        out->idx = carve(c, s->n_layers * s->n_kv_heads, needs->topk_max, TL_I32);
         out->slots = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
     }
     if (needs->channels_max > 0) {
@@ -71,6 +71,9 @@ static void carve_host(struct carve *c, const struct tl_shape *s,
     out->sink_rows = carve(c, 1, 1, TL_I32);
     out->n_blocks = carve(c, 1, 1, TL_I32);
     out->counts = carve(c, s->n_layers, 2, TL_I32);
+    if (needs->topk_max > 0) {
+        out->looked = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
+    }
     out->channel_counts = carve(c, s->n_layers, 2, TL_I32);
 }
 

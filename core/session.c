@@ -35,6 +35,7 @@ struct tl_session {
     uint64_t n_steps; /* that were run, whatever was rewound since */
     bool hybrid;
     bool has_logits;
+    bool has_chosen; /* scratch.idx is of the last step */
     uint32_t logits_row; /* of scratch.logits */
 };
 
@@ -468,7 +469,7 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     }
     const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
     uint32_t n_done = 0;
-    s->has_logits = false;
+    s->has_logits = s->has_chosen = false;
     const tl_err err =
         s->hybrid ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
     const bool measured = measures(s, n) && !err && n_done == n;
@@ -552,6 +553,7 @@ tl_err tl_session_step(tl_session *s, uint32_t id) {
     memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
     memset(tl_view_host(s->scratch.channel_counts), 0, tl_view_bytes(s->scratch.channel_counts));
     TL_TRY(run_step(s));
+    s->has_chosen = true;
     s->ids[s->kv->n_rows++] = id;
     count_step(s);
     s->logits_row = 0;
@@ -566,6 +568,7 @@ const float *tl_session_logits(const tl_session *s) {
 uint32_t tl_session_rewind(tl_session *s, uint32_t n_keep) {
     TL_ASSERT(n_keep <= s->kv->n_rows);
     s->has_logits = s->has_logits && n_keep == s->kv->n_rows;
+    s->has_chosen = s->has_chosen && n_keep == s->kv->n_rows;
     return tl_kv_rewind(s->kv, n_keep, s->stream);
 }
 
@@ -581,6 +584,26 @@ void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *po
                           struct tl_kv_bytes *bytes) {
     *policy = s->kv->layers[il].policy;
     *bytes = tl_kv_layer_bytes(shape_of(s), il, &s->policies[il], s->kv->cap);
+}
+
+tl_err tl_session_chosen(tl_session *s, uint32_t il, const int32_t **rows, uint32_t *n) {
+    const struct tl_kv_layer *const layer = &s->kv->layers[il];
+    *n = 0;
+    if (!s->has_chosen || layer->policy.select != TL_SELECT_TOPK) {
+        return TL_OK;
+    }
+    const struct tl_pass pass = pass_of(s);
+    const tl_view idx = tl_choice_of(&pass, il).idx, looked = s->scratch.looked;
+    const tl_view copy = tl_view_of(looked.buf, looked.off_bytes, idx.rows, idx.cols, TL_I32);
+    TL_TRY(tl_copy(s->stream, copy, idx));
+    TL_TRY(tl_stream_sync(s->stream));
+    int32_t *const at = tl_view_host(copy);
+    for (uint32_t i = 0; i < idx.rows * idx.cols; i++) {
+        at[i] += at[i] >= 0 ? (int32_t)layer->policy.sink : 0;
+    }
+    *rows = at;
+    *n = idx.rows * idx.cols;
+    return TL_OK;
 }
 
 struct tl_traffic tl_session_layer_traffic(const tl_session *s, uint32_t il) {

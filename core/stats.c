@@ -11,9 +11,12 @@
 #include <string.h>
 
 enum { READ_TRIES = 1000 };
+static const uint64_t watch_ns_max = 2000000000;
 
 struct tl_stats_page {
-    _Atomic uint64_t seq; /* odd while the words are being written */
+    _Atomic uint64_t seq;         /* odd while the words are being written */
+    _Atomic uint64_t watch_ns;    /* the reader's: when somebody wanted ... */
+    _Atomic uint32_t watch_layer; /* ... this layer's selection */
     _Atomic uint64_t words[(sizeof(struct tl_stats) + 7) / 8];
 };
 
@@ -143,6 +146,28 @@ void tl_stats_add_step(struct tl_stats *stats, const uint64_t time_ns[TL_TIME_CO
     stats->tokens_per_s = 1 / (mean_s + newest * (step_s - mean_s));
     stats->n_answer_tokens++;
     stats->answer_ns += ns;
+}
+
+void tl_stats_add_heat(struct tl_stats *stats, uint32_t il, const int32_t *rows, uint32_t n) {
+    stats->heat_layer = n > 0 ? il : UINT32_MAX;
+    memset(stats->heat, 0, sizeof stats->heat);
+    for (uint32_t i = 0; i < n; i++) {
+        if (rows[i] >= 0 && (uint32_t)rows[i] < stats->ctx_used) {
+            const uint64_t place = (uint64_t)rows[i] * TL_STATS_HEAT / stats->ctx_used;
+            stats->heat[place] = (uint16_t)(stats->heat[place] + (stats->heat[place] < UINT16_MAX));
+        }
+    }
+}
+
+void tl_stats_watch(tl_stats_page *page, uint32_t il, uint64_t now_ns) {
+    atomic_store_explicit(&page->watch_layer, il, memory_order_relaxed);
+    atomic_store_explicit(&page->watch_ns, now_ns, memory_order_release);
+}
+
+bool tl_stats_watched(const tl_stats_page *page, uint64_t now_ns, uint32_t *il) {
+    const uint64_t at = atomic_load_explicit(&page->watch_ns, memory_order_acquire);
+    *il = atomic_load_explicit(&page->watch_layer, memory_order_relaxed);
+    return at != 0 && at + watch_ns_max > now_ns;
 }
 
 void tl_stats_publish(tl_stats_page *page, const struct tl_stats *stats) {

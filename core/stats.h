@@ -85,6 +85,10 @@ void tl_stats_update(struct tl_stats *stats, const tl_engine *e, const tl_sessio
 void tl_stats_add_step(struct tl_stats *stats, const uint64_t time_ns[TL_TIME_COUNT],
                        uint32_t times_known);
 
+/* The rows that layer il chose in the last step (tl_session_chosen), for the heat strip; n == 0:
+ * none. */
+void tl_stats_add_heat(struct tl_stats *stats, uint32_t il, const int32_t *rows, uint32_t n);
+
 /* Where snapshots are handed over: memory of tl_stats_page_bytes, zero-filled by its owner before
  * anyone reads, in this process or shared. One writer, any readers. */
 typedef struct tl_stats_page tl_stats_page;
@@ -95,6 +99,11 @@ void tl_stats_publish(tl_stats_page *page, const struct tl_stats *stats);
  * (or died in the middle): *out is then not to be used. *seq, where not NULL, is equal for equal
  * contents. */
 bool tl_stats_read(const tl_stats_page *page, struct tl_stats *out, uint64_t *seq);
+
+/* A reader wants to see what this layer looks at, from now on for two seconds; the writer asks
+ * before it pays for that. */
+void tl_stats_watch(tl_stats_page *page, uint32_t il, uint64_t now_ns);
+bool tl_stats_watched(const tl_stats_page *page, uint64_t now_ns, uint32_t *il);
 
 #ifdef __cplusplus
 }

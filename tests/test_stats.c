@@ -109,6 +109,36 @@ static void test_bad_pages(void **state) {
     free(page);
 }
 
+/* Goal: the rows that a layer chose are distinct old rows of each head, the heat strip counts each once,
+ * and nobody pays for it who does not watch. */
+static void check_chosen(tl_session *session, struct tl_stats *s, tl_stats_page *page) {
+    const int32_t *rows = NULL;
+    uint32_t n = 0, il = 0, sum = 0;
+    assert_int_equal(tl_session_chosen(session, 1, &rows, &n), TL_OK);
+    assert_int_equal(n % 256, 0); /* the preset's topk, a head */
+    assert_true(n > 0);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(rows[i] == -1 || (rows[i] >= 64 && rows[i] < 600)); /* behind the sinks */
+        assert_true(i % 256 == 0 || rows[i] == -1 || rows[i] > rows[i - 1]);
+    }
+    tl_stats_add_heat(s, 1, rows, n);
+    for (size_t i = 0; i < TL_STATS_HEAT; i++) {
+        sum += s->heat[i];
+    }
+    assert_int_equal(sum, n);
+    assert_int_equal(s->heat_layer, 1);
+    tl_stats_add_heat(s, 1, rows, 0);
+    assert_true(s->heat_layer == UINT32_MAX);
+    assert_false(tl_stats_watched(page, 5, &il));
+    tl_stats_watch(page, 3, 1000000000);
+    assert_true(tl_stats_watched(page, 1500000000, &il));
+    assert_int_equal(il, 3);
+    assert_false(tl_stats_watched(page, 4000000000, &il));
+    assert_int_equal(tl_session_rewind(session, 600), 600);
+    assert_int_equal(tl_session_chosen(session, 1, &rows, &n), TL_OK);
+    assert_int_equal(n, 0);
+}
+
 static const char demo[] = TL_SOURCE_DIR "/models/demo.gguf";
 
 /* Goal: bytes and rows are the session's own, and a step with its stats costs what a step costs:
@@ -160,6 +190,7 @@ static void test_session(void **state) {
         assert_true(s->layers[il].step.rows_fetched > 0);
     }
     assert_true(sum.rows_fetched == tl_session_traffic(session).rows_fetched);
+    check_chosen(session, s, page);
     print_message("stats of %u layers: %.2f us\n", n_layers, (double)ns / 1e3);
     free(policies);
     free(page);

@@ -83,6 +83,19 @@ void tui_dash_update(tui_dash *d, const struct tl_stats *stats, uint64_t now_ns)
     }
 }
 
+uint32_t tui_dash_watches(const tui_dash *d) {
+    uint32_t il = d->selected;
+    if (il < d->now.n_layers_shown && d->now.layers[il].topk > 0) {
+        return il;
+    }
+    for (il = 0; il < d->now.n_layers_shown; il++) {
+        if (d->now.layers[il].topk > 0) {
+            return il;
+        }
+    }
+    return UINT32_MAX;
+}
+
 double tui_hit_rate(const struct tl_traffic *t) {
     const uint64_t rows = t->rows_hit + t->rows_fetched;
     return rows > 0 ? (double)t->rows_hit / (double)rows : (double)NAN;

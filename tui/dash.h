@@ -61,6 +61,10 @@ void tui_dash_update(tui_dash *d, const struct tl_stats *stats, uint64_t now_ns)
 /* Another session: no history. */
 void tui_dash_forget(tui_dash *d);
 
+/* The layer whose selection is worth watching: the chosen one, else the first that selects;
+ * UINT32_MAX: none does. */
+uint32_t tui_dash_watches(const tui_dash *d);
+
 void tui_dash_move(tui_dash *d, int32_t rows);
 /* A click at a cell of the screen where d is drawn in rect: selects a layer or a column to sort by.
  */

@@ -125,7 +125,9 @@ static void draw_device(tui_grid *g, struct tui_rect r, const tui_dash *d) {
 static void draw_heat(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
     if (s->heat_layer == UINT32_MAX) {
-        tui_puts(g, at_of(r, 0, 0, TUI_DIM), "looked at: N/A, no layer selects rows");
+        const bool none = tui_dash_watches(d) == UINT32_MAX;
+        tui_puts(g, at_of(r, 0, 0, TUI_DIM),
+                 none ? "looked at: N/A, no layer selects rows" : "looked at: N/A yet");
         return;
     }
     tui_putf(g, at_of(r, 0, 0, TUI_DIM), "looked at by layer %u, of %u tokens", s->heat_layer,
