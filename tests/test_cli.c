@@ -240,7 +240,7 @@ static void test_chat_commands(void **state) {
         "/set temp 0\n/set parameter top_k 5\n/set temp hot\n/kv q8\n/kv abacus\n/system Be brief.\n"
         "Hi\n/save %s/talk.json\n/export %s/talk.md\n/new\n/load %s/talk.json\n/context\n"
         "/edit Hi there\n/edit\n/read /nonexistent\n/read %s/talk.md\n/read -\n/copy\n"
-        "/model /nonexistent\n/load /etc/passwd\n/dance\n/quit\nnever read\n";
+        "/model /nonexistent\n/load /etc/passwd\n/look\n/look 99\n/dance\n/quit\nnever read\n";
     char text[2048];
     const int n = snprintf(text, sizeof text, say, scratch_dir, scratch_dir, scratch_dir, scratch_dir);
     write_file(scratch("say"), text, (size_t)n);
@@ -261,7 +261,7 @@ static void test_chat_commands(void **state) {
     }
     static const char *const failed[] = {"/fork: branches are 1 to 2", "/set: temp is a number", "abacus",
                                          "/edit: the new text", "/nonexistent", "/copy: the output",
-                                         "is no saved conversation", "/dance: no such command"};
+                                         "is no saved conversation", "/look: layers are 0 to", "/dance: no such command"};
     for (size_t i = 0; i < sizeof failed / sizeof failed[0]; i++) {
         if (strstr(ran.err.data, failed[i]) == NULL) {
             fail_msg("no '%s' in: %s", failed[i], ran.err.data);

@@ -109,8 +109,8 @@ static void test_bad_pages(void **state) {
     free(page);
 }
 
-/* Goal: the rows that a layer chose are distinct old rows of each head, the heat strip counts each once,
- * and nobody pays for it who does not watch. */
+/* Goal: the rows that a layer chose are distinct old rows of each head, the heat strip counts each
+ * once, and nobody pays for it who does not watch. */
 static void check_chosen(tl_session *session, struct tl_stats *s, tl_stats_page *page) {
     const int32_t *rows = NULL;
     uint32_t n = 0, il = 0, sum = 0;
