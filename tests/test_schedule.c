@@ -434,8 +434,9 @@ static void test_a_missing_wait_shows(void **state) {
 
 enum { N_IDS = 300 };
 
+/* dense: layers above the usual threshold change to this one (NULL: none do). */
 static tl_session *open_session(tl_engine **engine, const char *model, const char *backend,
-                                const struct tl_policy *policy) {
+                                const struct tl_policy *policy, const struct tl_policy *dense) {
     const struct tl_engine_params params = {
         .model_path = model, .backend = backend, .n_threads = 1};
     *engine = NULL;
@@ -448,8 +449,10 @@ static tl_session *open_session(tl_engine **engine, const char *model, const cha
     const struct tl_session_params session = {.n_ctx = 512,
                                               .n_chunk = 50,
                                               .policies = policies,
+                                              .dense = dense,
                                               .identify_rows = 200,
-                                              .identify_codecs = true};
+                                              .identify_codecs = true,
+                                              .gauge_every = 3};
     assert_int_equal(tl_session_open(&s, *engine, &session), TL_OK);
     return s;
 }
@@ -486,6 +489,26 @@ static void live(tl_session *a, tl_session *b, uint32_t n_vocab) {
     assert_memory_equal(&ta, &tb, sizeof ta);
 }
 
+/* What was measured of the layers, to the last bit too. */
+static void assert_same_findings(const tl_session *a, const tl_session *b,
+                                 const struct tl_shape *shape) {
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        const struct tl_identity *const ia = tl_session_identity(a, il);
+        const struct tl_identity *const ib = tl_session_identity(b, il);
+        assert_true((ia == NULL) == (ib == NULL));
+        if (ia != NULL) {
+            assert_true(ia->score == ib->score);
+            assert_memory_equal(ia->k_error, ib->k_error, sizeof ia->k_error);
+            assert_memory_equal(ia->v_error, ib->v_error, sizeof ia->v_error);
+        }
+        const struct tl_gauge *const ga = tl_session_gauge(a, il), *const gb =
+                                                                      tl_session_gauge(b, il);
+        assert_true((ga == NULL) == (gb == NULL));
+        assert_true(ga == NULL || (ga->n == gb->n && ga->mass_mean == gb->mass_mean &&
+                                   ga->error_mean == gb->error_mean));
+    }
+}
+
 /* Goal: a session waits wherever a device that runs late and has memory of its own needs it to. */
 static void test_sessions_on_a_lazy_device(void **state) {
     (void)state;
@@ -496,10 +519,13 @@ static void test_sessions_on_a_lazy_device(void **state) {
             lazy_configure(m + 7, m != 0);
             struct tl_policy policy = p->policy;
             policy.topk = policy.topk != 0 ? 20 : 0;
+            const struct tl_policy dense = tl_preset_find("kivi2")->policy;
+            const struct tl_policy *const change = m == 1 ? &dense : NULL; /* scores of 0.6 */
             tl_engine *cpu = NULL, *lazy = NULL;
-            tl_session *a = open_session(&cpu, models[m], "cpu", &policy);
-            tl_session *b = open_session(&lazy, models[m], "lazy", &policy);
+            tl_session *a = open_session(&cpu, models[m], "cpu", &policy, change);
+            tl_session *b = open_session(&lazy, models[m], "lazy", &policy, change);
             live(a, b, tl_engine_model(cpu)->shape.n_vocab);
+            assert_same_findings(a, b, &tl_engine_model(cpu)->shape);
             tl_session_close(&a);
             tl_session_close(&b);
             tl_engine_close(&cpu);
