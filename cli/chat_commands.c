@@ -448,6 +448,7 @@ static int run_set(struct chat *chat, const char *rest) {
         return 0;
     }
     const tl_err err = chat_open_sampler(chat);
+    chat->unsaved = true;
     show_settings(chat);
     return err ? chat_failed(chat, err) : 0;
 }

@@ -235,7 +235,7 @@ static tl_err open_writer(struct writer *w) {
     unlink(w->lock->tmp_path);
     const int fd =
         open(w->lock->tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-    w->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    w->file = fd >= 0 && fchmod(fd, mode) == 0 ? fdopen(fd, "wb") : NULL;
     if (w->file == NULL) {
         const int why = errno;
         if (fd >= 0) {
