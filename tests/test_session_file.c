@@ -2,6 +2,7 @@
  * is refused and left alone. The measure of "as if nothing had happened" is the session that was
  * not interrupted: the same logits, bit for bit, and the same traffic. */
 #include "heap.h"
+#include "lazy.h"
 #include "session_walk.h"
 #include "support.h"
 
@@ -15,6 +16,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Instead of registry.c: engines can be opened on the lazy device by its name. */
+extern const tl_backend tl_backend_cpu;
+const tl_backend *const tl_backends[] = {&tl_backend_cpu, &lazy_backend, NULL};
 
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/"
 enum { N_IDS = 480, N_CTX = 512 };
@@ -35,9 +40,11 @@ struct fixture {
     uint32_t ids[N_IDS];
 };
 
-static void open_fixture(struct fixture *f, const char *model, const char *preset) {
+static void open_fixture_on(struct fixture *f, const char *backend, const char *model,
+                            const char *preset) {
     *f = (struct fixture){0};
-    const struct tl_engine_params params = {.model_path = model, .backend = "cpu", .n_threads = 2};
+    const struct tl_engine_params params = {
+        .model_path = model, .backend = backend, .n_threads = 2};
     assert_int_equal(tl_engine_open(&f->engine, &params), TL_OK);
     const struct tl_shape *const shape = &tl_engine_model(f->engine)->shape;
     f->n_layers = shape->n_layers;
@@ -50,6 +57,10 @@ static void open_fixture(struct fixture *f, const char *model, const char *prese
     for (size_t i = 0; i < N_IDS; i++) {
         f->ids[i] = (uint32_t)rng_below(&rng, f->n_vocab);
     }
+}
+
+static void open_fixture(struct fixture *f, const char *model, const char *preset) {
+    open_fixture_on(f, "cpu", model, preset);
 }
 
 static tl_session *open_session(struct fixture *f, uint32_t n_ctx) {
@@ -200,6 +211,37 @@ static void test_any_policy_goes_on(void **state) {
         live_twice(&f, "random");
     }
     tl_engine_close(&f.engine);
+}
+
+/* Goal: a device whose memory has no address and which works only when it is waited for keeps its
+ * sessions as well, and a file goes from one device to another: both compute the same here. */
+static void test_other_device(void **state) {
+    (void)state;
+    char path[256];
+    snprintf(path, sizeof path, "%s", scratch("device"));
+    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+        struct fixture lazy, cpu;
+        lazy_configure(7, p->policy.hot > 0);
+        open_fixture_on(&lazy, "lazy", GOLDEN "gemma2-swa.gguf", p->name);
+        open_fixture(&cpu, GOLDEN "gemma2-swa.gguf", p->name);
+        live_twice(&lazy, p->name);
+        tl_session *a = open_session(&lazy, N_CTX), *b = NULL;
+        feed(a, lazy.ids, 300);
+        step(a, lazy.ids + 300, 20);
+        save(a, path, "");
+        b = resume(cpu.engine, path, N_CTX);
+        step(b, lazy.ids + 320, 40);
+        save(b, path, "");
+        tl_session_close(&b);
+        b = resume(lazy.engine, path, N_CTX);
+        step(a, lazy.ids + 320, 70);
+        step(b, lazy.ids + 360, 30);
+        expect_same(&lazy, a, b, p->name);
+        tl_session_close(&a);
+        tl_session_close(&b);
+        tl_engine_close(&lazy.engine);
+        tl_engine_close(&cpu.engine);
+    }
 }
 
 /* Goal: the hot set comes back, so that nothing crosses the link again that was there. */
@@ -755,6 +797,7 @@ int main(void) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_other_device),
         cmocka_unit_test(test_goes_on),        cmocka_unit_test(test_any_policy_goes_on),
         cmocka_unit_test(test_damaged),        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_contradictions), cmocka_unit_test(test_dense_layers),
