@@ -1,169 +1,62 @@
 /* Session files: what was saved goes on as if nothing had happened, and whatever is not such a file
  * is refused and left alone. The measure of "as if nothing had happened" is the session that was
  * not interrupted: the same logits, bit for bit, and the same traffic. */
-#include "heap.h"
 #include "lazy.h"
+#include "session_kept.h"
 #include "session_walk.h"
-#include "support.h"
 
 #include <dirent.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 /* Instead of registry.c: engines can be opened on the lazy device by its name. */
 extern const tl_backend tl_backend_cpu;
 const tl_backend *const tl_backends[] = {&tl_backend_cpu, &lazy_backend, NULL};
 
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/"
-enum { N_IDS = 480, N_CTX = 512 };
-
-static char scratch_dir[] = "/tmp/tailor-session-XXXXXX";
-
-static const char *scratch(const char *name) {
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", scratch_dir, name);
-    return path;
-}
-
-struct fixture {
-    tl_engine *engine;
-    uint32_t n_layers, n_vocab;
-    struct tl_policy policies[64];
-    const struct tl_policy *dense;
-    uint32_t ids[N_IDS];
-};
-
-static void open_fixture_on(struct fixture *f, const char *backend, const char *model,
-                            const char *preset) {
-    *f = (struct fixture){0};
-    const struct tl_engine_params params = {
-        .model_path = model, .backend = backend, .n_threads = 2};
-    assert_int_equal(tl_engine_open(&f->engine, &params), TL_OK);
-    const struct tl_shape *const shape = &tl_engine_model(f->engine)->shape;
-    f->n_layers = shape->n_layers;
-    f->n_vocab = shape->n_vocab;
-    f->dense = tl_preset_find(preset)->dense;
-    for (uint32_t il = 0; il < f->n_layers; il++) {
-        f->policies[il] = tl_preset_find(preset)->policy;
-    }
-    struct tl_rng rng = {17};
-    for (size_t i = 0; i < N_IDS; i++) {
-        f->ids[i] = (uint32_t)rng_below(&rng, f->n_vocab);
-    }
-}
-
-static void open_fixture(struct fixture *f, const char *model, const char *preset) {
-    open_fixture_on(f, "cpu", model, preset);
-}
-
-static tl_session *open_session(struct fixture *f, uint32_t n_ctx) {
-    tl_session *s = NULL;
-    const struct tl_session_params params = {
-        .n_ctx = n_ctx, .n_chunk = 64, .policies = f->policies, .dense = f->dense};
-    assert_int_equal(tl_session_open(&s, f->engine, &params), TL_OK);
-    return s;
-}
-
-static void feed(tl_session *s, const uint32_t *ids, uint32_t n) {
-    assert_int_equal(tl_session_feed(s, &(struct tl_feed){.ids = ids, .n = n}), TL_OK);
-}
-
-static void step(tl_session *s, const uint32_t *ids, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) {
-        assert_int_equal(tl_session_step(s, ids[i]), TL_OK);
-    }
-}
-
-static void save(tl_session *s, const char *path, const char *app) {
-    tl_session_lock *lock = NULL;
-    assert_int_equal(tl_session_lock_open(&lock, path, NULL), TL_OK);
-    const struct tl_session_save what = {.kv = "test", .app = tl_str_from(app)};
-    assert_int_equal(tl_session_save(s, lock, &what), TL_OK);
-    tl_session_lock_close(&lock);
-}
-
-/* A session resumed from a file, with the file's policies. */
-static tl_session *resume(tl_engine *engine, const char *path, uint32_t n_ctx) {
-    tl_session_lock *lock = NULL;
-    tl_session_file *file = NULL;
-    tl_session *s = NULL;
-    struct kept_log kept;
-    const tl_log log = keep_log(&kept);
-    tl_err err = tl_session_lock_open(&lock, path, &log);
-    err = err ? err : tl_session_file_open(&file, lock);
-    if (err) {
-        fail_msg("%s", kept.sentence);
-    }
-    const struct tl_session_info info = tl_session_file_info(file);
-    const struct tl_session_params params = {
-        .n_ctx = n_ctx, .n_chunk = 64, .policies = info.policies, .dense = info.dense};
-    assert_int_equal(tl_session_open(&s, engine, &params), TL_OK);
-    if (tl_session_resume(s, file, "test")) {
-        fail_msg("%s", kept.sentence);
-    }
-    tl_session_file_close(&file);
-    tl_session_lock_close(&lock);
-    return s;
-}
-
-static void expect_same(const struct fixture *f, tl_session *a, tl_session *b, const char *what) {
-    assert_int_equal(tl_session_n(a), tl_session_n(b));
-    assert_memory_equal(tl_session_ids(a), tl_session_ids(b), 4 * tl_session_n(a));
-    const float *const x = tl_session_logits(a), *const y = tl_session_logits(b);
-    assert_true((x == NULL) == (y == NULL));
-    if (x != NULL && memcmp(x, y, f->n_vocab * sizeof *x) != 0) {
-        fail_msg("%s: the logits behind %u tokens differ", what, tl_session_n(a));
-    }
-}
 
 /* One life, saved and resumed at every turn of it, beside one that is never interrupted: a prompt,
  * steps over the edges of blocks, a second prompt, a rewind, steps. The context changes on the way.
  */
-static void live_twice(struct fixture *f, const char *what) {
+static void live_twice(struct kept *f, const char *what) {
     char path[256];
-    snprintf(path, sizeof path, "%s", scratch("life"));
-    tl_session *whole = open_session(f, N_CTX), *cut = open_session(f, N_CTX);
-    static const uint32_t ctxs[] = {N_CTX, 440, 500, 420, N_CTX, 480};
+    snprintf(path, sizeof path, "%s", kept_path("life"));
+    tl_session *whole = kept_session(f, KEPT_CTX), *cut = kept_session(f, KEPT_CTX);
+    static const uint32_t ctxs[] = {KEPT_CTX, 440, 500, 420, KEPT_CTX, 480};
     for (int turn = 0; turn < 6; turn++) {
         tl_session *const both[] = {whole, cut};
         for (int i = 0; i < 2; i++) {
             tl_session *const s = both[i];
             switch (turn) {
             case 0:
-                feed(s, f->ids, 210);
+                kept_feed(s, f->ids, 210);
                 break;
             case 1:
-                step(s, f->ids + 210, 47);
+                kept_step(s, f->ids + 210, 47);
                 break;
             case 2:
-                step(s, f->ids + 257, 90);
+                kept_step(s, f->ids + 257, 90);
                 break;
             case 3:
-                feed(s, f->ids + 347, 50);
+                kept_feed(s, f->ids + 347, 50);
                 break;
             case 4:
                 tl_session_rewind(s, 230);
                 break;
             default:
-                feed(s, f->ids, 20);
+                kept_feed(s, f->ids, 20);
             }
         }
-        expect_same(f, whole, cut, what);
-        save(cut, path, "turn");
+        kept_expect_same(f, whole, cut, what);
+        kept_save(cut, path, "turn");
         tl_session_close(&cut);
-        cut = resume(f->engine, path, ctxs[turn]);
-        expect_same(f, whole, cut, what);
+        cut = kept_resume(f->engine, path, ctxs[turn]);
+        kept_expect_same(f, whole, cut, what);
     }
-    step(whole, f->ids + 20, 70);
-    step(cut, f->ids + 20, 70);
-    expect_same(f, whole, cut, what);
+    kept_step(whole, f->ids + 20, 70);
+    kept_step(cut, f->ids + 20, 70);
+    kept_expect_same(f, whole, cut, what);
     tl_session_close(&whole);
     tl_session_close(&cut);
 }
@@ -175,8 +68,8 @@ static void test_goes_on(void **state) {
                                          GOLDEN "qwen3-hd128.gguf"};
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
         for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
-            struct fixture f;
-            open_fixture(&f, models[m], p->name);
+            struct kept f;
+            kept_open(&f, models[m], p->name);
             live_twice(&f, p->name);
             tl_engine_close(&f.engine);
         }
@@ -202,8 +95,8 @@ static struct tl_policy random_policy(struct tl_rng *rng) {
 static void test_any_policy_goes_on(void **state) {
     (void)state;
     struct tl_rng rng = {31};
-    struct fixture f;
-    open_fixture(&f, GOLDEN "gemma2-swa.gguf", "full");
+    struct kept f;
+    kept_open(&f, GOLDEN "gemma2-swa.gguf", "full");
     for (int round = 0; round < 12; round++) {
         for (uint32_t il = 0; il < f.n_layers; il++) {
             f.policies[il] = random_policy(&rng);
@@ -218,25 +111,25 @@ static void test_any_policy_goes_on(void **state) {
 static void test_other_device(void **state) {
     (void)state;
     char path[256];
-    snprintf(path, sizeof path, "%s", scratch("device"));
+    snprintf(path, sizeof path, "%s", kept_path("device"));
     for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
-        struct fixture lazy, cpu;
+        struct kept lazy, cpu;
         lazy_configure(7, p->policy.hot > 0);
-        open_fixture_on(&lazy, "lazy", GOLDEN "gemma2-swa.gguf", p->name);
-        open_fixture(&cpu, GOLDEN "gemma2-swa.gguf", p->name);
+        kept_open_on(&lazy, "lazy", GOLDEN "gemma2-swa.gguf", p->name);
+        kept_open(&cpu, GOLDEN "gemma2-swa.gguf", p->name);
         live_twice(&lazy, p->name);
-        tl_session *a = open_session(&lazy, N_CTX), *b = NULL;
-        feed(a, lazy.ids, 300);
-        step(a, lazy.ids + 300, 20);
-        save(a, path, "");
-        b = resume(cpu.engine, path, N_CTX);
-        step(b, lazy.ids + 320, 40);
-        save(b, path, "");
+        tl_session *a = kept_session(&lazy, KEPT_CTX), *b = NULL;
+        kept_feed(a, lazy.ids, 300);
+        kept_step(a, lazy.ids + 300, 20);
+        kept_save(a, path, "");
+        b = kept_resume(cpu.engine, path, KEPT_CTX);
+        kept_step(b, lazy.ids + 320, 40);
+        kept_save(b, path, "");
         tl_session_close(&b);
-        b = resume(lazy.engine, path, N_CTX);
-        step(a, lazy.ids + 320, 70);
-        step(b, lazy.ids + 360, 30);
-        expect_same(&lazy, a, b, p->name);
+        b = kept_resume(lazy.engine, path, KEPT_CTX);
+        kept_step(a, lazy.ids + 320, 70);
+        kept_step(b, lazy.ids + 360, 30);
+        kept_expect_same(&lazy, a, b, p->name);
         tl_session_close(&a);
         tl_session_close(&b);
         tl_engine_close(&lazy.engine);
@@ -247,20 +140,20 @@ static void test_other_device(void **state) {
 /* Goal: the hot set comes back, so that nothing crosses the link again that was there. */
 static void test_hot_set_is_kept(void **state) {
     (void)state;
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "tailor");
+    struct kept f;
+    kept_open(&f, GOLDEN "smollm-9-3.gguf", "tailor");
     assert_int_equal(tl_policy_set(&f.policies[0], "topk", "24", NULL), TL_OK);
     assert_int_equal(tl_policy_set(&f.policies[0], "hot", "64", NULL), TL_OK);
-    tl_session *whole = open_session(&f, N_CTX);
-    feed(whole, f.ids, 400);
-    step(whole, f.ids + 400, 20);
+    tl_session *whole = kept_session(&f, KEPT_CTX);
+    kept_feed(whole, f.ids, 400);
+    kept_step(whole, f.ids + 400, 20);
     char path[256];
-    snprintf(path, sizeof path, "%s", scratch("hot"));
-    save(whole, path, "");
-    tl_session *cut = resume(f.engine, path, 460);
+    snprintf(path, sizeof path, "%s", kept_path("hot"));
+    kept_save(whole, path, "");
+    tl_session *cut = kept_resume(f.engine, path, 460);
     const struct tl_traffic before = tl_session_traffic(whole);
-    step(whole, f.ids + 420, 30);
-    step(cut, f.ids + 420, 30);
+    kept_step(whole, f.ids + 420, 30);
+    kept_step(cut, f.ids + 420, 30);
     const struct tl_traffic a = tl_session_traffic(whole), b = tl_session_traffic(cut);
     assert_true(b.rows_hit > 0 && b.rows_fetched > 0);
     assert_int_equal(a.rows_hit - before.rows_hit, b.rows_hit);
@@ -272,8 +165,8 @@ static void test_hot_set_is_kept(void **state) {
 
 /* A small file of the walker's model in memory: `n` tokens of a preset. */
 static tl_bytes small_file(const char *preset, uint32_t n) {
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", preset);
+    struct kept f;
+    kept_open(&f, GOLDEN "smollm-9-3.gguf", preset);
     if (f.policies[0].hot > 0) {
         assert_int_equal(tl_policy_set(&f.policies[0], "topk", "8", NULL), TL_OK);
         assert_int_equal(tl_policy_set(&f.policies[0], "hot", "16", NULL), TL_OK);
@@ -281,13 +174,13 @@ static tl_bytes small_file(const char *preset, uint32_t n) {
         assert_int_equal(tl_policy_set(&f.policies[0], "recent", "8", NULL), TL_OK);
     }
     f.dense = NULL;
-    tl_session *s = open_session(&f, 256);
+    tl_session *s = kept_session(&f, 256);
     if (n > 3) {
-        feed(s, f.ids, n - 3);
-        step(s, f.ids + n - 3, 3);
+        kept_feed(s, f.ids, n - 3);
+        kept_step(s, f.ids + n - 3, 3);
     }
-    save(s, scratch("small"), "{\"some\": \"thing\"}");
-    tl_bytes file = read_file(scratch("small"));
+    kept_save(s, kept_path("small"), "{\"some\": \"thing\"}");
+    tl_bytes file = read_file(kept_path("small"));
     tl_session_close(&s);
     tl_engine_close(&f.engine);
     return file;
@@ -434,11 +327,11 @@ static void test_contradictions(void **state) {
 static void test_dense_layers(void **state) {
     (void)state;
     char path[256];
-    snprintf(path, sizeof path, "%s", scratch("dense"));
-    struct fixture f;
-    open_fixture(&f, GOLDEN "gemma2-swa.gguf", "tailor");
+    snprintf(path, sizeof path, "%s", kept_path("dense"));
+    struct kept f;
+    kept_open(&f, GOLDEN "gemma2-swa.gguf", "tailor");
     const struct tl_policy dense = tl_preset_find("kivi2")->policy;
-    struct tl_session_params params = {.n_ctx = N_CTX,
+    struct tl_session_params params = {.n_ctx = KEPT_CTX,
                                        .n_chunk = 64,
                                        .policies = f.policies,
                                        .dense = &dense,
@@ -446,8 +339,8 @@ static void test_dense_layers(void **state) {
                                        .identify_rows = 100};
     tl_session *whole = NULL;
     assert_int_equal(tl_session_open(&whole, f.engine, &params), TL_OK);
-    feed(whole, f.ids, 60);
-    save(whole, path, "");
+    kept_feed(whole, f.ids, 60);
+    kept_save(whole, path, "");
     tl_session_lock *lock = NULL;
     tl_session_file *file = NULL;
     tl_session *cut = NULL;
@@ -462,9 +355,9 @@ static void test_dense_layers(void **state) {
     assert_int_equal(tl_session_resume(cut, file, "test"), TL_OK);
     tl_session_file_close(&file);
     tl_session_lock_close(&lock);
-    feed(whole, f.ids + 60, 200);
-    feed(cut, f.ids + 60, 200);
-    expect_same(&f, whole, cut, "dense");
+    kept_feed(whole, f.ids + 60, 200);
+    kept_feed(cut, f.ids + 60, 200);
+    kept_expect_same(&f, whole, cut, "dense");
     unsigned n_dense = 0;
     for (uint32_t il = 0; il < f.n_layers; il++) {
         struct tl_policy a, b;
@@ -475,12 +368,12 @@ static void test_dense_layers(void **state) {
         n_dense += a.home == TL_HOME_NONE && a.k_codec == TL_CODEC_INT2;
     }
     assert_true(n_dense > 0);
-    save(cut, path, "");
+    kept_save(cut, path, "");
     tl_session_close(&cut);
-    cut = resume(f.engine, path, 480);
-    step(whole, f.ids + 260, 80);
-    step(cut, f.ids + 260, 80);
-    expect_same(&f, whole, cut, "dense, found");
+    cut = kept_resume(f.engine, path, 480);
+    kept_step(whole, f.ids + 260, 80);
+    kept_step(cut, f.ids + 260, 80);
+    kept_expect_same(&f, whole, cut, "dense, found");
     tl_session_close(&whole);
     tl_session_close(&cut);
     tl_engine_close(&f.engine);
@@ -507,25 +400,25 @@ static void expect_refused(tl_session *s, const char *path, tl_err want, const c
 static void test_does_not_fit(void **state) {
     (void)state;
     char path[256], future[256];
-    struct fixture f, other;
-    snprintf(path, sizeof path, "%s", scratch("fit"));
-    snprintf(future, sizeof future, "%s", scratch("future"));
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
-    open_fixture(&other, GOLDEN "qwen3-hd128.gguf", "kivi2");
-    tl_session *s = open_session(&f, 300);
-    feed(s, f.ids, 250);
-    save(s, path, "");
+    struct kept f, other;
+    snprintf(path, sizeof path, "%s", kept_path("fit"));
+    snprintf(future, sizeof future, "%s", kept_path("future"));
+    kept_open(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
+    kept_open(&other, GOLDEN "qwen3-hd128.gguf", "kivi2");
+    tl_session *s = kept_session(&f, 300);
+    kept_feed(s, f.ids, 250);
+    kept_save(s, path, "");
     tl_session_close(&s);
-    tl_session *t = open_session(&other, 300);
+    tl_session *t = kept_session(&other, 300);
     expect_refused(t, path, TL_ERR_FORMAT, "another model");
-    feed(t, other.ids, 200);
+    kept_feed(t, other.ids, 200);
     tl_session_close(&t);
-    s = open_session(&f, 249);
+    s = kept_session(&f, 249);
     expect_refused(s, path, TL_ERR_MEMORY, "holds 250 tokens, the context has room for 249");
-    feed(s, f.ids, 249);
+    kept_feed(s, f.ids, 249);
     tl_session_close(&s);
     assert_int_equal(tl_policy_set(&f.policies[0], "v_codec", "int4", NULL), TL_OK);
-    s = open_session(&f, 300);
+    s = kept_session(&f, 300);
     expect_refused(s, path, TL_ERR_FORMAT, "--kv test, not mine (layer 0: v_codec int2, not int4)");
     tl_session_close(&s);
     tl_bytes file = read_file(path);
@@ -536,7 +429,7 @@ static void test_does_not_fit(void **state) {
     assert_int_equal(fwrite(file.data, 1, file.len, out), file.len);
     fclose(out);
     tl_bytes_free(&file);
-    s = open_session(&f, 300);
+    s = kept_session(&f, 300);
     expect_refused(s, future, TL_ERR_UNSUPPORTED, "version 2, this program reads version 1");
     expect_refused(s, GOLDEN "smollm-9-3.gguf", TL_ERR_FORMAT, "is not a session file");
     tl_session_close(&s);
@@ -550,7 +443,7 @@ static void test_does_not_fit(void **state) {
 static void test_long_rope(void **state) {
     (void)state;
     char path[256];
-    snprintf(path, sizeof path, "%s", scratch("rope"));
+    snprintf(path, sizeof path, "%s", kept_path("rope"));
     struct tl_engine_params params = {.model_path = GOLDEN "phi3-longrope.gguf", .n_threads = 1};
     static const uint32_t ids[] = {1, 2, 3};
     for (uint32_t il = 0; il < 2; il++) {
@@ -561,210 +454,14 @@ static void test_long_rope(void **state) {
         const struct tl_session_params session = {.n_ctx = 16};
         assert_int_equal(tl_session_open(&s, e, &session), TL_OK);
         if (il == 0) {
-            feed(s, ids, 3);
-            save(s, path, "");
+            kept_feed(s, ids, 3);
+            kept_save(s, path, "");
         } else {
             expect_refused(s, path, TL_ERR_FORMAT, "rotary");
         }
         tl_session_close(&s);
         tl_engine_close(&e);
     }
-}
-
-/* Goal: one holder at a time; the lock leaves nothing behind, nor do writers that were killed; a
- * symbolic link stays one. */
-static void test_lock(void **state) {
-    (void)state;
-    struct kept_log kept;
-    const tl_log log = keep_log(&kept);
-    char path[256], link[256], name[512];
-    snprintf(path, sizeof path, "%s", scratch("locked"));
-    snprintf(link, sizeof link, "%s", scratch("link"));
-    tl_session_lock *a = NULL, *b = NULL;
-    assert_int_equal(tl_session_lock_open(&a, path, &log), TL_OK);
-    assert_false(tl_session_lock_has_file(a));
-    assert_int_equal(symlink("locked", link), 0);
-    assert_int_equal(tl_session_lock_open(&b, link, &log), TL_ERR_IO);
-    assert_non_null(strstr(kept.sentence, "another process is using this session"));
-    assert_null(b);
-    tl_session_lock_close(&a);
-    snprintf(name, sizeof name, "%s.lock", path);
-    assert_int_not_equal(access(name, F_OK), 0);
-
-    snprintf(name, sizeof name, "%s.tmp", path);
-    FILE *const left = fopen(name, "wb");
-    assert_non_null(left);
-    fclose(left);
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "q8");
-    tl_session *s = open_session(&f, 100);
-    feed(s, f.ids, 20);
-    save(s, link, "");
-    assert_int_not_equal(access(name, F_OK), 0);
-    struct stat info;
-    assert_int_equal(lstat(link, &info), 0);
-    assert_true(S_ISLNK(info.st_mode));
-    assert_int_equal(stat(path, &info), 0);
-    assert_int_equal(info.st_mode & 0777, 0600);
-    assert_int_equal(chmod(path, 0640), 0);
-    save(s, path, "");
-    assert_int_equal(stat(path, &info), 0);
-    assert_int_equal(info.st_mode & 0777, 0640);
-    tl_session_close(&s);
-    tl_engine_close(&f.engine);
-    assert_int_equal(tl_session_lock_open(&a, "/tmp", &log), TL_ERR_IO);
-    assert_int_equal(tl_session_lock_open(&a, "/nonexistent/file", &log), TL_ERR_IO);
-    assert_int_equal(kept.n_errors, 3);
-}
-
-/* Goal: a write that fails half way (here: a limit on file sizes, as a full disk would) is an error
- * and leaves the old file. */
-static void test_no_room(void **state) {
-    (void)state;
-    char path[256];
-    snprintf(path, sizeof path, "%s", scratch("room"));
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "full");
-    tl_session *s = open_session(&f, N_CTX);
-    feed(s, f.ids, 20);
-    save(s, path, "old");
-    const tl_bytes before = read_file(path);
-    feed(s, f.ids + 20, 300);
-    struct kept_log kept;
-    const tl_log log = keep_log(&kept);
-    tl_session_lock *lock = NULL;
-    assert_int_equal(tl_session_lock_open(&lock, path, &log), TL_OK);
-    struct rlimit limit, small;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    small = limit;
-    small.rlim_cur = 8192;
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    const struct tl_session_save what = {.kv = "test", .app = tl_str_from("new")};
-    const tl_err err = tl_session_save(s, lock, &what);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    assert_int_equal(err, TL_ERR_IO);
-    assert_non_null(strstr(kept.sentence, "the file is as it was"));
-    tl_bytes after = read_file(path);
-    assert_int_equal(before.len, after.len);
-    assert_memory_equal(before.data, after.data, after.len);
-    tl_bytes_free(&after);
-    assert_int_equal(tl_session_save(s, lock, &what), TL_OK);
-    after = read_file(path);
-    assert_true(after.len > before.len);
-    tl_bytes_free(&after);
-    tl_bytes old = before;
-    tl_bytes_free(&old);
-    tl_session_lock_close(&lock);
-    tl_session_close(&s);
-    tl_engine_close(&f.engine);
-}
-
-/* In a child: saves one of two sessions after the other until it is killed. */
-static void save_for_ever(tl_session *const s[2], const char *path) {
-    static const char *const apps[] = {"first", "second"};
-    tl_session_lock *lock = NULL;
-    if (tl_session_lock_open(&lock, path, NULL) != TL_OK) {
-        _exit(3);
-    }
-    for (int i = 0;; i = !i) {
-        const struct tl_session_save what = {.kv = "test", .app = tl_str_from(apps[i])};
-        if (tl_session_save(s[i], lock, &what) != TL_OK) {
-            _exit(4);
-        }
-    }
-}
-
-/* Goal: killed at any moment, a writer leaves the old file or the new one, whole. */
-static void test_killed(void **state) {
-    (void)state;
-    char path[256];
-    snprintf(path, sizeof path, "%s", scratch("killed"));
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "kivi2");
-    tl_engine_close(&f.engine);
-    f.engine = session_walk_engine(); /* one thread, so that a fork has all of it */
-    tl_session *s[2] = {open_session(&f, N_CTX), open_session(&f, N_CTX)};
-    feed(s[0], f.ids, 100);
-    feed(s[1], f.ids, 400);
-    save(s[0], path, "first");
-    struct tl_rng rng = {11};
-    unsigned seen[2] = {0};
-    for (int round = 0; round < 200; round++) {
-        const pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) {
-            save_for_ever(s, path);
-        }
-        const struct timespec nap = {.tv_nsec = (long)rng_below(&rng, 4000000)};
-        nanosleep(&nap, NULL);
-        kill(child, SIGKILL);
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status));
-        tl_bytes file = read_file(path);
-        uint32_t n_rows;
-        memcpy(&n_rows, file.data + 44, sizeof n_rows);
-        assert_true(n_rows == 100 || n_rows == 400);
-        seen[n_rows == 400]++;
-        assert_true(session_walk((const uint8_t *)file.data, file.len));
-        tl_bytes_free(&file);
-    }
-    print_message("200 killed: %u left the one file, %u the other\n", seen[0], seen[1]);
-    tl_session_close(&s[0]);
-    tl_session_close(&s[1]);
-}
-
-/* Goal: each allocation that fails is an error without a leak, the file that was there stays, and a
- * session that could not be resumed is empty. */
-static void test_no_memory(void **state) {
-    (void)state;
-    char path[256];
-    snprintf(path, sizeof path, "%s", scratch("memory"));
-    struct fixture f;
-    open_fixture(&f, GOLDEN "smollm-9-3.gguf", "tailor");
-    f.dense = NULL;
-    tl_session *s = open_session(&f, N_CTX), *t = open_session(&f, N_CTX);
-    feed(s, f.ids, 300);
-    save(s, path, "old");
-    const struct tl_session_save what = {.kv = "test", .app = tl_str_from("new")};
-    bool done = false;
-    for (uint64_t fail_at = 1; !done; fail_at++) {
-        assert_true(fail_at < 1000);
-        tl_session_lock *lock = NULL;
-        heap_watch(fail_at);
-        tl_err err = tl_session_lock_open(&lock, path, NULL);
-        err = err ? err : tl_session_save(s, lock, &what);
-        tl_session_lock_close(&lock);
-        const struct heap_report report = heap_unwatch();
-        assert_int_equal(report.n_live, 0);
-        done = report.n_allocs < fail_at;
-        assert_true((err == TL_OK) == done);
-        tl_bytes file = read_file(path);
-        assert_true(session_walk((const uint8_t *)file.data, file.len));
-        tl_bytes_free(&file);
-    }
-    done = false;
-    for (uint64_t fail_at = 1; !done; fail_at++) {
-        assert_true(fail_at < 1000);
-        tl_session_lock *lock = NULL;
-        tl_session_file *file = NULL;
-        heap_watch(fail_at);
-        tl_err err = tl_session_lock_open(&lock, path, NULL);
-        err = err ? err : tl_session_file_open(&file, lock);
-        err = err ? err : tl_session_resume(t, file, "test");
-        tl_session_file_close(&file);
-        tl_session_lock_close(&lock);
-        const struct heap_report report = heap_unwatch();
-        assert_int_equal(report.n_live, 0);
-        done = report.n_allocs < fail_at;
-        assert_true((err == TL_OK) == done);
-        assert_int_equal(tl_session_n(t), done ? 300 : 0);
-    }
-    expect_same(&f, s, t, "after failures");
-    tl_session_close(&s);
-    tl_session_close(&t);
-    tl_engine_close(&f.engine);
 }
 
 /* Goal: the fuzzer's seeds are files that this program resumes (else tests/corpus/make_sessions.sh
@@ -792,22 +489,21 @@ static void test_seeds(void **state) {
     assert_true(n >= 5);
 }
 
-int main(void) {
-    if (mkdtemp(scratch_dir) == NULL) {
-        return 1;
-    }
+static int run(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_other_device),
-        cmocka_unit_test(test_goes_on),        cmocka_unit_test(test_any_policy_goes_on),
-        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_contradictions), cmocka_unit_test(test_dense_layers),
-        cmocka_unit_test(test_lock),           cmocka_unit_test(test_does_not_fit),
-        cmocka_unit_test(test_long_rope),      cmocka_unit_test(test_hot_set_is_kept),
-        cmocka_unit_test(test_no_room),        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_any_policy_goes_on),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_dense_layers),
+        cmocka_unit_test(test_does_not_fit),
+        cmocka_unit_test(test_long_rope),
+        cmocka_unit_test(test_hot_set_is_kept),
+        cmocka_unit_test(test_seeds),
     };
-    const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf '%s'", scratch_dir);
-    return system(command) == 0 ? n_failed : 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
+
+int main(void) { return kept_main(run); }
