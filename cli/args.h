@@ -17,6 +17,7 @@ enum cli_command_bit {
     CLI_EVAL = 512,
     CLI_FIT = 1024,
     CLI_TOP = 2048,
+    CLI_PLAN = 4096,
     CLI_ENGINE = CLI_CHAT | CLI_RUN | CLI_BENCH | CLI_EVAL, /* those that load a model to run it */
 };
 
@@ -36,6 +37,8 @@ struct cli_args {
     const char *pid;                               /* top: the word that is no option */
     float delay;                                   /* top: seconds; 0: the default */
     uint32_t prometheus;                           /* top: a port; 0: none */
+    const char *gpu, *weights;                     /* plan */
+    float miss;                                    /* plan; below 0: the command's default */
     uint32_t n_samples;                                  /* eval; 0: the command's default */
     uint32_t n_ctx, n_threads, device;
     uint32_t topk; /* CLI_UNSET: the preset's */
@@ -48,6 +51,7 @@ struct cli_args {
     uint32_t top_k, repeat_last;              /* CLI_UNSET: not given */
     uint64_t seed;
     bool has_seed, json, strict, plain, ascii, once, csv, bos, special, lines0, ignore_eos, generation_prompt, raw;
+    bool schedule; /* plan */
 };
 
 /* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */

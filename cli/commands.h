@@ -14,5 +14,6 @@ int cmd_bench(const struct cli_args *args);
 int cmd_fit(const struct cli_args *args);
 int cmd_top(const struct cli_args *args);
 int cmd_eval(const struct cli_args *args);
+int cmd_plan(const struct cli_args *args);
 
 #endif

@@ -1,6 +1,6 @@
 #include "load.h"
 
-#include "core/policy_file.h"
+#include "policies.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,71 +45,6 @@ int cli_session_params(const struct cli_args *args, struct tl_session_params *ou
     return 0;
 }
 
-static bool is_preset_layer(const struct tl_policy *p) { return p->select != TL_SELECT_ALL; }
-
-/* --topk, --window and --kv-set over the policies of all layers that they can concern. */
-static tl_err apply_knobs(const struct cli_args *args, struct tl_policies *set,
-                          const tl_log *log) {
-    uint32_t window[2] = {0};
-    if (args->window != NULL) {
-        cli_parse_list(args->window, window, 2);
-    }
-    for (uint32_t il = 0; il < set->n_layers; il++) {
-        struct tl_policy *const p = &set->layers[il];
-        if (args->topk != CLI_UNSET && p->select == TL_SELECT_TOPK) {
-            p->topk = args->topk;
-            p->hot = p->hot == 0 ? 0 : (uint32_t)tl_max_u64(p->hot, 2ull * args->topk);
-        }
-        if (args->window != NULL && is_preset_layer(p) && !set->is_dense[il]) {
-            p->sink = window[0];
-            p->recent = window[1];
-        }
-    }
-    char list[512];
-    snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
-    char *rest = list;
-    for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
-        char *const equals = strchr(knob, '=');
-        if (equals == NULL) {
-            return tl_fail(log, TL_ERR_FORMAT, "--kv-set: '%s' is not KNOB=VALUE", knob);
-        }
-        *equals = '\0';
-        TL_TRY(tl_policies_set(set, knob, equals + 1, log));
-    }
-    return tl_policies_check(set, log);
-}
-
-static tl_err list_presets(const char *asked, const tl_log *log) {
-    char names[256] = "";
-    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
-        const size_t at = strlen(names);
-        snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? ", " : "", p->name);
-    }
-    return tl_fail(log, TL_ERR_FORMAT, "--kv: '%s' is neither a preset (%s) nor a policy file",
-                   asked, names);
-}
-
-/* The policies that `kv` names, a preset or a file. */
-static tl_err read_policies(const struct cli_loaded *loaded, const char *kv,
-                            struct tl_policies *set, const tl_log *log) {
-    const struct tl_preset *const preset = tl_preset_find(kv);
-    if (preset != NULL) {
-        tl_policies_of_preset(preset, set);
-        return TL_OK;
-    }
-    if (access(kv, F_OK) != 0) {
-        return list_presets(kv, log);
-    }
-    tl_bytes text = {0};
-    if (!cli_read_file(kv, &text)) {
-        return TL_ERR_IO;
-    }
-    const uint64_t hash = tl_model_hash(tl_engine_weights(loaded->engine));
-    const tl_err err = tl_policy_file_read((tl_str){text.data, text.len}, kv, hash, set, log);
-    tl_bytes_free(&text);
-    return err;
-}
-
 static bool has_kv_options(const struct cli_args *args) {
     return args->kv != NULL || args->kv_set != NULL || args->window != NULL ||
            args->topk != CLI_UNSET;
@@ -140,7 +75,7 @@ static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct c
                                  struct tl_policies *set, const tl_log *log) {
     const struct tl_session_info info = tl_session_file_info(loaded->keep.file);
     if (args->kv != NULL) {
-        TL_TRY(read_policies(loaded, args->kv, set, log));
+        TL_TRY(cli_read_policies(args->kv, tl_engine_weights(loaded->engine), set, log));
     }
     const bool fixed_file =
         args->kv != NULL && tl_preset_find(args->kv) == NULL && !set->finds_dense;
@@ -151,7 +86,7 @@ static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct c
         set->dense = info.dense != NULL ? *info.dense : (struct tl_policy){0};
         set->has_dense = set->finds_dense;
     }
-    return same ? TL_OK : apply_knobs(args, set, log);
+    return same ? TL_OK : cli_apply_knobs(args, set, log);
 }
 
 static tl_err open_with_policies(struct cli_loaded *loaded, const struct tl_session_params *params,
@@ -203,17 +138,12 @@ static tl_err begin_session(struct cli_loaded *loaded, const struct cli_args *ar
 tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
                         const struct tl_session_params *params) {
     const tl_log log = cli_log_of(&loaded->log);
-    struct tl_policies set = {.n_layers = tl_engine_model(loaded->engine)->shape.n_layers};
-    set.layers = calloc(set.n_layers, sizeof *set.layers);
+    const uint32_t n_layers = tl_engine_model(loaded->engine)->shape.n_layers;
+    struct tl_policies set;
     loaded->kv = kv != NULL ? kv : "full";
-    tl_err err = set.layers != NULL ? read_policies(loaded, loaded->kv, &set, &log) : TL_ERR_MEMORY;
-    if (!err) {
-        err = apply_knobs(args, &set, &log);
-    }
-    if (!err) {
-        const double above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
-        err = open_with_policies(loaded, params, &set, above);
-    }
+    TL_TRY(cli_policies(args, kv, n_layers, tl_engine_weights(loaded->engine), &set, &log));
+    const double above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
+    tl_err err = open_with_policies(loaded, params, &set, above);
     if (!err) {
         err = spell_kv(args, loaded->kv, &loaded->keep.kv_words);
     }
@@ -237,6 +167,37 @@ static void open_share(struct cli_loaded *out, unsigned command) {
     }
 }
 
+/* What is about to be loaded, and for whom. */
+struct loading {
+    struct cli_loaded *loaded;
+    const struct cli_args *args;
+    const struct tl_session_params *session;
+};
+
+/* Before weights go anywhere: does the session fit that will be opened on them? What is worth saying
+ * of a plan that does is said when that happens. */
+static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_shape *shape,
+                         const struct tl_dev_caps *caps) {
+    const struct loading *const l = user;
+    const tl_log log = cli_log_of(&l->loaded->log);
+    struct tl_policies set;
+    TL_TRY(cli_policies(l->args, l->args->kv, shape->n_layers, weights, &set, &log));
+    struct tl_plan_params plan = {.n_ctx = l->args->n_ctx,
+                                  .policies = set.layers,
+                                  .dense = set.finds_dense ? &set.dense : NULL,
+                                  .weight_bytes = shape->weight_bytes,
+                                  .far = !caps->unified,
+                                  .identify = set.finds_dense || l->session->identify_rows > 0};
+    const struct tl_budget budget =
+        tl_budget_of(caps, l->session->device_bytes, l->session->host_bytes);
+    const bool quiet = l->loaded->log.quiet;
+    l->loaded->log.quiet = true;
+    const tl_err err = tl_plan_settle(shape, &plan, &budget, &log);
+    l->loaded->log.quiet = quiet;
+    free(set.layers);
+    return err;
+}
+
 int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     *out = (struct cli_loaded){
         .log = {.strict = args->strict}, .hooks = out->hooks, .share = out->share};
@@ -257,7 +218,11 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
                                       .n_ctx = args->n_ctx,
                                       .log = cli_log_of(&out->log)};
     tl_err err = cli_keep_open(&out->keep, args, &params.log);
-    if (!err && out->keep.file != NULL && params.n_ctx == 0) {
+    struct loading loading = {out, args, &session};
+    if (!err && out->keep.file == NULL) {
+        params.before_load = check_plan;
+        params.user = &loading;
+    } else if (!err && params.n_ctx == 0) {
         params.n_ctx = tl_session_file_info(out->keep.file).n_ctx;
     }
     if (!err) {

@@ -27,6 +27,8 @@ static const struct command {
      "which layers attend densely, as a policy file"},
     {"eval", CLI_EVAL, cmd_eval, "-m MODEL --task T[,T] [--ctx N[,N]] [--kv A[,B]]",
      "quality of cache presets side by side"},
+    {"plan", CLI_PLAN, cmd_plan, "-m NAME|FILE --gpu CARD [--ctx N[,N]] [--kv A[,B]]",
+     "memory and speed before anything is loaded"},
     {"top", CLI_TOP, cmd_top, "[PID] [--once --json | --csv | --prometheus PORT]",
      "what running tailors do, live"},
 };

@@ -88,7 +88,7 @@ tl_err tl_attend_prompt(const struct tl_pass *p, uint32_t il, const struct tl_at
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     struct tl_scratch *const s = p->scratch;
     const uint32_t n = r->q.rows;
-    const bool home = layer->home.k.buf != NULL;
+    const bool home = p->stage == NULL;
     const uint32_t origin = home ? 0 : p->stage->origin;
     const tl_view pos = tl_view_rows(home ? s->pos : s->stage_pos, 0, n);
     const tl_view n_rows = home ? s->n_rows : s->stage_rows;

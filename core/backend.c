@@ -9,13 +9,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef enum usage_kind { USAGE_DEVICE, USAGE_HOST, USAGE_WRAPPED, USAGE_COUNT } usage_kind;
+
 /* Sessions of several threads may share a device. */
 struct tl_dev_account {
     atomic_uint_fast64_t n_captures; /* begun so far; numbers them from 1 */
+    atomic_uint_fast64_t now[USAGE_COUNT], peak[USAGE_COUNT]; /* bytes */
 };
 
-/* Host memory goes to a device that cannot map it in pieces of this size. */
-#define WRAP_PIECE_BYTES (64u << 20)
+static usage_kind kind_of(const tl_buf *buf) {
+    return buf->is_wrapped             ? USAGE_WRAPPED
+           : buf->mem == TL_MEM_DEVICE ? USAGE_DEVICE
+                                       : USAGE_HOST;
+}
+
+static void count_in(const tl_buf *buf) {
+    struct tl_dev_account *const a = buf->dev->account;
+    const usage_kind kind = kind_of(buf);
+    const uint_fast64_t now = atomic_fetch_add(&a->now[kind], buf->bytes) + buf->bytes;
+    uint_fast64_t peak = atomic_load(&a->peak[kind]);
+    while (peak < now && !atomic_compare_exchange_weak(&a->peak[kind], &peak, now)) {
+    }
+}
+
+static void count_out(const tl_buf *buf) {
+    atomic_fetch_sub(&buf->dev->account->now[kind_of(buf)], buf->bytes);
+}
+
+void tl_dev_usage(const tl_dev *dev, struct tl_usage *now, struct tl_usage *peak) {
+    struct tl_dev_account *const a = dev->account;
+    *now = (struct tl_usage){.device = atomic_load(&a->now[USAGE_DEVICE]),
+                             .host = atomic_load(&a->now[USAGE_HOST]),
+                             .wrapped = atomic_load(&a->now[USAGE_WRAPPED])};
+    *peak = (struct tl_usage){.device = atomic_load(&a->peak[USAGE_DEVICE]),
+                              .host = atomic_load(&a->peak[USAGE_HOST]),
+                              .wrapped = atomic_load(&a->peak[USAGE_WRAPPED])};
+}
 
 static uint64_t view_end(const tl_view *v) { return v->off_bytes + tl_view_bytes(*v); }
 
@@ -115,7 +144,9 @@ tl_err tl_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem) {
     TL_ASSERT(out != NULL && dev != NULL && bytes > 0);
     TL_ASSERT(mem == TL_MEM_DEVICE || mem == TL_MEM_HOST);
     TL_TRY(dev->backend->buf_alloc(out, dev, bytes, mem));
-    TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
+    TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes && (*out)->mem == mem);
+    (*out)->is_wrapped = false;
+    count_in(*out);
     return TL_OK;
 }
 
@@ -142,7 +173,7 @@ static tl_err copy_of_host(tl_buf **out, tl_dev *dev, const void *host, uint64_t
     if (err == TL_OK && dst->host != NULL) {
         memcpy(dst->host, host, (size_t)bytes);
     } else if (err == TL_OK) {
-        err = tl_buf_alloc(&stage, dev, tl_min_u64(whole, WRAP_PIECE_BYTES), TL_MEM_HOST);
+        err = tl_buf_alloc(&stage, dev, tl_min_u64(whole, TL_UPLOAD_BYTES), TL_MEM_HOST);
         if (err == TL_OK) {
             err = tl_stream_open(&s, dev);
         }
@@ -167,11 +198,14 @@ tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes) 
     }
     TL_TRY(dev->backend->buf_wrap(out, dev, host, bytes));
     TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
+    (*out)->is_wrapped = true;
+    count_in(*out);
     return TL_OK;
 }
 
 void tl_buf_free(tl_buf **buf) {
     if (*buf != NULL) {
+        count_out(*buf);
         (*buf)->dev->backend->buf_free(*buf);
         *buf = NULL;
     }

@@ -51,6 +51,7 @@ typedef struct tl_buf {
     void *host; /* the bytes for the CPU to touch; non-NULL iff TL_MEM_HOST or a unified device */
     uint64_t bytes;
     tl_mem mem;
+    bool is_wrapped; /* core's: the bytes are the caller's */
 } tl_buf;
 
 /* A value; owns nothing. Rows are tl_row_bytes(dtype, cols) apart. buf == NULL: an absent view. */
@@ -405,6 +406,16 @@ TL_MUST tl_err tl_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem me
 /* Read-only, in place where the backend can, else a copy; host must outlive it. */
 TL_MUST tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes);
 void tl_buf_free(tl_buf **buf);
+
+/* Bytes of the buffers that are open, or were at the worst moment, by what they are. */
+struct tl_usage {
+    uint64_t device, host; /* allocated: TL_MEM_DEVICE, TL_MEM_HOST */
+    uint64_t wrapped;      /* memory of the caller's that kernels read in place */
+};
+void tl_dev_usage(const tl_dev *dev, struct tl_usage *now, struct tl_usage *peak);
+
+/* Host memory through which weights go to a device that cannot read them in place, at most. */
+#define TL_UPLOAD_BYTES (64ull << 20)
 
 TL_MUST tl_err tl_stream_open(tl_stream **out, tl_dev *dev);
 void tl_stream_close(tl_stream **s);

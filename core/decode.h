@@ -20,7 +20,7 @@ enum { TL_LOGIT_ROWS = 16 }; /* rows of logits that fit the scratch at a time */
 struct tl_scratch {
     tl_buf *device, *host; /* owned */
     uint32_t n_chunk;
-    tl_view x, norm;            /* (n_chunk, n_embd) */
+    tl_view x, x_b, norm;       /* (n_chunk, n_embd); x_b with `carried` only */
     tl_view q, attn, attn_b;    /* (n_chunk, n_heads * head_dim) */
     tl_view lse, lse_b;         /* (n_chunk, n_heads) */
     tl_view k, v;               /* (n_chunk, n_kv_heads * head_dim) */
@@ -46,12 +46,14 @@ struct tl_scratch {
 /* What the policies of a cache ask of the scratch. */
 struct tl_scratch_needs {
     uint32_t n_chunk, cap, topk_max, channels_max;
-    bool hybrid; /* any layer is not exact */
+    bool hybrid;  /* any layer is not exact */
+    bool carried; /* hidden states of a prompt are carried over a link, chunk by chunk */
 };
 /* Adds what a layer's policy asks. */
 void tl_scratch_need(struct tl_scratch_needs *needs, const struct tl_policy *policy);
 
-uint64_t tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs);
+void tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs,
+                      uint64_t *device, uint64_t *host);
 TL_MUST tl_err tl_scratch_open(struct tl_scratch *out, const struct tl_shape *shape, tl_dev *dev,
                                const struct tl_scratch_needs *needs);
 void tl_scratch_close(struct tl_scratch *scratch);
@@ -62,7 +64,8 @@ struct tl_pass {
     struct tl_scratch *scratch;
     tl_stream *stream;
     tl_schedule *record; /* NULL: ops are enqueued at once; else they are added to it */
-    struct tl_stage *stage; /* prompts only: of the layer at hand; rows absent if no layer needs it */
+    /* Prompts only: where the layer at hand attends its exact rows; NULL: in their home. */
+    struct tl_stage *stage;
 };
 
 /* One op of layer il: recorded or enqueued. */

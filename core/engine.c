@@ -40,6 +40,11 @@ static tl_err open_parts(tl_engine *e, const struct tl_engine_params *p) {
     TL_TRY(tl_model_check(e->weights, &shape));
     TL_TRY(tl_vocab_open(&e->vocab, e->weights, &p->log));
     TL_TRY(open_named_device(e, p));
+    if (p->before_load != NULL) {
+        struct tl_dev_caps caps;
+        tl_dev_get_caps(e->dev, &caps);
+        TL_TRY(p->before_load(p->user, e->weights, &shape, &caps));
+    }
     const tl_err err = tl_model_open(&e->model, e->weights, &shape, e->dev);
     return err == TL_ERR_MEMORY
                ? tl_fail(&p->log, err, "%s: out of memory for the weights", p->model_path)
@@ -80,3 +85,7 @@ const tl_vocab *tl_engine_vocab(const tl_engine *e) { return e->vocab; }
 const tl_model *tl_engine_model(const tl_engine *e) { return e->model; }
 const char *tl_engine_backend(const tl_engine *e) { return e->backend->name; }
 void tl_engine_caps(const tl_engine *e, struct tl_dev_caps *out) { tl_dev_get_caps(e->dev, out); }
+
+void tl_engine_usage(const tl_engine *e, struct tl_usage *now, struct tl_usage *peak) {
+    tl_dev_usage(e->dev, now, peak);
+}

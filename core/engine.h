@@ -25,6 +25,11 @@ struct tl_engine_params {
     uint32_t n_threads;  /* CPU; 0: physical cores */
     const char *isa_max; /* CPU; tests only, NULL: all the machine has */
     uint32_t n_ctx;      /* context the sessions will use; 0: the model's own */
+    /* optional: called once file and device are known and before any weight is brought to it; an
+     * error ends the opening. shape->weight_bytes is set. */
+    tl_err (*before_load)(void *user, const tl_weights *weights, const struct tl_shape *shape,
+                          const struct tl_dev_caps *caps);
+    void *user;
     tl_log log;          /* sentences of the engine and its sessions */
 };
 
@@ -37,6 +42,8 @@ const tl_vocab *tl_engine_vocab(const tl_engine *e);
 const tl_model *tl_engine_model(const tl_engine *e);
 const char *tl_engine_backend(const tl_engine *e);
 void tl_engine_caps(const tl_engine *e, struct tl_dev_caps *out);
+/* Bytes allocated on its device, by the engine and its sessions. */
+void tl_engine_usage(const tl_engine *e, struct tl_usage *now, struct tl_usage *peak);
 
 struct tl_session_params {
     uint32_t n_ctx;   /* rows the cache can hold; 0: the engine's n_ctx, as much of it as fits */

@@ -76,11 +76,13 @@ static void carve_all(struct carve *device, struct carve *host, const struct tl_
     t->n_blocks = carve(host, 1, 1, TL_I32);
 }
 
-uint64_t tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs) {
+void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, uint64_t *device,
+                       uint64_t *host) {
     tl_identify unused;
-    struct carve device = {0}, host = {0};
-    carve_all(&device, &host, shape, cap, codecs, &unused);
-    return device.at + host.at;
+    struct carve on_device = {0}, on_host = {0};
+    carve_all(&on_device, &on_host, shape, cap, codecs, &unused);
+    *device = on_device.at;
+    *host = on_host.at;
 }
 
 static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *dev, uint32_t cap) {
@@ -271,7 +273,7 @@ tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t i
                          uint32_t n) {
     const struct tl_kv_layer *const layer = &pass->kv->layers[il];
     const struct tl_scratch *const s = pass->scratch;
-    const bool home = layer->home.k.buf != NULL;
+    const bool home = pass->stage == NULL;
     struct tl_identity *const found = &id->layers[il];
     *found = (struct tl_identity){0};
     for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {

@@ -39,9 +39,10 @@ struct tl_identity {
 
 typedef struct tl_identify tl_identify;
 
-/* Device and host bytes together, for a cache of cap rows. */
-uint64_t tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs);
-/* codecs: measure what codecs, fitted so, do too, for which a layer's compressed copy has to have
+/* What it takes for a cache of cap rows. */
+void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, uint64_t *device,
+                       uint64_t *host);
+/* codecs: measure what codecs, fitted so, do, too, for which a layer's compressed copy has to have
  * room; head_dim is then a multiple of 8. */
 TL_MUST tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev,
                                 uint32_t cap, bool codecs, tl_fit fit);

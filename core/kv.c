@@ -80,13 +80,22 @@ struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                  tl_codec_value_bytes(policy.v_codec, shape->head_dim));
     }
     if (policy.hot > 0) {
-        bytes.hot = policy.hot * row + heads * 4 * ((uint64_t)cap + 2 * policy.hot + 1);
+        bytes.hot = policy.hot * row;
+        bytes.maps = heads * sizeof(int32_t) * ((uint64_t)cap + 2 * (uint64_t)policy.hot + 1);
     }
     return bytes;
 }
 
 uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes) {
     return bytes->window + bytes->sketch + bytes->index + bytes->home_device + bytes->hot;
+}
+
+uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes) {
+    return bytes->home_host + bytes->maps;
+}
+
+uint64_t tl_kv_number_bytes(uint32_t n_layers) {
+    return (N_SHARED_INTS + (uint64_t)n_layers * N_STEP_INTS) * sizeof(int32_t);
 }
 
 /* ---- opening ---- */
@@ -223,8 +232,7 @@ static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *p
 }
 
 static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
-    const uint64_t n_ints = N_SHARED_INTS + (uint64_t)kv->n_layers * N_STEP_INTS;
-    TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, n_ints * sizeof(int32_t), TL_MEM_HOST));
+    TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, tl_kv_number_bytes(kv->n_layers), TL_MEM_HOST));
     kv->pos = one_int(kv->ints, 0);
     kv->n_rows_view = one_int(kv->ints, 1);
     for (uint32_t il = 0; il < kv->n_layers; il++) {
@@ -269,10 +277,8 @@ void tl_kv_close(tl_kv **kv) {
 
 /* ---- moving rows ---- */
 
-/* Rows [from, from + n) of src to [to, to + n) of dst, every head. The ranges may overlap in one
- * buffer only downwards (to < from), and are then moved in pieces that do not. */
-static tl_err copy_rows(const struct tl_kv_rows *dst, uint32_t to, const struct tl_kv_rows *src,
-                        uint32_t from, uint32_t n, tl_stream *stream) {
+tl_err tl_kv_copy_rows(const struct tl_kv_rows *dst, uint32_t to, const struct tl_kv_rows *src,
+                       uint32_t from, uint32_t n, tl_stream *stream) {
     const uint32_t dst_cap = dst->k.rows / dst->n_kv_heads, src_cap = src->k.rows / src->n_kv_heads;
     const bool same = dst->k.buf == src->k.buf;
     TL_ASSERT(!same || to < from || n == 0);
@@ -316,18 +322,21 @@ tl_err tl_kv_rebuild_index(const struct tl_kv_layer *layer, tl_stream *stream) {
                : enter(layer, &layer->home, layer->policy.sink, 0, layer->n_blocks, stream);
 }
 
-/* Block b of sketch and index from the rows of src from `row` on. */
+/* The next n blocks of sketch and index from the rows of src from `row` on. The caller counts them. */
 static tl_err compress(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
-                       uint32_t block, tl_stream *stream) {
-    TL_TRY(enter(layer, src, row, block, 1, stream));
+                       uint32_t n, tl_stream *stream) {
+    if (n == 0) {
+        return TL_OK;
+    }
+    TL_TRY(enter(layer, src, row, layer->n_blocks, n, stream));
     if (layer->sketch.k.buf == NULL) {
         return TL_OK;
     }
     return tl_compress(stream, &(struct tl_compress){.dst = layer->sketch,
                                                      .src = *src,
                                                      .src_row = row,
-                                                     .dst_block = block,
-                                                     .n_blocks = 1,
+                                                     .dst_block = layer->n_blocks,
+                                                     .n_blocks = n,
                                                      .fit = layer->policy.fit});
 }
 
@@ -339,25 +348,22 @@ static uint32_t window_origin(const struct tl_kv_layer *layer) {
 /* The oldest block's worth of the window, which is due: into the sketch, and the rest moves up. */
 static tl_err promote(struct tl_kv_layer *layer, uint32_t n_rows, tl_stream *stream) {
     const uint32_t sink = layer->policy.sink;
-    TL_TRY(compress(layer, &layer->window, sink, layer->n_blocks, stream));
+    TL_TRY(compress(layer, &layer->window, sink, 1, stream));
     layer->n_blocks++;
-    return copy_rows(&layer->window, sink, &layer->window, sink + TL_BLOCK,
+    return tl_kv_copy_rows(&layer->window, sink, &layer->window, sink + TL_BLOCK,
                      n_rows - window_origin(layer), stream);
 }
 
 static void set_int(tl_view v, uint32_t value) { *(int32_t *)tl_view_host(v) = (int32_t)value; }
 
-tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream) {
-    const uint32_t n = kv->n_rows;
+/* What the step behind n rows reads. */
+static void set_step_ints(const tl_kv *kv, uint32_t n) {
     set_int(kv->pos, n);
     set_int(kv->n_rows_view, n + 1);
     for (uint32_t il = 0; il < kv->n_layers; il++) {
-        struct tl_kv_layer *const layer = &kv->layers[il];
+        const struct tl_kv_layer *const layer = &kv->layers[il];
         if (tl_kv_is_exact(layer)) {
             continue;
-        }
-        while (layer->n_blocks < tl_kv_n_blocks(&layer->policy, n)) {
-            TL_TRY(promote(layer, n, stream));
         }
         const uint32_t old = layer->n_blocks * TL_BLOCK;
         set_int(layer->slot, n - old);
@@ -366,7 +372,27 @@ tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream) {
         set_int(layer->n_blocks_view, layer->n_blocks);
         set_int(layer->n_old, old);
     }
+}
+
+tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream) {
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        while (!tl_kv_is_exact(layer) &&
+               layer->n_blocks < tl_kv_n_blocks(&layer->policy, kv->n_rows)) {
+            TL_TRY(promote(layer, kv->n_rows, stream));
+        }
+    }
+    set_step_ints(kv, kv->n_rows);
     return TL_OK;
+}
+
+void tl_kv_pretend(tl_kv *kv, uint32_t n_rows) {
+    kv->n_rows = n_rows;
+    for (uint32_t il = 0; il < kv->n_layers; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        layer->n_blocks = tl_kv_is_exact(layer) ? 0 : tl_kv_n_blocks(&layer->policy, n_rows);
+    }
+    set_step_ints(kv, n_rows);
 }
 
 tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage, tl_stream *stream) {
@@ -374,7 +400,7 @@ tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage, tl_stre
     const uint32_t skip = layer->n_blocks > 0 ? layer->policy.sink : 0;
     stage->origin = layer->n_blocks > 0 ? window_origin(layer) : 0;
     const uint32_t n = kv->n_rows - stage->origin;
-    return n == 0 ? TL_OK : copy_rows(&stage->rows, 0, &layer->window, skip, n, stream);
+    return n == 0 ? TL_OK : tl_kv_copy_rows(&stage->rows, 0, &layer->window, skip, n, stream);
 }
 
 tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
@@ -383,21 +409,20 @@ tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_st
     if (tl_kv_is_exact(layer)) {
         return TL_OK;
     }
-    const struct tl_kv_rows *const src = has_home(layer) ? &layer->home : &stage->rows;
-    const uint32_t origin = has_home(layer) ? 0 : stage->origin;
+    const struct tl_kv_rows *const src = stage != NULL ? &stage->rows : &layer->home;
+    const uint32_t origin = stage != NULL ? stage->origin : 0;
     const uint32_t sink = layer->policy.sink;
     const bool fills_sinks = kv->n_rows < sink;
     const uint32_t due = tl_kv_n_blocks(&layer->policy, n_total);
-    for (; layer->n_blocks < due; layer->n_blocks++) {
-        TL_TRY(compress(layer, src, window_origin(layer) - origin, layer->n_blocks, stream));
-    }
+    TL_TRY(compress(layer, src, window_origin(layer) - origin, due - layer->n_blocks, stream));
+    layer->n_blocks = due;
     if (fills_sinks) {
         const uint32_t n = (uint32_t)tl_min_u64(sink, n_total);
-        TL_TRY(copy_rows(&layer->window, 0, src, 0, n, stream));
+        TL_TRY(tl_kv_copy_rows(&layer->window, 0, src, 0, n, stream));
     }
     const uint32_t first = window_origin(layer);
     return n_total <= first ? TL_OK
-                            : copy_rows(&layer->window, sink, src, first - origin, n_total - first,
+                            : tl_kv_copy_rows(&layer->window, sink, src, first - origin, n_total - first,
                                         stream);
 }
 
@@ -405,18 +430,17 @@ tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_st
 static tl_err fill_tiers(struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t n,
                          tl_stream *stream) {
     if (has_home(layer) && layer->home.k.buf != src->k.buf) {
-        TL_TRY(copy_rows(&layer->home, 0, src, 0, n, stream));
+        TL_TRY(tl_kv_copy_rows(&layer->home, 0, src, 0, n, stream));
     }
     if (tl_kv_is_exact(layer)) {
         return TL_OK;
     }
     const uint32_t due = tl_kv_n_blocks(&layer->policy, n), sink = layer->policy.sink;
-    for (; layer->n_blocks < due; layer->n_blocks++) {
-        TL_TRY(compress(layer, src, window_origin(layer), layer->n_blocks, stream));
-    }
-    TL_TRY(copy_rows(&layer->window, 0, src, 0, (uint32_t)tl_min_u64(sink, n), stream));
+    TL_TRY(compress(layer, src, window_origin(layer), due, stream));
+    layer->n_blocks = due;
+    TL_TRY(tl_kv_copy_rows(&layer->window, 0, src, 0, (uint32_t)tl_min_u64(sink, n), stream));
     const uint32_t first = window_origin(layer);
-    return n <= first ? TL_OK : copy_rows(&layer->window, sink, src, first, n - first, stream);
+    return n <= first ? TL_OK : tl_kv_copy_rows(&layer->window, sink, src, first, n - first, stream);
 }
 
 tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy, tl_stream *stream) {
@@ -446,7 +470,7 @@ static tl_err refill_window(struct tl_kv_layer *layer, uint32_t n_keep, tl_strea
     const bool misses_rows = due < layer->n_blocks;
     layer->n_blocks = due;
     const uint32_t first = window_origin(layer);
-    return misses_rows && n_keep > first ? copy_rows(&layer->window, layer->policy.sink,
+    return misses_rows && n_keep > first ? tl_kv_copy_rows(&layer->window, layer->policy.sink,
                                                      &layer->home, first, n_keep - first, stream)
                                          : TL_OK;
 }

@@ -51,6 +51,7 @@ struct tl_kv_layer {
 struct tl_kv_bytes {
     uint64_t window, sketch, index; /* device; the columns of an index count as home */
     uint64_t home_device, home_host, hot;
+    uint64_t maps; /* host: which rows the hot set holds */
 };
 
 typedef struct tl_kv {
@@ -65,6 +66,9 @@ typedef struct tl_kv {
 } tl_kv;
 
 uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes);
+uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes);
+/* Host: what steps read, beside the layers' tiers. */
+uint64_t tl_kv_number_bytes(uint32_t n_layers);
 
 /* Blocks that a layer of this policy has compressed when it holds n rows. */
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n);
@@ -97,18 +101,28 @@ void tl_kv_close(tl_kv **kv);
  * step's ops read. */
 TL_MUST tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream);
 
+/* For plans on paper: from now on the cache says, and steps read, what they would behind n_rows rows,
+ * which may be more than there is room for. No byte of the tiers is moved. */
+void tl_kv_pretend(tl_kv *kv, uint32_t n_rows);
+
 /* Exact rows of one layer while a prompt goes in: slot i stands for row `origin` + i. */
 struct tl_stage {
     struct tl_kv_rows rows;
     uint32_t origin;
 };
 
+/* Rows [from, from + n) of src to [to, to + n) of dst, every head. The ranges may overlap in one
+ * buffer only downwards (to < from), and are then moved in pieces that do not. */
+TL_MUST tl_err tl_kv_copy_rows(const struct tl_kv_rows *dst, uint32_t to,
+                               const struct tl_kv_rows *src, uint32_t from, uint32_t n,
+                               tl_stream *stream);
+
 /* Before layer il's first chunk of a prompt that begins at kv->n_rows: puts the window's rows into
  * the stage and sets its origin. Only for layers without a home. */
 TL_MUST tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage, tl_stream *stream);
 
 /* After layer il's last chunk, n_total rows in all: compresses the blocks that are due and fills
- * the window, from the home or, without one, from the stage. */
+ * the window, from the stage or, with NULL, from the home. */
 TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
                             tl_stream *stream);
 

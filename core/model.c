@@ -59,10 +59,12 @@ enum { N_GLOBAL_BUFS = 6 };
 
 struct binder {
     const tl_weights *w;
+    const struct tl_blank *blank; /* instead of w: every tensor there is, of these types */
     const struct tl_shape *shape;
     tl_model *model; /* NULL: check only */
     tl_dev *dev;
     uint64_t n_used; /* tensors */
+    uint64_t bytes;  /* of them, as they are bound */
 };
 
 static uint32_t size_of(const struct tl_shape *s, size_kind kind) {
@@ -96,7 +98,6 @@ static tl_err bind(struct binder *b, const struct tl_tensor *t, bool vector, tl_
         TL_TRY(tl_buf_wrap(buf, b->dev, t->data, t->bytes));
         m->n_bufs++;
         *view = tl_view_of(*buf, 0, (uint32_t)t->dims[1], (uint32_t)t->dims[0], t->dtype);
-        m->weight_bytes += t->bytes;
         return TL_OK;
     }
     const uint32_t n = (uint32_t)t->dims[0];
@@ -104,13 +105,34 @@ static tl_err bind(struct binder *b, const struct tl_tensor *t, bool vector, tl_
     m->n_bufs++;
     *view = tl_view_of(*buf, 0, 1, n, TL_F32);
     tl_decode_row(t->dtype, t->data, tl_view_host(*view), n);
-    m->weight_bytes += (uint64_t)n * 4;
     return TL_OK;
+}
+
+static tl_err bind_blank(struct binder *b, const char *name, uint32_t rows, uint32_t cols,
+                         tl_view *view) {
+    const bool outside = strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output.weight") == 0;
+    tl_dtype dtype = outside ? b->blank->outside : b->blank->layers;
+    dtype = cols % tl_dtype_info(dtype)->block_elems != 0 ? TL_Q8_0 : dtype;
+    dtype = cols % tl_dtype_info(dtype)->block_elems != 0 ? TL_F16 : dtype;
+    dtype = rows == 1 ? TL_F32 : dtype;
+    const uint64_t bytes = rows * tl_row_bytes(dtype, cols);
+    tl_model *const m = b->model;
+    TL_TRY(tl_buf_alloc(&m->bufs[m->n_bufs], b->dev, bytes, TL_MEM_DEVICE));
+    *view = tl_view_of(m->bufs[m->n_bufs++], 0, rows, cols, dtype);
+    b->bytes += bytes;
+    return TL_OK;
+}
+
+static bool has_tensor(const struct binder *b, const char *name) {
+    return b->blank == NULL && tl_weights_find_tensor(b->w, name) != NULL;
 }
 
 /* One tensor: present where required, of the right shape, bound where there is a model. */
 static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t cols, tl_need need,
                    tl_view *view) {
+    if (b->blank != NULL) {
+        return need == TL_OPTIONAL ? TL_OK : bind_blank(b, name, rows, cols, view);
+    }
     const struct tl_tensor *const t = tl_weights_find_tensor(b->w, name);
     if (t == NULL) {
         return need == TL_OPTIONAL ? TL_OK
@@ -129,6 +151,7 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
                        tl_weights_path(b->w), name, tl_dtype_info(t->dtype)->name);
     }
     b->n_used++;
+    b->bytes += rows == 1 ? (uint64_t)cols * sizeof(float) : t->bytes;
     return b->model != NULL ? bind(b, t, rows == 1, view) : TL_OK;
 }
 
@@ -184,10 +207,9 @@ static tl_err take_fused_ffn(struct binder *b, uint32_t il, struct tl_layer *lay
 
 static tl_err take_layer(struct binder *b, uint32_t il, struct tl_layer *layer) {
     const struct tl_family *const f = b->shape->family;
-    const bool fused_qkv =
-        tl_weights_find_tensor(b->w, layer_tensor(il, "attn_qkv.weight").text) != NULL;
-    const bool fused_ffn =
-        f->fused && tl_weights_find_tensor(b->w, layer_tensor(il, "ffn_gate.weight").text) == NULL;
+    const bool fused_qkv = has_tensor(b, layer_tensor(il, "attn_qkv.weight").text);
+    const bool fused_ffn = f->fused && b->blank == NULL &&
+                           !has_tensor(b, layer_tensor(il, "ffn_gate.weight").text);
     for (size_t i = 0; i < N_SLOTS; i++) {
         const struct slot *const slot = &slots[i];
         const bool of_qkv = slot->need == N_SPLIT_QKV || slot->need == N_QKV_BIAS;
@@ -215,7 +237,9 @@ static tl_err take_all(struct binder *b, struct tl_layer *layers) {
     TL_TRY(take(b, "token_embd.weight", s->n_vocab, s->n_embd, TL_REQUIRED, &embd));
     TL_TRY(take(b, "output_norm.weight", 1, s->n_embd, TL_REQUIRED, &norm));
     if (!s->family->tied_only) {
-        TL_TRY(take(b, "output.weight", s->n_vocab, s->n_embd, TL_OPTIONAL, &output));
+        const bool own = b->blank != NULL && !b->blank->tied;
+        TL_TRY(take(b, "output.weight", s->n_vocab, s->n_embd, own ? TL_REQUIRED : TL_OPTIONAL,
+                    &output));
         TL_TRY(take(b, "output.bias", 1, s->n_vocab, TL_OPTIONAL, &bias));
     }
     if (b->model != NULL) {
@@ -278,23 +302,24 @@ tl_err tl_model_check(const tl_weights *w, struct tl_shape *shape) {
     TL_TRY(read_n_vocab(w, shape));
     struct binder b = {.w = w, .shape = shape};
     TL_TRY(take_all(&b, NULL));
+    shape->weight_bytes = b.bytes;
     warn_of_unused(&b);
     return TL_OK;
 }
 
+/* table: of m's own shape. Every layer reads it at each token, so it lies with the weights. */
 static tl_err bind_rope(tl_model *m, tl_dev *dev, const struct tl_rope_table *table,
                         tl_view *view) {
     const uint32_t n = m->shape.n_rot / 2;
     tl_buf **const buf = &m->bufs[m->n_bufs];
-    TL_TRY(tl_buf_alloc(buf, dev, (uint64_t)n * sizeof(float), TL_MEM_HOST));
+    TL_TRY(tl_buf_wrap(buf, dev, table->inv_freq, (uint64_t)n * sizeof(float)));
     m->n_bufs++;
     *view = tl_view_of(*buf, 0, 1, n, TL_F32);
-    memcpy(tl_view_host(*view), table->inv_freq, n * sizeof(float));
     return TL_OK;
 }
 
-tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
-                     tl_dev *dev) {
+static tl_err open_model(tl_model **out, struct binder *b) {
+    const struct tl_shape *const shape = b->shape;
     tl_model *m = calloc(1, sizeof *m);
     if (m == NULL) {
         return TL_ERR_MEMORY;
@@ -303,16 +328,19 @@ tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape 
     m->layers = calloc(shape->n_layers, sizeof *m->layers);
     m->bufs = calloc((size_t)shape->n_layers * N_SLOTS + N_GLOBAL_BUFS, sizeof(tl_buf *));
     tl_err err = m->layers != NULL && m->bufs != NULL ? TL_OK : TL_ERR_MEMORY;
-    struct binder b = {.w = w, .shape = &m->shape, .model = m, .dev = dev};
+    b->shape = &m->shape;
+    b->model = m;
     if (!err) {
-        err = take_all(&b, m->layers);
+        err = take_all(b, m->layers);
     }
+    m->weight_bytes = b->bytes;
+    m->shape.weight_bytes = b->bytes;
     tl_view rope = {0}, rope_local = {0};
     if (!err) {
-        err = bind_rope(m, dev, &shape->rope, &rope);
+        err = bind_rope(m, b->dev, &m->shape.rope, &rope);
     }
     if (!err) {
-        err = bind_rope(m, dev, &shape->rope_local, &rope_local);
+        err = bind_rope(m, b->dev, &m->shape.rope_local, &rope_local);
     }
     if (err) {
         tl_model_close(&m);
@@ -327,6 +355,18 @@ tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape 
     }
     *out = m;
     return TL_OK;
+}
+
+tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
+                     tl_dev *dev) {
+    struct binder b = {.w = w, .shape = shape, .dev = dev};
+    return open_model(out, &b);
+}
+
+tl_err tl_model_open_blank(tl_model **out, const struct tl_shape *shape,
+                           const struct tl_blank *blank, tl_dev *dev) {
+    struct binder b = {.blank = blank, .shape = shape, .dev = dev};
+    return open_model(out, &b);
 }
 
 void tl_model_close(tl_model **model) {

@@ -57,6 +57,7 @@ struct tl_shape {
     float logit_softcap;
     float embd_scale;
     struct tl_rope_table rope, rope_local; /* of layers that see all rows, of windowed ones */
+    uint64_t weight_bytes; /* of all tensors as they are bound; set by tl_model_check */
 };
 
 /* Reads and checks the metadata (n_vocab stays 0); tl_model_check then sets n_vocab and checks that
@@ -65,6 +66,13 @@ struct tl_shape {
  * TL_ERR_FORMAT: damaged. Sentences start with the path. */
 TL_MUST tl_err tl_shape_read(const tl_weights *w, uint32_t n_ctx, struct tl_shape *out);
 TL_MUST tl_err tl_model_check(const tl_weights *w, struct tl_shape *shape);
+
+/* A family by its name, NULL when it is none of ours. */
+const struct tl_family *tl_family_find(tl_str name);
+
+/* Sets which layers see a window of `window` rows: all but each period-th, all where period is 1, none
+ * where it or the window is 0. */
+void tl_shape_set_windows(struct tl_shape *shape, uint32_t window, uint32_t period);
 
 struct tl_layer {
     tl_view attn_norm;      /* (1, n_embd) */
@@ -99,6 +107,14 @@ typedef struct tl_model {
  * dev must outlive the model. A dtype that the device cannot run is TL_ERR_UNSUPPORTED here. */
 TL_MUST tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
                              tl_dev *dev);
+/* A model whose weights nobody has written, for plans and timings: every tensor that the shape's
+ * family needs, matrices of the given types (where a row is no whole number of blocks, Q8_0 or F16). */
+struct tl_blank {
+    tl_dtype layers, outside; /* outside: embedding and output */
+    bool tied;                /* the output is the embedding */
+};
+TL_MUST tl_err tl_model_open_blank(tl_model **out, const struct tl_shape *shape,
+                                   const struct tl_blank *blank, tl_dev *dev);
 void tl_model_close(tl_model **model);
 
 #ifdef __cplusplus

@@ -14,38 +14,79 @@ struct tl_plan_params {
     const struct tl_policy *policies; /* one a layer */
     const struct tl_policy *dense; /* what layers may change to in the session; NULL: none do */
     uint64_t weight_bytes;
+    bool far;          /* the device has memory of its own: host memory is behind a link */
+    uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that one
+                        * is filled and sent home while the other is attended; 0 is 1 */
+    bool identify, identify_codecs; /* layers are measured, see identify.h */
 };
 
 struct tl_memory_plan {
     struct tl_kv_bytes kv; /* all layers together */
+    /* Device memory beside the cache's. */
     uint64_t weights, scratch;
-    uint64_t stage;   /* device: one layer's exact rows while a prompt goes in; 0: none needed */
-    uint64_t change;  /* device: a layer's new tiers beside its old ones; 0: none changes */
-    uint64_t hidden;  /* host: a prompt's hidden states between layers; 0: none needed */
-    uint64_t device, host; /* sums; device is the peak, reached in a prompt */
+    uint64_t stage;  /* exact rows of a layer or two while a prompt goes in; 0: none needed */
+    uint64_t change; /* a layer's new tiers beside its old ones; 0: none changes */
+    /* Host memory beside the cache's. */
+    uint64_t hidden;       /* a prompt's hidden states between layers; 0: none needed */
+    uint64_t host_scratch; /* logits, ids, numbers */
+    uint64_t load;         /* through which weights go to a device of its own, before all others */
+    uint64_t device, host; /* the peaks: sums, reached in a prompt */
 };
 
 void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *params,
                     struct tl_memory_plan *out);
 
-/* The largest context (a multiple of 256, at most params->n_ctx) whose plan stays within the budgets,
- * 0 where none does. A budget of 0 is no budget. With `unified` the device budget holds for both
- * together. */
+/* A budget of 0 is no budget. With `unified` the device budget holds for both together. */
 struct tl_budget {
     uint64_t device, host;
     bool unified;
 };
+
+/* The largest context (a multiple of 256, at most params->n_ctx) whose plan stays within the budgets,
+ * 0 where none does. */
 uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *params,
                      const struct tl_budget *budget);
+
+/* Whether a plan stays within the budgets; where it does not, by how much, and what would. */
+enum { TL_ADVICE_MAX = 4 };
+struct tl_verdict {
+    bool fits;
+    bool unified;                          /* as the budget: all is the device's */
+    uint64_t device_missing, host_missing; /* bytes */
+    uint32_t n_ctx;                        /* the largest context that fits, 0: none */
+    const char *presets[TL_ADVICE_MAX];    /* that fit at the context asked for, best first */
+    uint32_t n_presets;
+};
+TL_MUST tl_err tl_plan_judge(const struct tl_shape *shape, const struct tl_plan_params *params,
+                             const struct tl_budget *budget, struct tl_verdict *out);
+/* The verdict on a plan that does not fit as one sentence: "131072 tokens need 27.21 GiB on the device,
+ * 3.71 GiB more than there is; 98304 tokens would fit, or presets tailor, q4". */
+void tl_verdict_sentence(const struct tl_verdict *verdict, const struct tl_memory_plan *plan,
+                         uint32_t n_ctx, char *text, size_t cap);
+
+/* What a device with these capabilities has to give, or less where less is to be used (0: all). */
+struct tl_dev_caps;
+struct tl_budget tl_budget_of(const struct tl_dev_caps *caps, uint64_t device_bytes,
+                              uint64_t host_bytes);
+
+/* Makes a plan that fits of one that may not: n_ctx, where it is 0, becomes as much of the model's own
+ * context as fits, n_chunk 0 becomes 512 and is at most n_ctx, n_stages 2 where there is room. Where
+ * even so it does not fit, TL_ERR_MEMORY with the verdict's sentence; what was cut or is larger than
+ * the model was made for is said. */
+TL_MUST tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
+                              const struct tl_budget *budget, const tl_log *log);
 
 /* What its policies ask of a session's scratch. */
 struct tl_scratch_needs tl_plan_scratch(const struct tl_shape *shape,
                                         const struct tl_plan_params *params);
 
-/* Slots of the stage that layers without a home need for prompts of up to n_ctx rows; 0: none. */
+/* True where a prompt attends the exact rows of a layer with this policy in a stage, not in their home:
+ * they have none, or one behind the link. */
+bool tl_plan_is_staged(const struct tl_policy *policy, bool far);
+/* Slots of one stage for prompts of up to n_ctx rows; 0: no layer is staged. */
 uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_params *params);
 /* True where a prompt goes in layer by layer. */
-bool tl_plan_is_hybrid(const struct tl_shape *shape, const struct tl_plan_params *params);
+bool tl_plan_is_layered(const struct tl_shape *shape, const struct tl_plan_params *params);
 
 #ifdef __cplusplus
 }

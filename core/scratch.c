@@ -28,6 +28,9 @@ static void carve_device(struct carve *c, const struct tl_shape *s,
                          const struct tl_scratch_needs *needs, struct tl_scratch *out) {
     const uint32_t n = needs->n_chunk, q_dim = s->n_heads * s->head_dim;
     out->x = carve(c, n, s->n_embd, TL_F32);
+    if (needs->carried) {
+        out->x_b = carve(c, n, s->n_embd, TL_F32);
+    }
     out->norm = carve(c, n, s->n_embd, TL_F32);
     out->q = carve(c, n, q_dim, TL_F32);
     out->attn = carve(c, n, q_dim, TL_F32);
@@ -77,12 +80,14 @@ static void carve_host(struct carve *c, const struct tl_shape *s,
     out->channel_counts = carve(c, s->n_layers, 2, TL_I32);
 }
 
-uint64_t tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs) {
+void tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs,
+                      uint64_t *device, uint64_t *host) {
     struct tl_scratch unused;
-    struct carve c = {0};
-    carve_device(&c, shape, needs, &unused);
-    carve_host(&c, shape, needs, &unused);
-    return c.at;
+    struct carve on_device = {0}, on_host = {0};
+    carve_device(&on_device, shape, needs, &unused);
+    carve_host(&on_host, shape, needs, &unused);
+    *device = on_device.at;
+    *host = on_host.at;
 }
 
 tl_err tl_scratch_open(struct tl_scratch *out, const struct tl_shape *shape, tl_dev *dev,

@@ -2,14 +2,13 @@
  * TL_OK, ids[0 .. n) are exactly the tokens whose rows the cache holds; after one that failed, n is
  * what it was, or less where the cache could not go back (tl_session_rewind says when). */
 #include "engine_priv.h"
+#include "prompt.h"
 #include "replay.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { N_CHUNK_DEFAULT = 512 };
 
 struct tl_session {
     tl_engine *engine; /* borrowed */
@@ -24,16 +23,13 @@ struct tl_session {
     bool finds_dense;
     double dense_above;
     struct tl_traffic *traffic; /* owned, one a layer */
-    tl_buf *stage_buf, *hidden_buf; /* owned; NULL where no layer needs them */
-    struct tl_stage stage;
-    tl_view hidden; /* (kv->cap, n_embd) f32, host: a prompt between layers */
+    tl_prompt *prompt; /* owned; NULL where a prompt goes through all layers chunk by chunk */
     uint32_t *ids;  /* owned, kv->cap */
     tl_identify *identify; /* owned; NULL where nobody asked */
     uint32_t identify_rows; /* 0: done, or nobody asked */
     tl_gauges *gauges;      /* owned; NULL where nobody asked */
     uint32_t gauge_every;
     uint64_t n_steps; /* that were run, whatever was rewound since */
-    bool hybrid;
     bool has_logits;
     bool has_chosen; /* scratch.idx is of the last step */
     uint32_t logits_row; /* of scratch.logits */
@@ -42,45 +38,6 @@ struct tl_session {
 static const struct tl_shape *shape_of(const tl_session *s) { return &s->engine->model->shape; }
 
 /* ---- opening ---- */
-
-/* What was asked for, or as much of the model's own context as fits. */
-static tl_err plan_ctx(const tl_session *s, const struct tl_session_params *p,
-                       struct tl_plan_params *plan) {
-    const tl_engine *const e = s->engine;
-    const struct tl_shape *const shape = shape_of(s);
-    const uint32_t asked = p->n_ctx != 0 ? p->n_ctx : e->n_ctx;
-    const uint32_t limit = (uint32_t)tl_min_u64(TL_CTX_MAX, UINT32_MAX / 2 / shape->n_kv_heads);
-    const uint32_t wanted = asked != 0 ? asked : (uint32_t)tl_min_u64(shape->n_ctx_train, limit);
-    if (wanted > limit) {
-        return tl_fail(&e->log, TL_ERR_MEMORY, "context: %u tokens asked for, at most %u possible",
-                       wanted, limit);
-    }
-    struct tl_dev_caps caps;
-    tl_dev_get_caps(e->dev, &caps);
-    const struct tl_budget budget = {.device = p->device_bytes ? p->device_bytes : caps.bytes_free,
-                                     .host = p->host_bytes,
-                                     .unified = caps.unified && p->device_bytes == 0};
-    plan->n_ctx = wanted;
-    const uint32_t fits = tl_plan_ctx(shape, plan, &budget);
-    if (fits < wanted && (asked != 0 || fits == 0)) {
-        struct tl_memory_plan need;
-        tl_plan_memory(shape, plan, &need);
-        return tl_fail(&e->log, TL_ERR_MEMORY,
-                       "context: %u tokens need %.2f GiB on the device and %.2f GiB on the host; "
-                       "what there is suffices for %u tokens",
-                       wanted, (double)need.device / 0x1p30, (double)need.host / 0x1p30, fits);
-    }
-    if (fits < wanted) {
-        tl_say(&e->log, TL_LEVEL_INFO, "context: %u tokens fit in memory, the model has %u", fits,
-               wanted);
-    }
-    if (asked > shape->n_ctx_train) {
-        tl_say(&e->log, TL_LEVEL_WARN, "context: %u tokens, but the model was made for %u", asked,
-               shape->n_ctx_train);
-    }
-    plan->n_ctx = fits;
-    return TL_OK;
-}
 
 static tl_err copy_policies(tl_session *s, const struct tl_session_params *params) {
     const struct tl_policy *const policies = params->policies;
@@ -104,36 +61,23 @@ static tl_err copy_policies(tl_session *s, const struct tl_session_params *param
     return TL_OK;
 }
 
-/* The buffers through which a prompt goes where layers are not exact. */
-static tl_err open_prompt_buffers(tl_session *s, const struct tl_plan_params *plan) {
-    const struct tl_shape *const shape = shape_of(s);
-    tl_dev *const dev = s->engine->dev;
-    if (!s->hybrid) {
+static tl_err open_prompt(tl_session *s, const struct tl_plan_params *plan) {
+    if (!tl_plan_is_layered(shape_of(s), plan)) {
         return TL_OK;
     }
-    const uint64_t row = (uint64_t)shape->n_embd * sizeof(float);
-    TL_TRY(tl_buf_alloc(&s->hidden_buf, dev, row * plan->n_ctx, TL_MEM_HOST));
-    s->hidden = tl_view_of(s->hidden_buf, 0, plan->n_ctx, shape->n_embd, TL_F32);
-    const uint32_t rows = tl_plan_stage_rows(shape, plan) * shape->n_kv_heads;
-    if (rows == 0) {
-        return TL_OK;
-    }
-    const uint64_t side = rows * tl_row_bytes(TL_F16, shape->head_dim);
-    TL_TRY(tl_buf_alloc(&s->stage_buf, dev, 2 * side, TL_MEM_DEVICE));
-    s->stage.rows = (struct tl_kv_rows){
-        .k = tl_view_of(s->stage_buf, 0, rows, shape->head_dim, TL_F16),
-        .v = tl_view_of(s->stage_buf, side, rows, shape->head_dim, TL_F16),
-        .n_kv_heads = shape->n_kv_heads,
-    };
-    return TL_OK;
+    const struct tl_prompt_params params = {.model = s->engine->model,
+                                            .kv = s->kv,
+                                            .scratch = &s->scratch,
+                                            .stream = s->stream,
+                                            .transfer = s->transfer};
+    return tl_prompt_open(&s->prompt, &params, plan);
 }
 
 static struct tl_pass pass_of(tl_session *s) {
     return (struct tl_pass){.model = s->engine->model,
                             .kv = s->kv,
                             .scratch = &s->scratch,
-                            .stream = s->stream,
-                            .stage = &s->stage};
+                            .stream = s->stream};
 }
 
 /* The step as the layers' policies are now. */
@@ -173,38 +117,37 @@ static tl_err open_measuring(tl_session *s, const struct tl_session_params *p) {
 }
 
 /* Peaks with room for what layers may change to; tiers as they are at the beginning. */
-static void make_plan(tl_session *s, const struct tl_session_params *p,
-                      const struct tl_plan_params *params) {
+static void make_plan(tl_session *s, const struct tl_plan_params *params) {
     struct tl_plan_params now = *params;
     struct tl_memory_plan as_is;
     now.dense = NULL;
     tl_plan_memory(shape_of(s), &now, &as_is);
     tl_plan_memory(shape_of(s), params, &s->plan);
     s->plan.kv = as_is.kv;
-    if (s->finds_dense || p->identify_rows > 0) {
-        const uint64_t bytes = tl_identify_bytes(shape_of(s), params->n_ctx, p->identify_codecs);
-        s->plan.scratch += bytes;
-        s->plan.device += bytes;
-    }
 }
 
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
     tl_engine *const e = s->engine;
     TL_TRY(copy_policies(s, p));
-    struct tl_plan_params plan = {.n_chunk = p->n_chunk != 0 ? p->n_chunk : N_CHUNK_DEFAULT,
+    struct tl_dev_caps caps;
+    tl_dev_get_caps(e->dev, &caps);
+    struct tl_plan_params plan = {.n_ctx = p->n_ctx != 0 ? p->n_ctx : e->n_ctx,
+                                  .n_chunk = p->n_chunk,
                                   .policies = s->policies,
                                   .dense = s->finds_dense ? &s->dense : NULL,
-                                  .weight_bytes = e->model->weight_bytes};
-    TL_TRY(plan_ctx(s, p, &plan));
-    plan.n_chunk = (uint32_t)tl_min_u64(plan.n_chunk, plan.n_ctx);
-    make_plan(s, p, &plan);
-    s->hybrid = tl_plan_is_hybrid(shape_of(s), &plan);
+                                  .weight_bytes = e->model->weight_bytes,
+                                  .far = !caps.unified,
+                                  .identify = s->finds_dense || p->identify_rows > 0,
+                                  .identify_codecs = p->identify_codecs};
+    const struct tl_budget budget = tl_budget_of(&caps, p->device_bytes, p->host_bytes);
+    TL_TRY(tl_plan_settle(shape_of(s), &plan, &budget, &e->log));
+    make_plan(s, &plan);
     TL_TRY(tl_stream_open(&s->stream, e->dev));
     TL_TRY(tl_stream_open(&s->transfer, e->dev));
     TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
     const struct tl_scratch_needs needs = tl_plan_scratch(shape_of(s), &plan);
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
-    TL_TRY(open_prompt_buffers(s, &plan));
+    TL_TRY(open_prompt(s, &plan));
     TL_TRY(open_measuring(s, p));
     s->ids = calloc(plan.n_ctx, sizeof *s->ids);
     if (s->ids == NULL) {
@@ -233,14 +176,14 @@ void tl_session_close(tl_session **session) {
     if (s == NULL) {
         return;
     }
-    if (s->stream != NULL && tl_stream_sync(s->stream)) {
+    if ((s->stream != NULL && tl_stream_sync(s->stream)) ||
+        (s->transfer != NULL && tl_stream_sync(s->transfer))) {
         /* a device that failed runs nothing any more */
     }
     tl_replay_close(&s->replay);
     tl_schedule_free(&s->step);
     tl_scratch_close(&s->scratch);
-    tl_buf_free(&s->stage_buf);
-    tl_buf_free(&s->hidden_buf);
+    tl_prompt_close(&s->prompt);
     tl_identify_close(&s->identify);
     tl_gauges_close(&s->gauges);
     tl_kv_close(&s->kv);
@@ -298,15 +241,6 @@ static tl_err make_logits(tl_session *s, const struct tl_feed *feed, tl_view x, 
     return TL_OK;
 }
 
-/* Rows of the next chunk. The last chunk of a longer feed has at least TL_LAST_QUERIES rows, where
- * chunks have room for them, so that layers are measured by as many. */
-static uint32_t next_chunk(const tl_session *s, uint32_t n_left) {
-    const uint32_t n = (uint32_t)tl_min_u64(n_left, s->scratch.n_chunk), behind = n_left - n;
-    return behind > 0 && behind < TL_LAST_QUERIES && n > TL_LAST_QUERIES
-               ? n - (TL_LAST_QUERIES - behind)
-               : n;
-}
-
 /* Whether a feed of n tokens measures the layers. */
 static bool measures(const tl_session *s, size_t n) {
     return s->identify_rows > 0 && n >= TL_LAST_QUERIES && s->kv->n_rows + n >= s->identify_rows;
@@ -316,7 +250,7 @@ static bool measures(const tl_session *s, size_t n) {
 static tl_err feed_chunks(tl_session *s, const struct tl_feed *feed, uint32_t *n_done) {
     const struct tl_pass pass = pass_of(s);
     for (uint32_t done = 0; done < feed->n;) {
-        const uint32_t n = next_chunk(s, (uint32_t)feed->n - done);
+        const uint32_t n = tl_prompt_chunk((uint32_t)feed->n - done, s->scratch.n_chunk);
         const uint32_t first = s->kv->n_rows + done;
         const bool measured = done + n == feed->n && measures(s, feed->n);
         const tl_view x = tl_view_rows(s->scratch.x, 0, n);
@@ -338,43 +272,20 @@ static tl_err feed_chunks(tl_session *s, const struct tl_feed *feed, uint32_t *n
     return TL_OK;
 }
 
-/* The whole prompt through layer il; its rows are then in their tiers. */
-static tl_err feed_layer(tl_session *s, uint32_t il, uint32_t n) {
-    const struct tl_pass pass = pass_of(s);
-    const struct tl_kv_layer *const layer = &s->kv->layers[il];
-    if (layer->home.k.buf == NULL) {
-        TL_TRY(tl_kv_stage(s->kv, il, &s->stage, s->stream));
-    }
-    for (uint32_t at = 0, rows; at < n; at += rows) {
-        rows = next_chunk(s, n - at);
-        const uint32_t first = s->kv->n_rows + at;
-        TL_TRY(tl_decode_prompt_layer(&pass, il, tl_view_rows(s->hidden, at, rows), first));
-        if (at + rows == n && measures(s, n)) {
-            TL_TRY(tl_identify_layer(s->identify, &pass, il, first, rows));
-        }
-        TL_TRY(tl_stream_sync(s->stream)); /* the next chunk's positions go where these are read */
-    }
-    return tl_kv_absorb(s->kv, il, s->kv->n_rows + n, &s->stage, s->stream);
-}
-
 /* Layer by layer. Stopping early leaves nothing of the prompt. */
 static tl_err feed_layers(tl_session *s, const struct tl_feed *feed, uint32_t *n_done) {
-    const struct tl_pass pass = pass_of(s);
     const uint32_t n = (uint32_t)feed->n, n_layers = shape_of(s)->n_layers;
-    for (uint32_t at = 0; at < n; at += s->scratch.n_chunk) {
-        const uint32_t rows = (uint32_t)tl_min_u64(s->scratch.n_chunk, n - at);
-        TL_TRY(tl_decode_embed(&pass, tl_view_rows(s->hidden, at, rows), feed->ids + at));
-        TL_TRY(tl_stream_sync(s->stream));
-    }
     for (uint32_t il = 0; il < n_layers; il++) {
-        TL_TRY(feed_layer(s, il, n));
+        TL_TRY(tl_prompt_layer(s->prompt, il, feed->ids, n, measures(s, n) ? s->identify : NULL));
         const size_t done = (size_t)((uint64_t)n * (il + 1) / n_layers);
         if (feed->on_progress != NULL && !feed->on_progress(feed->user, done, n)) {
-            return TL_OK;
+            return tl_prompt_end(s->prompt);
         }
     }
-    TL_TRY(make_logits(s, feed, tl_view_rows(s->hidden, 0, n), s->kv->n_rows, true));
-    TL_TRY(tl_stream_sync(s->stream));
+    tl_view hidden;
+    TL_TRY(tl_prompt_hidden(s->prompt, n, &hidden));
+    TL_TRY(make_logits(s, feed, hidden, s->kv->n_rows, true));
+    TL_TRY(tl_prompt_end(s->prompt));
     *n_done = n;
     return TL_OK;
 }
@@ -394,6 +305,7 @@ static void add_kv_bytes(struct tl_kv_bytes *sum, const struct tl_kv_bytes *b, i
     sum->index += (uint64_t)sign * b->index;
     sum->home_device += (uint64_t)sign * b->home_device;
     sum->home_host += (uint64_t)sign * b->home_host;
+    sum->maps += (uint64_t)sign * b->maps;
     sum->hot += (uint64_t)sign * b->hot;
 }
 
@@ -462,6 +374,14 @@ static void count_sent_home(tl_session *s, uint32_t n) {
     }
 }
 
+/* Rows that came from there for a prompt behind n_rows rows. */
+static void count_brought(tl_session *s, uint32_t n_rows) {
+    for (uint32_t il = 0; il < s->kv->n_layers && s->prompt != NULL; il++) {
+        s->traffic[il].host_to_device_bytes +=
+            tl_prompt_rows_brought(s->prompt, il, n_rows) * row_bytes(s);
+    }
+}
+
 tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     TL_TRY(check_ids(s, feed->ids, feed->n));
     if (feed->n == 0) {
@@ -470,8 +390,11 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
     uint32_t n_done = 0;
     s->has_logits = s->has_chosen = false;
-    const tl_err err =
-        s->hybrid ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
+    tl_err err =
+        s->prompt != NULL ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
+    if (err && s->prompt != NULL && tl_prompt_end(s->prompt)) {
+        err = TL_ERR_DEVICE; /* which then is why */
+    }
     const bool measured = measures(s, n) && !err && n_done == n;
     s->kv->n_rows = base + n; /* some layers may hold so many */
     if (err || n_done < n) {
@@ -479,6 +402,7 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
         return err;
     }
     memcpy(s->ids + base, feed->ids, n * sizeof *s->ids);
+    count_brought(s, base);
     count_sent_home(s, n);
     const tl_err settled = measured ? settle_layers(s) : TL_OK;
     if (settled) {

@@ -101,15 +101,24 @@ static tl_err read_per_layer(const tl_weights *w, const struct tl_shape *shape, 
     return TL_OK;
 }
 
+const struct tl_family *tl_family_find(tl_str name) {
+    for (size_t i = 0; i < N_FAMILIES; i++) {
+        if (tl_str_is(name, families[i].name)) {
+            return &families[i];
+        }
+    }
+    return NULL;
+}
+
 static tl_err read_family(const tl_weights *w, struct tl_shape *shape) {
     tl_str arch = {0};
     TL_TRY(tl_meta_get_str(w, "general.architecture", TL_REQUIRED, &arch));
+    shape->family = tl_family_find(arch);
+    if (shape->family != NULL) {
+        return TL_OK;
+    }
     char known[256] = "";
     for (size_t i = 0; i < N_FAMILIES; i++) {
-        if (tl_str_is(arch, families[i].name)) {
-            shape->family = &families[i];
-            return TL_OK;
-        }
         const size_t at = strlen(known);
         snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", families[i].name);
     }
@@ -209,6 +218,13 @@ static tl_err read_scalars(const tl_weights *w, struct tl_shape *s) {
     return TL_OK;
 }
 
+void tl_shape_set_windows(struct tl_shape *s, uint32_t window, uint32_t period) {
+    s->window = window;
+    for (uint32_t il = 0; il < s->n_layers; il++) {
+        s->windowed[il] = window > 0 && period > 0 && (period == 1 || il % period < period - 1);
+    }
+}
+
 /* Which layers see a window only: by the family's period, or as the file says, as a period or
  * layer by layer. */
 static tl_err read_windows(const tl_weights *w, struct tl_shape *s) {
@@ -247,9 +263,7 @@ static tl_err read_windows(const tl_weights *w, struct tl_shape *s) {
         }
         period = period == 0 ? 1 : period;
     }
-    for (uint32_t il = 0; il < s->n_layers; il++) {
-        s->windowed[il] = period == 1 || il % period < period - 1;
-    }
+    tl_shape_set_windows(s, window, period);
     return TL_OK;
 }
 

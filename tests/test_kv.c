@@ -81,7 +81,7 @@ static void append_prompt(struct fixture *f, tl_kv *kv, uint32_t n) {
     for (uint32_t i = kv->n_rows; i < kv->n_rows + n; i++) {
         put_row(f, home ? &layer->home : &f->stage.rows, i - f->stage.origin, i);
     }
-    assert_int_equal(tl_kv_absorb(kv, 0, kv->n_rows + n, &f->stage, f->s), TL_OK);
+    assert_int_equal(tl_kv_absorb(kv, 0, kv->n_rows + n, home ? NULL : &f->stage, f->s), TL_OK);
     kv->n_rows += n;
 }
 
