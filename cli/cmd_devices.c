@@ -54,8 +54,11 @@ int cmd_devices(const struct cli_args *args) {
     }
     static const char *const planned[] = {"cuda", "vulkan"};
     for (size_t i = 0; i < 2; i++) {
-        if (tl_backend_find(planned[i]) == NULL) {
+        const tl_backend *const backend = tl_backend_find(planned[i]);
+        if (backend == NULL) {
             printf("%-7s -  not in this build\n", planned[i]);
+        } else if (backend->dev_count() == 0) {
+            printf("%-7s -  no driver, or no card that it can use\n", planned[i]);
         }
     }
     json_decref(devices);

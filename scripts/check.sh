@@ -73,14 +73,14 @@ check_white_space() {
 # Each header alone, twice, as C11 and as C++17.
 check_headers() {
     local header errors
-    local common="-I. -Wall -Wextra -Wpedantic -Werror -D_POSIX_C_SOURCE=200809L -fsyntax-only"
+    local common="-I. -isystem tests/cuda_emu/include -Wall -Wextra -Wpedantic -Werror -D_POSIX_C_SOURCE=200809L -fsyntax-only"
     while read -r header; do
         for language in 'cc -x c -std=c11' 'c++ -x c++ -std=c++17'; do
             # shellcheck disable=SC2086 # flags are words
             errors=$(printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
                 $language $common - 2>&1) || breach "$header: alone by $language: $errors"
         done
-    done < <(ours '\.h$')
+    done < <(ours '\.h$' | grep -v '^tests/cuda_emu/include/')
 }
 
 check_version() {

@@ -1,0 +1,99 @@
+/* Between cuda.c, which is C and keeps devices, memory and streams, and the .cu files, which hold
+ * kernels and their launchers and nothing else. A launcher only enqueues on x->stream; it returns
+ * what the launch returned. What a launcher needs beside the operands stands in its scratch, whose
+ * size the function of the same name with _scratch says: a number that depends on shapes alone,
+ * never on what a view holds, so that a captured step can be replayed. */
+#ifndef TL_CUDA_KERNELS_H
+#define TL_CUDA_KERNELS_H
+
+#include "core/backend.h"
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Launch shapes for one generation of cards; the rows are in tuning.c. */
+struct cu_tuning {
+    const char *name;         /* "sm_86" */
+    uint32_t capability;      /* the least compute capability it is for, 10 * major + minor */
+    uint32_t vec_sm_warps;    /* matmul of one row: warps a multiprocessor is to have at least */
+    uint32_t vec_rows_most;   /* activation rows up to which each is a product of its own */
+    uint32_t attend_sm_parts; /* attention: parts of the sequence, times heads, a multiprocessor */
+    uint32_t attend_tile_bytes; /* shared memory that a tile of keys and values may take */
+    uint32_t sketch_sm_parts;   /* the same for compressed rows */
+    uint32_t topk_part_rows;    /* rows that one block of top-k reads */
+    uint32_t tile_pairs_least;  /* (query, head) pairs of a KV head from which tiles are used */
+};
+
+/* The row for a compute capability: the last that is for at most this. */
+const struct cu_tuning *cu_tuning_of(uint32_t capability);
+
+struct cu_buf {
+    tl_buf base;
+    void *device;          /* what kernels read: a multiple of 256 */
+    uint64_t map_bytes;    /* of anonymous memory pinned in pieces; 0: by cudaHostAlloc, or none */
+    uint64_t pinned_bytes; /* of those, from the beginning */
+};
+
+/* Where and how to launch. */
+struct cu_exec {
+    cudaStream_t stream;
+    const struct cu_tuning *tuning;
+    uint32_t n_sms, shared_bytes_max;
+    void *scratch; /* as many bytes as the op's _scratch says, a multiple of 256 */
+};
+
+cudaError_t cu_gather(const struct cu_exec *x, const struct tl_gather *op);
+cudaError_t cu_rmsnorm(const struct cu_exec *x, const struct tl_rmsnorm *op);
+cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op);
+cudaError_t cu_glu(const struct cu_exec *x, const struct tl_glu *op);
+cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op);
+cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *op);
+cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op);
+
+uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op);
+cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op);
+
+uint64_t cu_attend_scratch(const struct cu_exec *x, const struct tl_attend *op);
+cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *op);
+/* Attention of many queries at once; whether it can do this one. */
+bool cu_attend_tile_fits(const struct cu_exec *x, const struct tl_attend *op);
+cudaError_t cu_attend_tile(const struct cu_exec *x, const struct tl_attend *op);
+uint64_t cu_attend_slots_scratch(const struct cu_exec *x, const struct tl_attend_slots *op);
+cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *op);
+
+uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_attend_sketch *op);
+cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *op);
+cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op);
+
+uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op);
+cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *op);
+uint64_t cu_fetch_scratch(const struct cu_exec *x, const struct tl_fetch *op);
+cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op);
+
+uint64_t cu_mass_scratch(const struct cu_exec *x, const struct tl_mass *op);
+cudaError_t cu_mass(const struct cu_exec *x, const struct tl_mass *op);
+
+cudaError_t cu_key_transpose(const struct cu_exec *x, const struct tl_key_transpose *op);
+cudaError_t cu_channels(const struct cu_exec *x, const struct tl_channels *op);
+uint64_t cu_channel_fetch_scratch(const struct cu_exec *x, const struct tl_channel_fetch *op);
+cudaError_t cu_channel_fetch(const struct cu_exec *x, const struct tl_channel_fetch *op);
+cudaError_t cu_channel_score(const struct cu_exec *x, const struct tl_channel_score *op);
+cudaError_t cu_page_encode(const struct cu_exec *x, const struct tl_page_encode *op);
+cudaError_t cu_page_score(const struct cu_exec *x, const struct tl_page_score *op);
+
+/* (rows of out) parts of an attention joined: see attend.cu. */
+struct cu_parts {
+    const float *part;
+    float *out, *lse; /* lse may be NULL */
+    uint32_t n_rows, n_parts, d;
+};
+cudaError_t cu_join_parts(const struct cu_exec *x, const struct cu_parts *op);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,533 @@
+/* Matrix products. Two shapes of work:
+ *
+ *   few rows of x (decode): warps stream rows of w through shared memory in pieces of 16 bytes,
+ *   several pieces ahead, whatever the size and alignment of the format's blocks. Quantised w meets
+ *   x rounded to int8 in blocks of 32, by integer dot products; float w meets x itself.
+ *
+ *   many (prefill): tiles of 64 x 64 of the output. Quantised and F16 w on tensor cores, w exact in
+ *   half, x as a half and, for F16, the half of what that left, which together have float's
+ *   precision. F32 and BF16 w in floats.
+ *
+ * Invariant: an output is the same sum in the same order on every run; nothing is added by atomics. */
+#include "formats.cuh"
+
+#include <mma.h>
+
+enum {
+    VEC_WARPS = 4,
+    VEC_STAGES = 4, /* pieces of a row on their way or in use, for each warp */
+    TILE = 64,
+    TILE_K = 32,
+    TILE_THREADS = 128,
+    TILE_STRIDE = TILE_K + 8, /* halves; 16 bytes more than a multiple of 64 */
+    OUT_STRIDE = TILE + 4,
+    FLOAT_K = 16,
+    PREP_WARPS = 4,
+};
+
+/* ---- kernels: x made ready ---- */
+
+/* x as int8: blocks of 32 with a scale, and the sums of q over both halves. */
+struct x_codes {
+    int8_t *q;    /* (n, k) */
+    float *d;     /* (n, k / 32) */
+    int *sums;    /* (n, k / 32): low and high 16 bits */
+};
+
+/* A warp a block: grid (blocks, row). A number that is none makes its block's scale NaN. */
+static __global__ void k_quantise(struct x_codes to, const float *x, uint32_t k) {
+    const uint32_t lane = threadIdx.x % CU_WARP;
+    const uint32_t block = blockIdx.x * PREP_WARPS + threadIdx.x / CU_WARP;
+    if (block >= k / 32) {
+        return;
+    }
+    const uint64_t at = (uint64_t)blockIdx.y * (k / 32) + block;
+    const float value = x[at * 32 + lane];
+    const float most = cu_warp_max(fabsf(value));
+    const bool finite = __ballot_sync(CU_ALL, isfinite(value)) == CU_ALL;
+    const float d = most / 127.0f;
+    const int q = finite && d > 0.0f ? (int)rintf(value / d) : 0;
+    to.q[at * 32 + lane] = (int8_t)q;
+    int sum = q;
+    for (int o = 8; o > 0; o /= 2) {
+        sum += __shfl_xor_sync(CU_ALL, sum, o);
+    }
+    const int above = __shfl_sync(CU_ALL, sum, 16);
+    if (lane == 0) {
+        to.d[at] = finite ? d : NAN;
+        to.sums[at] = (int)(((uint32_t)sum & 0xffffu) | (uint32_t)above << 16);
+    }
+}
+
+/* x times a power of two for each row, so that the largest is about 2^14, as halves. */
+struct x_halves {
+    __half *high, *low; /* (n, k_pad), zeros behind k; low may be NULL */
+    float *scale;       /* (n): what products are to be multiplied with */
+};
+
+/* A block a row. */
+static __global__ void k_halves(struct x_halves to, const float *x, uint32_t k, uint32_t k_pad) {
+    __shared__ float of_warp[PREP_WARPS];
+    const float *const row = x + (uint64_t)blockIdx.x * k;
+    float most = 0.0f;
+    for (uint32_t j = threadIdx.x; j < k; j += blockDim.x) {
+        most = fmaxf(most, fabsf(row[j]));
+    }
+    most = cu_warp_max(most);
+    if (threadIdx.x % CU_WARP == 0) {
+        of_warp[threadIdx.x / CU_WARP] = most;
+    }
+    __syncthreads();
+    for (int i = 0; i < PREP_WARPS; i++) {
+        most = fmaxf(most, of_warp[i]);
+    }
+    const int exponent = cu_exponent(most);
+    const float scale = cu_power(14 - exponent);
+    for (uint32_t j = threadIdx.x; j < k_pad; j += blockDim.x) {
+        const float value = j < k ? row[j] * scale : 0.0f;
+        const __half high = __float2half_rn(value);
+        to.high[(uint64_t)blockIdx.x * k_pad + j] = high;
+        if (to.low != nullptr) {
+            to.low[(uint64_t)blockIdx.x * k_pad + j] =
+                __float2half_rn(value - __half2float(high));
+        }
+    }
+    if (threadIdx.x == 0) {
+        to.scale[blockIdx.x] = cu_power(exponent - 14);
+    }
+}
+
+/* ---- kernels: few rows ---- */
+
+struct product {
+    float *y;         /* (n, m) */
+    const float *x;   /* (n, k) */
+    const uint8_t *w; /* (m, k) */
+    const float *bias; /* (m) or NULL */
+    uint64_t row_bytes;
+    uint32_t n, m, k;
+    float softcap;
+    bool accumulate;
+};
+
+static __device__ void finish(const struct product &p, uint64_t i, uint32_t row, float sum) {
+    float *const y = p.y + i * p.m + row;
+    sum += p.accumulate ? *y : 0.0f;
+    sum += p.bias != nullptr ? p.bias[row] : 0.0f;
+    *y = cu_cap(sum, p.softcap);
+}
+
+/* Elements of a row that a warp takes at a time, and what they occupy at most. */
+template <int T> struct vec_piece {
+    enum {
+        elems = cu_format<T>::elems > 1 ? 1024 : 2048 / cu_format<T>::bytes,
+        bytes = elems / cu_format<T>::elems * cu_format<T>::bytes,
+        room = (bytes + 15 + 15) / 16 * 16,
+    };
+};
+
+/* This lane's share of one piece, of n elements, in shared memory. */
+template <int T>
+static __device__ float vec_quantised(const uint8_t *w, const struct x_codes &x, uint64_t block0,
+                                      uint32_t n, uint32_t lane) {
+    if (32 * lane >= n) {
+        return 0.0f;
+    }
+    const uint64_t block = block0 + lane;
+    const int4 *const codes = (const int4 *)(const void *)(x.q + block * 32);
+    const int4 x0 = codes[0], x1 = codes[1];
+    const struct cu_codes a = cu_unit<T>(w, 2 * lane), b = cu_unit<T>(w, 2 * lane + 1);
+    int dot_a = __dp4a(a.q[0], x0.x, 0), dot_b = __dp4a(b.q[0], x1.x, 0);
+    dot_a = __dp4a(a.q[1], x0.y, dot_a);
+    dot_b = __dp4a(b.q[1], x1.y, dot_b);
+    dot_a = __dp4a(a.q[2], x0.z, dot_a);
+    dot_b = __dp4a(b.q[2], x1.z, dot_b);
+    dot_a = __dp4a(a.q[3], x0.w, dot_a);
+    dot_b = __dp4a(b.q[3], x1.w, dot_b);
+    const int sums = x.sums[block];
+    const float sum_a = (float)(int16_t)(sums & 0xffff), sum_b = (float)(int16_t)(sums >> 16);
+    return x.d[block] *
+           (a.d * (float)dot_a - a.m * sum_a + (b.d * (float)dot_b - b.m * sum_b));
+}
+
+template <int T>
+static __device__ float vec_floats(const uint8_t *w, const float *x, uint32_t n, uint32_t lane,
+                                   bool aligned) {
+    constexpr uint32_t wide = 16 / cu_format<T>::bytes;
+    float sums[2] = {0.0f, 0.0f};
+    if (aligned && n % wide == 0) {
+        for (uint32_t at = wide * lane; at < n; at += wide * CU_WARP) {
+            const uint4 raw = *(const uint4 *)(const void *)(w + (uint64_t)at * cu_format<T>::bytes);
+            const uint8_t *const elems = (const uint8_t *)&raw;
+            for (uint32_t e = 0; e < wide; e += 4) {
+                const float4 v = *(const float4 *)(const void *)(x + at + e);
+                sums[0] += cu_element<T>(elems, e) * v.x + cu_element<T>(elems, e + 1) * v.y;
+                sums[1] += cu_element<T>(elems, e + 2) * v.z + cu_element<T>(elems, e + 3) * v.w;
+            }
+        }
+    } else {
+        for (uint32_t at = lane; at < n; at += CU_WARP) {
+            sums[0] += cu_element<T>(w, at) * x[at];
+        }
+    }
+    return sums[0] + sums[1];
+}
+
+/* The piece of a row that a warp comes to next. */
+struct place {
+    uint32_t row, piece;
+};
+
+static __device__ struct place next_place(struct place at, uint32_t n_pieces, uint32_t first,
+                                          uint32_t step, uint32_t row_step) {
+    at.piece += step;
+    if (at.piece >= n_pieces) {
+        at.piece = first;
+        at.row += row_step;
+    }
+    return at;
+}
+
+template <int T>
+static __device__ void vec_ask(const struct product &p, struct place at, uint8_t *to,
+                               uint32_t lane) {
+    if (at.row < p.m) {
+        const uint32_t first = at.piece * vec_piece<T>::elems;
+        const uint32_t n =
+            p.k - first < (uint32_t)vec_piece<T>::elems ? p.k - first : vec_piece<T>::elems;
+        const uint32_t per = cu_format<T>::elems;
+        cu_stage(to, p.w + at.row * p.row_bytes + (uint64_t)(first / per) * cu_format<T>::bytes,
+                 n / per * cu_format<T>::bytes, lane, CU_WARP);
+    }
+    __pipeline_commit();
+}
+
+/* Block (group of rows, row of x): row_warps warps share a row of w, by pieces. */
+template <int T>
+static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP)
+    k_matmul_vec(struct product p, struct x_codes codes, uint32_t row_warps) {
+    __shared__ __align__(16) uint8_t stages[VEC_WARPS][VEC_STAGES][vec_piece<T>::room];
+    __shared__ float parts[VEC_WARPS];
+    const uint32_t lane = threadIdx.x % CU_WARP, warp = threadIdx.x / CU_WARP;
+    const uint32_t part = warp % row_warps, rows_at_once = VEC_WARPS / row_warps;
+    const uint32_t n_pieces = cu_div_up(p.k, vec_piece<T>::elems);
+    const uint32_t row_step = gridDim.x * rows_at_once;
+    const float *const x = p.x + (uint64_t)blockIdx.y * p.k;
+    const bool x_aligned = ((uintptr_t)x & 15u) == 0;
+    const bool idle = part >= n_pieces;
+    uint32_t row = blockIdx.x * rows_at_once + warp / row_warps;
+    struct place ahead = {idle ? p.m : row, part};
+    for (int i = 0; i < VEC_STAGES - 1; i++) {
+        vec_ask<T>(p, ahead, stages[warp][i], lane);
+        ahead = next_place(ahead, n_pieces, part, row_warps, row_step);
+    }
+    uint32_t stage = 0;
+    for (uint32_t base = blockIdx.x * rows_at_once; base < p.m; base += row_step, row += row_step) {
+        float sum = 0.0f;
+        for (uint32_t piece = part; piece < n_pieces && row < p.m; piece += row_warps) {
+            __pipeline_wait_prior(VEC_STAGES - 2);
+            __syncwarp();
+            vec_ask<T>(p, ahead, stages[warp][(stage + VEC_STAGES - 1) % VEC_STAGES], lane);
+            ahead = next_place(ahead, n_pieces, part, row_warps, row_step);
+            const uint32_t first = piece * vec_piece<T>::elems, left = p.k - first;
+            const uint32_t n = left < (uint32_t)vec_piece<T>::elems ? left : vec_piece<T>::elems;
+            const uint32_t per = cu_format<T>::elems;
+            const uint32_t skew = cu_skew(p.w + row * p.row_bytes +
+                                          (uint64_t)(first / per) * cu_format<T>::bytes);
+            const uint8_t *const w = stages[warp][stage] + skew;
+            if constexpr (cu_format<T>::elems > 1) {
+                const uint64_t block0 = (uint64_t)blockIdx.y * (p.k / 32) + first / 32;
+                sum += vec_quantised<T>(w, codes, block0, n, lane);
+            } else {
+                sum += vec_floats<T>(w, x + first, n, lane, x_aligned && skew == 0);
+            }
+            stage = (stage + 1) % VEC_STAGES;
+        }
+        sum = cu_warp_sum(sum);
+        if (row_warps > 1) {
+            __syncthreads();
+            if (lane == 0) {
+                parts[warp] = sum;
+            }
+            __syncthreads();
+            for (uint32_t i = 1; part == 0 && i < row_warps; i++) {
+                sum += parts[warp + i];
+            }
+        }
+        if (lane == 0 && part == 0 && row < p.m) {
+            finish(p, blockIdx.y, row, sum);
+        }
+    }
+}
+
+/* ---- kernels: many rows ---- */
+
+/* A thread's 16 elements of w, as halves: unit `half` of TILE_K columns from k0 of a row. */
+template <int T>
+static __device__ void load_unit(const struct product &p, uint32_t row, uint32_t k0, __half *to) {
+    if (row >= p.m || k0 >= p.k) {
+        for (int e = 0; e < 16; e++) {
+            to[e] = __float2half_rn(0.0f);
+        }
+        return;
+    }
+    const uint8_t *const w = p.w + row * p.row_bytes;
+    if constexpr (cu_format<T>::elems > 1) {
+        const struct cu_codes c = cu_unit<T>(w, k0 / 16);
+        for (int e = 0; e < 16; e++) {
+            const float value = c.d * (float)cu_code(&c, e) - c.m;
+            to[e] = __float2half_rn(fminf(fmaxf(value, -65504.0f), 65504.0f));
+        }
+    } else if (k0 + 16 <= p.k && ((uintptr_t)(w + 2 * (uint64_t)k0) & 15u) == 0) {
+        const uint4 *const from = (const uint4 *)(const void *)(w + 2 * (uint64_t)k0);
+        ((uint4 *)(void *)to)[0] = from[0];
+        ((uint4 *)(void *)to)[1] = from[1];
+    } else {
+        for (uint32_t e = 0; e < 16; e++) {
+            const __half *const from = (const __half *)(const void *)w;
+            to[e] = k0 + e < p.k ? from[k0 + e] : __float2half_rn(0.0f);
+        }
+    }
+}
+
+static __device__ void load_x(const __half *x, uint32_t n, uint32_t k_pad, uint32_t i0, uint32_t k0,
+                              __half *tile) {
+    for (uint32_t at = threadIdx.x; at < TILE * TILE_K / 8; at += TILE_THREADS) {
+        const uint32_t i = at / (TILE_K / 8), j = at % (TILE_K / 8) * 8;
+        uint4 v = {0, 0, 0, 0};
+        if (i0 + i < n) {
+            v = *(const uint4 *)(const void *)(x + (uint64_t)(i0 + i) * k_pad + k0 + j);
+        }
+        *(uint4 *)(void *)(tile + i * TILE_STRIDE + j) = v;
+    }
+}
+
+namespace wmma = nvcuda::wmma;
+typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> frag_x;
+typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::col_major> frag_w;
+typedef wmma::fragment<wmma::accumulator, 16, 16, 16, float> frag_y;
+
+/* sums += the warp's quarter of a tile of x times a tile of w. */
+static __device__ void multiply(frag_y (&sums)[2][2], const __half *x, const __half *w,
+                                uint32_t warp) {
+    for (int kk = 0; kk < TILE_K; kk += 16) {
+        frag_x a[2];
+        frag_w b[2];
+        for (int i = 0; i < 2; i++) {
+            wmma::load_matrix_sync(a[i], x + (warp / 2 * 32 + 16 * i) * TILE_STRIDE + kk,
+                                   TILE_STRIDE);
+            wmma::load_matrix_sync(b[i], w + (warp % 2 * 32 + 16 * i) * TILE_STRIDE + kk,
+                                   TILE_STRIDE);
+        }
+        for (int i = 0; i < 2; i++) {
+            for (int j = 0; j < 2; j++) {
+                wmma::mma_sync(sums[i][j], a[i], b[j], sums[i][j]);
+            }
+        }
+    }
+}
+
+static __device__ void finish_tile(const struct product &p, const float *out, const float *scale,
+                                   uint32_t i0, uint32_t m0) {
+    for (uint32_t at = threadIdx.x; at < TILE * TILE; at += TILE_THREADS) {
+        const uint32_t i = at / TILE, j = at % TILE;
+        if (i0 + i < p.n && m0 + j < p.m) {
+            const float of_row = scale != nullptr ? scale[i0 + i] : 1.0f;
+            finish(p, i0 + i, m0 + j, out[i * OUT_STRIDE + j] * of_row);
+        }
+    }
+}
+
+/* Block (tile of m, tile of n). */
+template <int T>
+static __global__ void __launch_bounds__(TILE_THREADS)
+    k_matmul_tile(struct product p, struct x_halves x, uint32_t k_pad) {
+    constexpr bool two = T == TL_F16; /* halves of x */
+    constexpr uint32_t tile_bytes = TILE * TILE_STRIDE * sizeof(__half);
+    constexpr uint32_t out_bytes = TILE * OUT_STRIDE * sizeof(float);
+    __shared__ __align__(128) uint8_t room[out_bytes > 3 * tile_bytes ? out_bytes : 3 * tile_bytes];
+    __half *const w_tile = (__half *)(void *)room, *const high = w_tile + TILE * TILE_STRIDE;
+    __half *const low = high + TILE * TILE_STRIDE;
+    const uint32_t m0 = blockIdx.x * TILE, i0 = blockIdx.y * TILE, warp = threadIdx.x / CU_WARP;
+    frag_y sums[2][2];
+    for (int i = 0; i < 4; i++) {
+        wmma::fill_fragment(sums[i / 2][i % 2], 0.0f);
+    }
+    for (uint32_t k0 = 0; k0 < k_pad; k0 += TILE_K) {
+        const uint32_t row = threadIdx.x / 2, unit = threadIdx.x % 2;
+        load_unit<T>(p, m0 + row, k0 + 16 * unit, w_tile + row * TILE_STRIDE + 16 * unit);
+        load_x(x.high, p.n, k_pad, i0, k0, high);
+        if constexpr (two) {
+            load_x(x.low, p.n, k_pad, i0, k0, low);
+        }
+        __syncthreads();
+        multiply(sums, high, w_tile, warp);
+        if constexpr (two) {
+            multiply(sums, low, w_tile, warp);
+        }
+        __syncthreads();
+    }
+    float *const out = (float *)(void *)room;
+    for (int i = 0; i < 4; i++) {
+        float *const at =
+            out + (warp / 2 * 32 + 16 * (i / 2)) * OUT_STRIDE + warp % 2 * 32 + 16 * (i % 2);
+        wmma::store_matrix_sync(at, sums[i / 2][i % 2], OUT_STRIDE, wmma::mem_row_major);
+    }
+    __syncthreads();
+    finish_tile(p, out, x.scale, i0, m0);
+}
+
+/* The same in floats; thread (8 rows of x) x (4 rows of w). */
+template <int T>
+static __global__ void __launch_bounds__(TILE_THREADS) k_matmul_floats(struct product p) {
+    __shared__ __align__(16) float xs[FLOAT_K][OUT_STRIDE], ws[FLOAT_K][OUT_STRIDE];
+    const uint32_t m0 = blockIdx.x * TILE, i0 = blockIdx.y * TILE;
+    const uint32_t ti = threadIdx.x / 16 * 8, tj = threadIdx.x % 16 * 4;
+    float sums[8][4] = {};
+    for (uint32_t k0 = 0; k0 < p.k; k0 += FLOAT_K) {
+        for (uint32_t at = threadIdx.x; at < TILE * FLOAT_K; at += TILE_THREADS) {
+            const uint32_t i = at / FLOAT_K, j = at % FLOAT_K;
+            const bool inside = k0 + j < p.k;
+            xs[j][i] = inside && i0 + i < p.n ? p.x[(uint64_t)(i0 + i) * p.k + k0 + j] : 0.0f;
+            ws[j][i] = inside && m0 + i < p.m
+                           ? cu_element<T>(p.w + (m0 + i) * p.row_bytes, k0 + j)
+                           : 0.0f;
+        }
+        __syncthreads();
+        for (uint32_t j = 0; j < FLOAT_K; j++) {
+            const float4 w = *(const float4 *)(const void *)&ws[j][tj];
+            for (uint32_t i = 0; i < 8; i++) {
+                const float x = xs[j][ti + i];
+                sums[i][0] += x * w.x;
+                sums[i][1] += x * w.y;
+                sums[i][2] += x * w.z;
+                sums[i][3] += x * w.w;
+            }
+        }
+        __syncthreads();
+    }
+    for (uint32_t i = 0; i < 8; i++) {
+        for (uint32_t j = 0; j < 4; j++) {
+            if (i0 + ti + i < p.n && m0 + tj + j < p.m) {
+                finish(p, i0 + ti + i, m0 + tj + j, sums[i][j]);
+            }
+        }
+    }
+}
+
+/* ---- launchers ---- */
+
+/* Scratch: either the codes of x or its halves. */
+static uint32_t k_padded(const struct tl_matmul *op) {
+    return cu_div_up(op->w.cols, TILE_K) * TILE_K;
+}
+
+static bool is_float(tl_dtype dtype) {
+    return dtype == TL_F32 || dtype == TL_F16 || dtype == TL_BF16;
+}
+
+static bool by_vec(const struct cu_exec *x, const struct tl_matmul *op) {
+    return op->x.rows <= x->tuning->vec_rows_most;
+}
+
+static struct x_codes codes_in(const struct tl_matmul *op, void *scratch, uint64_t *bytes) {
+    const uint64_t n = op->x.rows, k = op->x.cols;
+    uint8_t *const at = (uint8_t *)scratch;
+    const uint64_t q_bytes = tl_align_up(n * k, 256), block_bytes = tl_align_up(n * k / 8, 256);
+    *bytes = q_bytes + 2 * block_bytes;
+    return {(int8_t *)at, (float *)(void *)(at + q_bytes),
+            (int *)(void *)(at + q_bytes + block_bytes)};
+}
+
+static struct x_halves halves_in(const struct tl_matmul *op, void *scratch, uint64_t *bytes) {
+    const uint64_t all = (uint64_t)op->x.rows * k_padded(op) * sizeof(__half);
+    const uint64_t half_bytes = tl_align_up(all, 256);
+    uint8_t *const at = (uint8_t *)scratch;
+    const bool two = op->w.dtype == TL_F16;
+    *bytes = half_bytes * (two ? 2 : 1) + op->x.rows * sizeof(float);
+    return {(__half *)(void *)at, two ? (__half *)(void *)(at + half_bytes) : nullptr,
+            (float *)(void *)(at + half_bytes * (two ? 2 : 1))};
+}
+
+uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op) {
+    uint64_t bytes = 0;
+    if (by_vec(x, op)) {
+        if (!is_float(op->w.dtype)) {
+            codes_in(op, nullptr, &bytes);
+        }
+    } else if (op->w.dtype != TL_F32 && op->w.dtype != TL_BF16) {
+        halves_in(op, nullptr, &bytes);
+    }
+    return bytes;
+}
+
+template <int T>
+static cudaError_t vec_of(const struct cu_exec *x, const struct tl_matmul *op,
+                          const struct product &p) {
+    struct x_codes codes = {};
+    if constexpr (cu_format<T>::elems > 1) {
+        uint64_t bytes;
+        codes = codes_in(op, x->scratch, &bytes);
+        CU_TRY(cu_launch(x, dim3(cu_div_up(p.k / 32, PREP_WARPS), p.n), PREP_WARPS * CU_WARP, 0,
+                         k_quantise, codes, p.x, p.k));
+    }
+    /* Few rows are shared by warps, so that the machine has enough of them. */
+    const uint64_t wanted = (uint64_t)x->n_sms * x->tuning->vec_sm_warps;
+    const uint32_t row_warps = p.m >= wanted ? 1 : 2 * (uint64_t)p.m >= wanted ? 2 : 4;
+    const uint32_t rows_at_once = VEC_WARPS / row_warps;
+    const uint32_t blocks = cu_div_up(p.m, rows_at_once);
+    const uint32_t most = x->n_sms * 16; /* then each warp has several rows to run through */
+    return cu_launch(x, dim3(blocks < most ? blocks : most, p.n), VEC_WARPS * CU_WARP, 0,
+                     k_matmul_vec<T>, p, codes, row_warps);
+}
+
+template <int T>
+static cudaError_t tile_of(const struct cu_exec *x, const struct tl_matmul *op,
+                           const struct product &p) {
+    const dim3 grid(cu_div_up(p.m, TILE), cu_div_up(p.n, TILE));
+    if constexpr (T == TL_F32 || T == TL_BF16) {
+        return cu_launch(x, grid, TILE_THREADS, 0, k_matmul_floats<T>, p);
+    } else {
+        uint64_t bytes;
+        const struct x_halves halves = halves_in(op, x->scratch, &bytes);
+        const uint32_t k_pad = k_padded(op);
+        CU_TRY(cu_launch(x, p.n, PREP_WARPS * CU_WARP, 0, k_halves, halves, p.x, p.k, k_pad));
+        return cu_launch(x, grid, TILE_THREADS, 0, k_matmul_tile<T>, p, halves, k_pad);
+    }
+}
+
+template <int T>
+static cudaError_t matmul_of(const struct cu_exec *x, const struct tl_matmul *op) {
+    const struct product p = {cu_at<float>(op->y),
+                              cu_at<const float>(op->x),
+                              cu_at<const uint8_t>(op->w),
+                              cu_at<const float>(op->bias),
+                              tl_row_bytes(op->w.dtype, op->w.cols),
+                              op->x.rows,
+                              op->w.rows,
+                              op->w.cols,
+                              op->softcap,
+                              op->accumulate};
+    return by_vec(x, op) ? vec_of<T>(x, op, p) : tile_of<T>(x, op, p);
+}
+
+cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op) {
+    switch (op->w.dtype) {
+    case TL_F32: return matmul_of<TL_F32>(x, op);
+    case TL_F16: return matmul_of<TL_F16>(x, op);
+    case TL_BF16: return matmul_of<TL_BF16>(x, op);
+    case TL_Q8_0: return matmul_of<TL_Q8_0>(x, op);
+    case TL_Q4_0: return matmul_of<TL_Q4_0>(x, op);
+    case TL_Q4_1: return matmul_of<TL_Q4_1>(x, op);
+    case TL_Q5_0: return matmul_of<TL_Q5_0>(x, op);
+    case TL_Q5_1: return matmul_of<TL_Q5_1>(x, op);
+    case TL_IQ4_NL: return matmul_of<TL_IQ4_NL>(x, op);
+    case TL_IQ4_XS: return matmul_of<TL_IQ4_XS>(x, op);
+    case TL_Q2_K: return matmul_of<TL_Q2_K>(x, op);
+    case TL_Q3_K: return matmul_of<TL_Q3_K>(x, op);
+    case TL_Q4_K: return matmul_of<TL_Q4_K>(x, op);
+    case TL_Q5_K: return matmul_of<TL_Q5_K>(x, op);
+    case TL_Q6_K: return matmul_of<TL_Q6_K>(x, op);
+    default: return cudaErrorInvalidValue;
+    }
+}

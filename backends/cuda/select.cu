@@ -1,0 +1,430 @@
+/* Which rows are attended exactly, and bringing them: top-k by radix, and the hot set's clock.
+ *
+ * top-k turns scores into 32-bit keys that order as the values do (0: never chosen), counts their
+ * top 11 bits, then the next 11 among those that share the k-th best's top, then the last 10: that
+ * is the bar. Rows above it, and the first of those at it, are written in order; a row's place is
+ * the number of chosen rows before it, so nothing depends on which block comes first. Scores are
+ * read twice, keys four times; both are streams of 4 bytes a row.
+ *
+ * The clock of tl_fetch is sequential by contract, but where the hand stops follows from counts:
+ * the misses take the first slots in the hand's order that are free, then, on a second lap, those
+ * that were used and got their second chance. */
+#include "select.cuh"
+
+enum { COPY_WARPS = 4 };
+
+/* ---- kernels: top-k ---- */
+
+struct topk_args {
+    int32_t *idx;       /* (n_kv_heads, k) */
+    const float *score; /* (n_kv_heads * group, cols) */
+    const int32_t *n_rows;
+    uint32_t *most;  /* (n_kv_heads * group) keys of the largest scores */
+    uint32_t *bins;  /* (n_kv_heads, LEVELS, BINS) */
+    uint32_t *keys;  /* (n_kv_heads, cols) */
+    uint32_t *found; /* (n_kv_heads, n_parts, 2): rows above the bar, rows at it */
+    uint32_t k, cols, group, part_rows, n_parts;
+};
+
+/* Orders as floats do; no number has key 0. */
+static __device__ uint32_t key_of(float v) {
+    const uint32_t bits = __float_as_uint(v == 0.0f ? 0.0f : v);
+    return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+
+static __device__ float value_of(uint32_t key) {
+    return key == 0 ? NAN : __uint_as_float(key >> 31 != 0 ? key & 0x7fffffffu : ~key);
+}
+
+struct rows_of_part {
+    uint32_t first, end;
+};
+
+static __device__ struct rows_of_part part_rows(const struct topk_args &a, uint32_t part) {
+    const uint32_t n = a.n_rows[0] > 0 ? (uint32_t)a.n_rows[0] : 0;
+    const uint32_t n_rows = n < a.cols ? n : a.cols;
+    const uint64_t first = (uint64_t)part * a.part_rows;
+    const uint64_t end = first + a.part_rows;
+    return {(uint32_t)(first < n_rows ? first : n_rows), (uint32_t)(end < n_rows ? end : n_rows)};
+}
+
+/* Block (part, query head). */
+static __global__ void k_topk_most(struct topk_args a) {
+    __shared__ uint32_t most;
+    const struct rows_of_part rows = part_rows(a, blockIdx.x);
+    const float *const score = a.score + (uint64_t)blockIdx.y * a.cols;
+    if (rows.first == rows.end) {
+        return;
+    }
+    if (threadIdx.x == 0) {
+        most = 0;
+    }
+    __syncthreads();
+    float best = NAN;
+    for (uint32_t t = rows.first + threadIdx.x; t < rows.end; t += SELECT_THREADS) {
+        best = fmaxf(best, score[t]);
+    }
+    for (int o = CU_WARP / 2; o > 0; o /= 2) {
+        best = fmaxf(best, __shfl_xor_sync(CU_ALL, best, o));
+    }
+    if (threadIdx.x % CU_WARP == 0 && best == best) {
+        atomicMax(&most, key_of(best));
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && most != 0) {
+        atomicMax(&a.most[blockIdx.y], most);
+    }
+}
+
+/* Adds a block's counts to those of its head. */
+static __device__ void add_bins(uint32_t *to, const uint32_t *bins) {
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < BINS; i += SELECT_THREADS) {
+        if (bins[i] != 0) {
+            atomicAdd(&to[i], bins[i]);
+        }
+    }
+}
+
+/* Block (part, KV head). */
+static __global__ void k_topk_keys(struct topk_args a) {
+    __shared__ uint32_t bins[BINS];
+    const struct rows_of_part rows = part_rows(a, blockIdx.x);
+    if (rows.first == rows.end) {
+        return;
+    }
+    clear_bins(bins);
+    uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
+    for (uint32_t t = rows.first + threadIdx.x; t < rows.end; t += SELECT_THREADS) {
+        float value = NAN;
+        for (uint32_t h = blockIdx.y * a.group; h < (blockIdx.y + 1) * a.group; h++) {
+            value = fmaxf(value, a.score[(uint64_t)h * a.cols + t] - value_of(a.most[h]));
+        }
+        const uint32_t key = value > -INFINITY ? key_of(value) : 0;
+        keys[t] = key;
+        if (key != 0) {
+            atomicAdd(&bins[key >> 21], 1u);
+        }
+    }
+    add_bins(a.bins + (uint64_t)blockIdx.y * LEVELS * BINS, bins);
+}
+
+/* After `level` counts: 1 to LEVELS. */
+static __device__ struct bar find_bar(const struct topk_args &a, uint32_t kv_head, uint32_t level) {
+    const uint32_t *const bins = a.bins + (uint64_t)kv_head * LEVELS * BINS;
+    struct bar b = {0, a.k};
+    for (uint32_t i = 0; i < level && b.wanted > 0; i++) {
+        b = next_bar(bins + i * BINS, b, level_shift(i));
+    }
+    return b;
+}
+
+/* Block (part, KV head): counts the next bits of keys that share the bar's. */
+static __global__ void k_topk_refine(struct topk_args a, uint32_t level) {
+    __shared__ uint32_t bins[BINS];
+    const struct rows_of_part rows = part_rows(a, blockIdx.x);
+    if (rows.first == rows.end) {
+        return;
+    }
+    const struct bar b = find_bar(a, blockIdx.y, level);
+    if (b.wanted == 0) {
+        return;
+    }
+    clear_bins(bins);
+    const uint32_t known = level_shift(level - 1), next = level_shift(level);
+    const uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
+    for (uint32_t t = rows.first + threadIdx.x; t < rows.end; t += SELECT_THREADS) {
+        const uint32_t key = keys[t];
+        if (key >> known == b.bits >> known && key != 0) {
+            atomicAdd(&bins[key >> next & ((1u << (known - next)) - 1)], 1u);
+        }
+    }
+    add_bins(a.bins + ((uint64_t)blockIdx.y * LEVELS + level) * BINS, bins);
+}
+
+static __device__ bool is_above(const struct bar &b, uint32_t key) {
+    return key != 0 && (b.wanted == 0 || key > b.bits);
+}
+
+static __device__ bool is_at(const struct bar &b, uint32_t key) {
+    return key != 0 && b.wanted != 0 && key == b.bits;
+}
+
+/* Block (part, KV head). */
+static __global__ void k_topk_count(struct topk_args a) {
+    const struct rows_of_part rows = part_rows(a, blockIdx.x);
+    const struct bar b = find_bar(a, blockIdx.y, LEVELS);
+    const uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
+    uint32_t above = 0, at = 0;
+    for (uint32_t t = rows.first + threadIdx.x; t < rows.end; t += SELECT_THREADS) {
+        above += is_above(b, keys[t]);
+        at += is_at(b, keys[t]);
+    }
+    uint32_t all_above, all_at;
+    block_scan(above, &all_above);
+    block_scan(at, &all_at);
+    if (threadIdx.x == 0) {
+        uint32_t *const found = a.found + ((uint64_t)blockIdx.y * a.n_parts + blockIdx.x) * 2;
+        found[0] = all_above;
+        found[1] = all_at;
+    }
+}
+
+static __device__ uint32_t least(uint32_t x, uint32_t y) { return x < y ? x : y; }
+
+/* Block (part, KV head). */
+static __global__ void k_topk_write(struct topk_args a) {
+    const struct rows_of_part rows = part_rows(a, blockIdx.x);
+    const struct bar b = find_bar(a, blockIdx.y, LEVELS);
+    const uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
+    const uint32_t *const found = a.found + (uint64_t)blockIdx.y * a.n_parts * 2;
+    int32_t *const idx = a.idx + (uint64_t)blockIdx.y * a.k;
+    uint32_t above = 0, at = 0, all_above = 0, all_at = 0;
+    for (uint32_t p = threadIdx.x; p < a.n_parts; p += SELECT_THREADS) {
+        above += p < blockIdx.x ? found[2 * p] : 0;
+        at += p < blockIdx.x ? found[2 * p + 1] : 0;
+        all_above += found[2 * p];
+        all_at += found[2 * p + 1];
+    }
+    block_scan(above, &above);
+    block_scan(at, &at);
+    for (uint32_t t0 = rows.first; t0 < rows.end; t0 += SELECT_THREADS) {
+        const uint32_t t = t0 + threadIdx.x, key = t < rows.end ? keys[t] : 0;
+        uint32_t new_above, new_at;
+        const uint32_t above_before = above + block_scan(is_above(b, key), &new_above);
+        const uint32_t at_before = at + block_scan(is_at(b, key), &new_at);
+        if (is_above(b, key) || (is_at(b, key) && at_before < b.wanted)) {
+            idx[above_before + least(at_before, b.wanted)] = (int32_t)t;
+        }
+        above += new_above;
+        at += new_at;
+    }
+    if (blockIdx.x == 0) {
+        block_scan(all_above, &all_above);
+        block_scan(all_at, &all_at);
+        for (uint32_t i = all_above + least(all_at, b.wanted) + threadIdx.x; i < a.k;
+             i += SELECT_THREADS) {
+            idx[i] = -1;
+        }
+    }
+}
+
+/* ---- kernels: the hot set ---- */
+
+struct fetch_args {
+    const int32_t *idx; /* (n_kv_heads, k) */
+    int32_t *slot, *map, *owner, *used, *hand, *counts;
+    int32_t *misses;   /* (n_kv_heads, k) places in idx that missed, in order */
+    uint32_t *n_misses; /* (n_kv_heads) */
+    uint8_t *hot_k, *hot_v;
+    const uint8_t *home_k, *home_v;
+    uint64_t k_bytes, v_bytes; /* of a row */
+    uint32_t k, n_slots, home_rows, row0;
+    bool by_pieces;
+};
+
+/* What one head's block works on. */
+struct hot_head {
+    const int32_t *idx;
+    int32_t *slot, *map, *owner, *used, *misses;
+    int32_t hand;
+};
+
+/* Where the rows are; *n_hits of them; returns how many are nowhere, listed in order. */
+static __device__ uint32_t look_up(const struct fetch_args &a, const struct hot_head &h,
+                                   uint32_t *n_hits) {
+    uint32_t n_misses = 0;
+    *n_hits = 0;
+    for (uint32_t j0 = 0; j0 < a.k; j0 += SELECT_THREADS) {
+        const uint32_t j = j0 + threadIdx.x;
+        const int32_t row = j < a.k ? h.idx[j] : -1, slot = row >= 0 ? h.map[row] : -1;
+        if (j < a.k) {
+            h.slot[j] = slot;
+        }
+        if (slot >= 0) {
+            h.used[slot] = 2;
+        }
+        uint32_t hits, missing;
+        block_scan(slot >= 0, &hits);
+        const uint32_t before = block_scan(row >= 0 && slot < 0, &missing);
+        if (row >= 0 && slot < 0) {
+            h.misses[n_misses + before] = (int32_t)j;
+        }
+        n_misses += missing;
+        *n_hits += hits;
+    }
+    __syncthreads();
+    return n_misses;
+}
+
+/* One lap of the hand: the misses from `taken` on take slots that are free. Returns how many misses
+ * have a slot then. */
+static __device__ uint32_t lap(const struct fetch_args &a, const struct hot_head &h, uint32_t taken,
+                               uint32_t n_misses, int32_t *hand) {
+    for (uint32_t p0 = 0; p0 < a.n_slots && taken < n_misses; p0 += SELECT_THREADS) {
+        const uint32_t p = p0 + threadIdx.x;
+        const uint32_t s = (uint32_t)(((uint64_t)h.hand + p) % a.n_slots);
+        const int32_t used = p < a.n_slots ? h.used[s] : 2;
+        uint32_t n_free;
+        const uint32_t place = taken + block_scan(used == 0, &n_free);
+        if (used == 1 && place < n_misses) {
+            h.used[s] = 0; /* passed: its second chance */
+        }
+        if (used == 0 && place < n_misses) {
+            const int32_t j = h.misses[place], row = h.idx[j], old = h.owner[s];
+            if (old >= 0) {
+                h.map[old] = -1;
+            }
+            h.owner[s] = row;
+            h.map[row] = (int32_t)s;
+            h.used[s] = 2;
+            h.slot[j] = (int32_t)s;
+            if (place + 1 == n_misses) {
+                *hand = s + 1 < a.n_slots ? (int32_t)s + 1 : 0;
+            }
+        }
+        taken = least(taken + n_free, n_misses);
+    }
+    __syncthreads();
+    return taken;
+}
+
+/* A block a KV head. */
+static __global__ void k_fetch_plan(struct fetch_args a) {
+    const uint32_t head = blockIdx.x;
+    const struct hot_head h = {a.idx + (uint64_t)head * a.k,
+                               a.slot + (uint64_t)head * a.k,
+                               a.map + (uint64_t)head * a.home_rows,
+                               a.owner + (uint64_t)head * a.n_slots,
+                               a.used + (uint64_t)head * a.n_slots,
+                               a.misses + (uint64_t)head * a.k,
+                               a.hand[head]};
+    __syncthreads(); /* all know where the hand was */
+    uint32_t n_hits;
+    const uint32_t n_misses = look_up(a, h, &n_hits);
+    uint32_t taken = lap(a, h, 0, n_misses, a.hand + head);
+    if (taken < n_misses) {
+        taken = lap(a, h, taken, n_misses, a.hand + head);
+    }
+    for (uint32_t j = threadIdx.x; j < a.k; j += SELECT_THREADS) {
+        if (h.slot[j] >= 0) {
+            h.used[h.slot[j]] = 1;
+        }
+    }
+    if (threadIdx.x == 0) {
+        a.n_misses[head] = n_misses;
+        atomicAdd(&a.counts[0], (int)n_hits);
+        atomicAdd(&a.counts[1], (int)n_misses);
+    }
+}
+
+static __device__ void copy_row(uint8_t *to, const uint8_t *from, uint64_t bytes, bool by_pieces,
+                                uint32_t lane) {
+    if (by_pieces) {
+        for (uint64_t at = 16 * lane; at < bytes; at += 16 * CU_WARP) {
+            *(uint4 *)(void *)(to + at) = *(const uint4 *)(const void *)(from + at);
+        }
+    } else {
+        for (uint64_t at = lane; at < bytes; at += CU_WARP) {
+            to[at] = from[at];
+        }
+    }
+}
+
+/* A warp a missing row: block (misses, KV head). Home is host memory, read across the link. */
+static __global__ void k_fetch_copy(struct fetch_args a) {
+    const uint32_t lane = threadIdx.x % CU_WARP, head = blockIdx.y;
+    const uint32_t miss = blockIdx.x * COPY_WARPS + threadIdx.x / CU_WARP;
+    if (miss >= a.n_misses[head]) {
+        return;
+    }
+    const uint64_t j = (uint64_t)head * a.k + (uint32_t)a.misses[(uint64_t)head * a.k + miss];
+    const uint64_t from = (uint64_t)head * a.home_rows + a.row0 + (uint32_t)a.idx[j];
+    const uint64_t to = (uint64_t)head * a.n_slots + (uint32_t)a.slot[j];
+    copy_row(a.hot_k + to * a.k_bytes, a.home_k + from * a.k_bytes, a.k_bytes, a.by_pieces, lane);
+    copy_row(a.hot_v + to * a.v_bytes, a.home_v + from * a.v_bytes, a.v_bytes, a.by_pieces, lane);
+}
+
+/* ---- launchers ---- */
+
+/* The parts of top-k's scratch; those that begin as zeros first. Returns its bytes. */
+static uint64_t topk_layout(const struct cu_exec *x, const struct tl_topk *op, struct topk_args *a,
+                            uint64_t *zero_bytes) {
+    const uint64_t n = op->idx.rows, cols = op->score.cols;
+    uint8_t *const base = (uint8_t *)x->scratch;
+    uint64_t at = 0;
+    a->part_rows = x->tuning->topk_part_rows;
+    a->n_parts = cu_div_up(cols, a->part_rows);
+    a->most = (uint32_t *)(void *)base;
+    at += tl_align_up(op->score.rows * 4ull, 256);
+    a->bins = (uint32_t *)(void *)(base + at);
+    at += n * LEVELS * BINS * 4;
+    *zero_bytes = at;
+    a->found = (uint32_t *)(void *)(base + at);
+    at += tl_align_up(n * a->n_parts * 8, 256);
+    a->keys = (uint32_t *)(void *)(base + at);
+    return at + n * cols * 4;
+}
+
+uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op) {
+    struct topk_args a;
+    uint64_t zero_bytes;
+    struct cu_exec none = *x;
+    none.scratch = nullptr;
+    return topk_layout(&none, op, &a, &zero_bytes);
+}
+
+cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *op) {
+    struct topk_args a = {};
+    uint64_t zero_bytes;
+    topk_layout(x, op, &a, &zero_bytes);
+    a.idx = cu_at<int32_t>(op->idx);
+    a.score = cu_at<const float>(op->score);
+    a.n_rows = cu_at<const int32_t>(op->n_rows);
+    a.k = op->idx.cols;
+    a.cols = op->score.cols;
+    a.group = op->score.rows / op->idx.rows;
+    const dim3 grid(a.n_parts, op->idx.rows);
+    CU_TRY(cudaMemsetAsync(x->scratch, 0, zero_bytes, x->stream));
+    CU_TRY(cu_launch(x, dim3(a.n_parts, op->score.rows), SELECT_THREADS, 0, k_topk_most, a));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_keys, a));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, a, 1u));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, a, 2u));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_count, a));
+    return cu_launch(x, grid, SELECT_THREADS, 0, k_topk_write, a);
+}
+
+uint64_t cu_fetch_scratch(const struct cu_exec *x, const struct tl_fetch *op) {
+    (void)x;
+    return ((uint64_t)op->idx.rows * op->idx.cols + op->idx.rows) * sizeof(int32_t);
+}
+
+cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
+    const uint32_t n = op->idx.rows, k = op->idx.cols;
+    struct fetch_args a = {};
+    a.idx = cu_at<const int32_t>(op->idx);
+    a.slot = cu_at<int32_t>(op->slot);
+    a.map = cu_at<int32_t>(op->map);
+    a.owner = cu_at<int32_t>(op->owner);
+    a.used = cu_at<int32_t>(op->used);
+    a.hand = cu_at<int32_t>(op->hand);
+    a.counts = cu_at<int32_t>(op->counts);
+    a.misses = (int32_t *)x->scratch;
+    a.n_misses = (uint32_t *)a.misses + (uint64_t)n * k;
+    a.hot_k = cu_at<uint8_t>(op->hot.k);
+    a.hot_v = cu_at<uint8_t>(op->hot.v);
+    a.home_k = cu_at<const uint8_t>(op->home.k);
+    a.home_v = cu_at<const uint8_t>(op->home.v);
+    a.k_bytes = tl_row_bytes(op->home.k.dtype, op->home.k.cols);
+    a.v_bytes = tl_row_bytes(op->home.v.dtype, op->home.v.cols);
+    a.k = k;
+    a.n_slots = op->owner.cols;
+    a.home_rows = op->map.cols;
+    a.row0 = op->row0;
+    const uintptr_t all = (uintptr_t)a.hot_k | (uintptr_t)a.hot_v | (uintptr_t)a.home_k |
+                          (uintptr_t)a.home_v | a.k_bytes | a.v_bytes;
+    a.by_pieces = (all & 15u) == 0;
+    CU_TRY(cu_launch(x, n, SELECT_THREADS, 0, k_fetch_plan, a));
+    return cu_launch(x, dim3(cu_div_up(k, COPY_WARPS), n), COPY_WARPS * CU_WARP, 0, k_fetch_copy,
+                     a);
+}

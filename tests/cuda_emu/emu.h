@@ -1,0 +1,44 @@
+/* The emulated CUDA device: the .cu files and the C half of backends/cuda, compiled by g++ against
+ * the headers in include/, run on the host. Only tests link it. What it does and does not show:
+ *
+ *   each CUDA thread is a fiber; __syncthreads and warp operations are where fibers meet, and who
+ *   runs first in between is drawn anew for every launch. A barrier that not all threads reach ends
+ *   the program with a sentence. Dynamic shared memory holds garbage when a launch begins.
+ *   streams are queues that run when somebody waits, in any order that events allow; so a missing
+ *   wait shows as wrong numbers. Captured graphs are such queues too.
+ *   not shown: memory order between blocks, limits of registers, tensor cores' own rounding. */
+#ifndef EMU_H
+#define EMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct emu_options {
+    uint64_t seed;
+    uint32_t n_devices, capability, n_sms;
+    uint64_t device_bytes, pinned_bytes; /* of memory */
+    /* The n-th call from now on fails, counted from 1; 0: none does. */
+    uint64_t fail_device_alloc, fail_pinned_alloc, fail_other;
+    uint64_t fault_launch; /* the n-th kernel breaks the device: every later call says so */
+    bool busy;             /* the card belongs to another process */
+};
+/* One card of capability 8.6 with 3 multiprocessors and 8 GiB. Never while anything is allocated.
+ */
+struct emu_options emu_defaults(void);
+void emu_configure(const struct emu_options *options);
+
+/* What is allocated or open: memory of both kinds, streams, events, graphs. */
+struct emu_counts {
+    uint64_t device_bytes, pinned_bytes, n_objects, n_launches, n_other;
+};
+struct emu_counts emu_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
