@@ -143,6 +143,10 @@ static void test_enough_budget_is_full(void **state) {
             for (uint32_t il = 0; il < f.n_layers; il++) {
                 f.policies[il] = tl_preset_find(cases[c].preset)->policy;
             }
+            if (f.policies[0].select == TL_SELECT_TOPK) {
+                set_knob(&f, "hot", "2048");
+                set_knob(&f, "topk", "400");
+            }
             set_knob(&f, cases[c].knob, cases[c].value);
             tl_session *other = open_session(&f, 64);
             feed(full, f.ids, 300);

@@ -270,6 +270,7 @@ static void test_sessions(void **state) {
             struct tl_policy policy = tl_preset_find("tailor")->policy;
             policy.sink = policy.recent = 8;
             policy.topk = all ? 400 : 4;
+            policy.hot = 800;
             policy.k_codec = policy.v_codec = TL_CODEC_INT1;
             tl_session *s = open_session(e, &policy, 1), *plain = open_session(e, &policy, 0);
             feed_and_step(s, shape->n_vocab);

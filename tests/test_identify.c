@@ -504,7 +504,7 @@ static void test_who_does_not_change(void **state) {
             assert_true(windowed == (il % 2 == 0));
             const tl_home want = windowed || !high ? TL_HOME_NONE : TL_HOME_HOST;
             assert_int_equal(policy.home, want);
-            assert_int_equal(policy.k_codec, windowed ? TL_CODEC_NONE
+            assert_int_equal(policy.v_codec, windowed ? TL_CODEC_NONE
                                              : high   ? TL_CODEC_INT2
                                                       : TL_CODEC_INT1);
         }

@@ -93,13 +93,13 @@ static void test_file(void **state) {
                                     "              \"2-4\": {\"sink\": 7}}}",
                                     p, &kept),
                      TL_OK);
-    assert_int_equal(p[0].v_codec, TL_CODEC_INT1);
+    assert_int_equal(p[0].v_codec, TL_CODEC_INT2);
     assert_int_equal(p[1].select, TL_SELECT_TOPK);
     assert_int_equal(p[1].topk, 10);
-    assert_int_equal(p[2].topk, 256);
+    assert_int_equal(p[2].topk, 192);
     assert_int_equal(p[2].sink, 7);
     assert_int_equal(p[4].sink, 7);
-    assert_int_equal(p[1].sink, 64);
+    assert_int_equal(p[1].sink, 16);
     for (int il = 0; il < N_LAYERS; il++) {
         assert_int_equal(p[il].recent, 96);
     }
