@@ -36,7 +36,8 @@ static void copy_to_clipboard(struct full *f, const char *text, size_t n) {
     tl_bytes code = {0};
     if (cli_osc52(text, n, &code) == TL_OK) {
         tui_screen_send(f->screen, code.data, code.len);
-        full_hint(f, "copied, where the terminal allows it");
+        static const char copied[] = "copied, where the terminal allows it";
+        full_say(f, TUI_ITEM_NOTE, copied, sizeof copied - 1);
     }
     tl_bytes_free(&code);
 }

@@ -72,7 +72,8 @@ static int32_t draw_activity(struct full *f, struct tui_rect r) {
         return tui_putf(g, at, "%s loading, %.1f s", turning,
                         (double)(now - f->load_begin_ns) / 1e9);
     }
-    if (s->activity == TL_ACTIVITY_PROMPT && f->busy) {
+    const bool busy = f->busy || f->n_waiting > 0;
+    if (s->activity == TL_ACTIVITY_PROMPT && busy) {
         const double seconds = (double)(now - s->prompt_begin_ns) / 1e9;
         if (s->prompt_done == 0) {
             return tui_putf(g, at, "%s reading %llu tokens, %.1f s", turning,
@@ -85,9 +86,9 @@ static int32_t draw_activity(struct full *f, struct tui_rect r) {
                         (unsigned long long)s->prompt_done, (unsigned long long)s->prompt_total,
                         rate, left);
     }
-    if (f->busy) {
+    if (busy) {
         return isnan(s->tokens_per_s)
-                   ? tui_putf(g, at, "%s thinking", turning)
+                   ? tui_putf(g, at, "%s working", turning)
                    : tui_putf(g, at, "%s answering, %.1f tokens/s", turning, s->tokens_per_s);
     }
     if (isnan(s->tokens_per_s)) {

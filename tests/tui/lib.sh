@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# Drives a program in a terminal of tmux: keys in, screen out. Sourced by the tests beside it, which are
+# called with the program and the source folder. Exit 77 where there is no tmux.
+tailor=$1
+source_dir=$2
+if ! command -v tmux >/dev/null; then
+    echo "skipped: no tmux here (scripts/setup.sh test installs it)"
+    exit 77
+fi
+work=$(mktemp -d)
+model=$source_dir/models/demo.gguf
+n_checks=0
+export work model tailor
+export HOME=$work XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
+export LC_ALL=C.UTF-8 TERM=xterm-256color
+unset NO_COLOR COLORTERM TMUX EDITOR VISUAL
+mkdir -p "$work/run"
+printf 'PS1="$ "\n' >"$work/rc"
+
+term() { tmux -S "$work/socket" -f /dev/null "$@"; }
+cleanup() {
+    term kill-server 2>/dev/null
+    sleep 0.3
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+screen() { term capture-pane -t t -p; }
+fail() {
+    echo "FAILED: $*"
+    echo "---- the screen:"
+    screen
+    exit 1
+}
+
+# open COLS ROWS: a shell in a terminal of this size, in the work folder
+open_terminal() {
+    term kill-server 2>/dev/null
+    sleep 0.1
+    term new-session -d -s t -x "$1" -y "$2" -c "$work" bash --noprofile --rcfile "$work/rc" || exit 1
+    term set-option -s escape-time 10
+    wait_for '\$'
+}
+resize() { term resize-window -t t -x "$1" -y "$2"; }
+keys() { term send-keys -t t "$@"; }
+line() {
+    keys -l "$1"
+    keys Enter
+}
+
+# wait_for REGEX [SECONDS]: until a line of the screen matches
+wait_for() {
+    local tries=$((${2:-20} * 10))
+    n_checks=$((n_checks + 1))
+    while [ $tries -gt 0 ]; do
+        screen | grep -qE -- "$1" && return 0
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    fail "no '$1' after ${2:-20} s"
+}
+wait_gone() {
+    local tries=$((${2:-20} * 10))
+    n_checks=$((n_checks + 1))
+    while [ $tries -gt 0 ]; do
+        screen | grep -qE -- "$1" || return 0
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    fail "still '$1' after ${2:-20} s"
+}
+never() {
+    n_checks=$((n_checks + 1))
+    if screen | grep -qE -- "$1"; then fail "there is '$1'"; fi
+}
+# The last line of the screen that is not empty.
+bottom() { screen | grep -v '^ *$' | tail -n 1; }
+
+# chat ARGS...: starts a chat and waits until it is ready
+chat() {
+    line "clear; $tailor chat -m $model --temp 0 $*; echo code \$?"
+    wait_for '^ ready|^ answering'
+}
+# Waits until what was sent (the prompt is empty then) is done.
+answered() {
+    wait_for 'say something'
+    wait_for '^ ready' 120
+}
+leave() {
+    keys C-d
+    wait_for '^code [0-9]+'
+}
+# The shell has its terminal back: lines are edited, keys are echoed.
+restored() {
+    line 'clear; stty -a | grep -oE -- "-?(icanon|echo|isig) " | tr "\n" "."; echo'
+    wait_for '(^|\.)isig \.icanon \.echo \.'
+}

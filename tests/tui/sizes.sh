@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# The full screen at all sizes, in all colours, with wrong keys; the dashboard; tailor top.
+# tests/tui/sizes.sh TAILOR SOURCE_DIR
+set -u
+# shellcheck source=tests/tui/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# ---- three sizes ----
+open_terminal 20 5
+chat
+wait_for 'say something'
+line 'Hi'
+answered
+[ "$(screen | wc -l)" -le 5 ] || fail "more than five rows"
+leave
+
+open_terminal 80 24
+chat --kv tailor
+line 'Hello'
+answered
+keys F2
+wait_for 'every [0-9]+ ms'
+wait_for 'layer.*device.*host'
+wait_for 'fidelity'
+wait_for 'step [0-9.]+ ms.*compute N/A'
+screen | grep -q '^> Hello' || fail "stacked, the chat is gone"
+keys F2
+wait_gone 'every [0-9]+ ms'
+leave
+
+open_terminal 150 45
+chat --kv tailor
+line "/read $source_dir/README.md"
+line 'What is this?'
+answered
+keys F2
+wait_for '│.*every [0-9]+ ms'
+wait_for 'window 64\+64'
+line '/regen'
+wait_for 'looked at by layer 0'
+wait_for '│ +0 .*%'
+keys F3 # keys go to the dashboard
+wait_for '▶ cache'
+keys Down Down Enter
+wait_for 'layer 2 of'
+wait_for 'rows hit [1-9]'
+keys Enter
+keys s
+wait_for 'vdevice'
+keys r
+wait_for '\^device'
+keys p
+wait_for 'PAUSED'
+keys p +
+wait_for 'every 1000 ms'
+keys Escape F9
+answered
+wait_for 'looked at [0-9]+ rows'
+keys F1
+wait_for 'Ctrl\+X Ctrl\+E'
+keys x F4
+wait_for '─ plan|- plan'
+wait_for 'layers from 0: window'
+keys Escape
+leave
+
+# ---- resized while it streams ----
+open_terminal 80 24
+chat --kv tailor -n 6000 --ignore-eos
+line 'Tell me a long story'
+wait_for 'answering'
+keys F2
+for size in '20 5' '150 45' '40 12' '100 8' '21 40' '300 60' '20 5' '80 24'; do
+    # shellcheck disable=SC2086 # two words
+    resize $size
+    sleep 0.4
+    case $size in
+    '20 5') bottom | grep -qE 'answering|ready' || fail "$size: no status" ;;
+    *) bottom | grep -qE 'F10 quit' || fail "$size: no status line at the bottom" ;;
+    esac
+done
+wait_for 'answering'
+
+# ---- wrong keys, while it streams ----
+keys F11 F12 M-z M-x M-0 C-t C-g C-o C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
+keys -H 1b 5b 39 39 39 7e      # an unknown sequence
+keys -H 1b 5b 4d 20 ff ff      # an old mouse report
+keys -H ff fe 80 c3 28 00 7f   # broken UTF-8, NUL, DEL
+keys -H 1b 5b 3c 36 34 3b 35 3b 35 4d # the wheel
+keys -H 1b 5b 3c 30 3b 31 30 3b 31 30 4d # a click
+sleep 0.3
+bottom | grep -qE 'answering' || fail "wrong keys: no status line"
+keys Escape Escape
+answered
+keys C-u C-u C-c
+leave
+restored
+
+# ---- colours, and none ----
+open_terminal 80 24
+for look in 'NO_COLOR=1' 'COLORTERM=truecolor' 'COLORTERM=' 'TERM=xterm' 'TERM=vt100' 'LC_ALL=C'; do
+    line "clear; $look $tailor chat -m $model --temp 0; echo code \$?"
+    wait_for '^ ready'
+    keys F2
+    wait_for 'context [^ ]* [0-9]'
+    raw=$(term capture-pane -t t -p -e)
+    case $look in
+    NO_COLOR=1 | TERM=vt100) printf '%s' "$raw" | grep -q $'\033\\[[0-9;]*3[0-8]' && fail "$look: there are colours" ;;
+    *truecolor) printf '%s' "$raw" | grep -q '38;2;' || fail "$look: no 24-bit colours" ;;
+    COLORTERM=) printf '%s' "$raw" | grep -q '38;5;' || fail "$look: no 256 colours" ;;
+    TERM=xterm) printf '%s' "$raw" | grep -q $'\033\\[3[0-7]m' || fail "$look: no 8 colours" ;;
+    LC_ALL=C) printf '%s' "$raw" | LC_ALL=C grep -q $'[\x80-\xff]' && fail "$look: not ASCII" ;;
+    esac
+    leave
+done
+
+# ---- tailor top ----
+export XDG_RUNTIME_DIR=$work/run
+line "clear; $tailor top --once; echo code \$?"
+wait_for 'no tailor is running'
+wait_for '^code 1'
+printf 'Tell me a story\n' >"$work/say"
+# shellcheck disable=SC2024
+"$tailor" chat -m "$model" --kv tailor -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
+first=$!
+"$tailor" chat -m "$model" -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
+second=$!
+line "clear; $tailor top --once; echo code \$?"
+sleep 1
+line "clear; $tailor top --once; echo code \$?"
+wait_for "$first +chat.*cache tailor"
+wait_for "$second +chat.*cache full"
+"$tailor" top --once --json "$first" >"$work/json" || fail "top --once --json"
+grep -q '"kv":"tailor".*"layers":\[{"layer":0' "$work/json" || fail "the JSON of top"
+[ "$("$tailor" top --csv --once | wc -l)" -eq 3 ] || fail "top --csv --once: not three lines"
+line "clear; $tailor top; echo code \$?"
+wait_for "$first chat"
+keys Tab
+sleep 0.3
+keys 1
+keys Enter
+wait_for 'layer 0 of'
+keys Escape
+resize 20 5
+sleep 0.5
+resize 80 24
+keys '?'
+wait_for 'the next tailor'
+keys x
+kill -9 "$second"
+wait_for "$second chat +ENDED"
+kill -9 "$first"
+wait_for "$first chat +ENDED"
+keys q
+wait_for '^code 0'
+wait "$first" "$second" 2>/dev/null
+"$tailor" top --once >/dev/null 2>&1 && fail "top sees the dead"
+[ -z "$(ls "$work/run/tailor")" ] || fail "the dead left files: $(ls "$work/run/tailor")"
+restored
+echo "ok: $n_checks looks at the screen"
