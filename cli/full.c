@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { SAID_MAX = 4000, SAID_HEAD = 200, SAID_TAIL = 600 };
 enum { FRAME_MS = 33, CONTEXT_SOON = 80, CONTEXT_FULL = 95 };
 
 void full_hint(struct full *f, const char *text) {
@@ -48,11 +49,35 @@ static void take_draft(struct full *f, const char *text, size_t n) {
     }
 }
 
+/* What the user said; of a message with a long document in it the beginning and the end, and how
+ * much lies between. */
+static void take_said(struct full *f, const char *text, size_t n) {
+    size_t head = SAID_HEAD, tail = n - tl_min_u64(n, SAID_TAIL);
+    if (n <= SAID_MAX) {
+        full_say(f, TUI_ITEM_USER, text, n);
+        return;
+    }
+    while (head > 0 && ((unsigned char)text[head] & 0xc0) == 0x80) {
+        head--;
+    }
+    while (tail < n && ((unsigned char)text[tail] & 0xc0) == 0x80) {
+        tail++;
+    }
+    tl_bytes shown = {0};
+    char between[64];
+    snprintf(between, sizeof between, " ...\n[%zu bytes more]\n... ", tail - head);
+    if (tl_bytes_add(&shown, text, head) == TL_OK && tl_bytes_add_str(&shown, between) == TL_OK &&
+        tl_bytes_add(&shown, text + tail, n - tail) == TL_OK) {
+        full_say(f, TUI_ITEM_USER, shown.data, shown.len);
+    }
+    tl_bytes_free(&shown);
+}
+
 static void take_chat(struct full *f, const struct cli_event *e) {
     switch ((chat_kind)e->kind) {
     case CHAT_USER:
     case CHAT_OLD_USER:
-        full_say(f, TUI_ITEM_USER, e->text, e->n);
+        take_said(f, e->text, e->n);
         break;
     case CHAT_OLD_ANSWER:
         full_say(f, TUI_ITEM_ANSWER, e->text, e->n);

@@ -28,27 +28,38 @@ size_t tl_stats_bytes(const struct tl_stats *stats) {
            (n < TL_STATS_LAYERS_MAX ? n : TL_STATS_LAYERS_MAX) * sizeof stats->layers[0];
 }
 
-/* "exact", or what is kept, found and attended, in the knobs' own words. */
+static void add_words(char *out, size_t cap, const char *words) {
+    const size_t n = strlen(out);
+    snprintf(out + n, cap - n, "%s%s", n > 0 ? ", " : "", words);
+}
+
+/* "exact, host", or what is attended, how it is compressed, where its exact rows are: what tells
+ * layers apart comes first, since a narrow table shows no more. */
 static void spell_policy(const struct tl_policy *p, char *out, size_t cap) {
-    const char *const home = tl_home_names[p->home];
+    char words[48], number[16];
+    out[0] = '\0';
     if (p->select == TL_SELECT_ALL) {
-        snprintf(out, cap, "exact, %s", home);
-        return;
+        add_words(out, cap, "exact");
     }
-    const bool sketch = p->k_codec != TL_CODEC_NONE;
-    char number[16];
-    int n = snprintf(out, cap, "window %u+%u", p->sink, p->recent);
-    if (sketch && n > 0 && (size_t)n < cap) {
-        n += snprintf(out + n, cap - (size_t)n, ", %s/%s", tl_codec_names[p->k_codec],
-                      tl_codec_names[p->v_codec]);
-    }
-    if (p->select == TL_SELECT_TOPK && n > 0 && (size_t)n < cap) {
+    if (p->select == TL_SELECT_TOPK) {
         const char *const index = tl_policy_get(p, "index", number, sizeof number);
-        n += snprintf(out + n, cap - (size_t)n, ", top %u%s%s of %s", p->topk,
-                      index != NULL ? " by " : "", index != NULL ? index : "", home);
+        snprintf(words, sizeof words, "top %u by %s", p->topk, index != NULL ? index : "codes");
+        add_words(out, cap, words);
     }
-    if (p->rest == TL_REST_DROP && n > 0 && (size_t)n < cap) {
-        snprintf(out + n, cap - (size_t)n, ", rest dropped");
+    if (p->k_codec != TL_CODEC_NONE) {
+        snprintf(words, sizeof words, "%s/%s", tl_codec_names[p->k_codec],
+                 tl_codec_names[p->v_codec]);
+        add_words(out, cap, words);
+    }
+    if (p->home != TL_HOME_NONE) {
+        add_words(out, cap, tl_home_names[p->home]);
+    }
+    if (p->select != TL_SELECT_ALL) {
+        snprintf(words, sizeof words, "window %u+%u", p->sink, p->recent);
+        add_words(out, cap, words);
+        if (p->rest == TL_REST_DROP && p->select == TL_SELECT_TOPK) {
+            add_words(out, cap, "rest dropped");
+        }
     }
 }
 

@@ -37,7 +37,7 @@ typedef enum tl_time_part {
 } tl_time_part;
 
 struct tl_stats_layer {
-    char policy[64];                /* for people: "int2/int1, top 512 of host" */
+    char policy[64];                /* for people: "top 512 by codes, int2/int1, host" */
     struct tl_kv_bytes held;        /* bytes of rows in use now, by tier */
     struct tl_kv_bytes room;        /* and allocated */
     struct tl_traffic total;        /* since the session began */

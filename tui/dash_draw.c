@@ -198,15 +198,15 @@ static const struct {
     int32_t least, share; /* share: of what is left over */
     int sort;             /* tui_sort, -1: none */
 } column_of[N_COLS] = {
-    [COL_LAYER] = {"layer", 6, 0, TUI_SORT_LAYER}, [COL_POLICY] = {"policy", 14, 4, -1},
+    [COL_LAYER] = {"layer", 6, 0, TUI_SORT_LAYER}, [COL_POLICY] = {"policy", 10, 4, -1},
     [COL_BAR] = {"rows by tier", 8, 3, -1},        [COL_DEVICE] = {"device", 7, 0, TUI_SORT_DEVICE},
     [COL_HOST] = {"host", 7, 0, TUI_SORT_HOST},    [COL_STEP] = {"step", 7, 0, TUI_SORT_STEP},
     [COL_HIT] = {"hit", 5, 0, TUI_SORT_HIT},       [COL_SPARK] = {"history", 8, 2, -1},
 };
 
 static struct columns choose_columns(int32_t cols) {
-    static const column by_rank[N_COLS] = {COL_LAYER, COL_BAR,  COL_DEVICE, COL_STEP,
-                                           COL_HIT,   COL_HOST, COL_SPARK,  COL_POLICY};
+    static const column by_rank[N_COLS] = {COL_LAYER, COL_BAR,    COL_DEVICE, COL_STEP,
+                                           COL_HIT,   COL_POLICY, COL_HOST,   COL_SPARK};
     struct columns c = {0};
     int32_t left = cols, shares = 0;
     for (size_t i = 0; i < N_COLS; i++) {
@@ -232,6 +232,13 @@ static struct columns choose_columns(int32_t cols) {
 static struct tui_rect cell_rect(struct tui_rect table, const struct columns *c, column col,
                                  int32_t row) {
     return (struct tui_rect){table.row + row, table.col + c->from[col], 1, c->cols[col]};
+}
+
+/* With a sign where it goes on. */
+static void draw_cut(tui_grid *g, struct tui_rect cell, unsigned style, const char *text) {
+    if (tui_puts(g, at_of(cell, 0, 0, style), text) > cell.cols && cell.cols > 0) {
+        tui_repeat(g, at_of(cell, 0, cell.cols - 1, style), 0x2026, 1);
+    }
 }
 
 static void draw_right(tui_grid *g, struct tui_rect cell, unsigned style, const char *text) {
@@ -264,7 +271,7 @@ static void draw_layer(tui_grid *g, struct tui_rect table, const struct columns 
     }
     snprintf(text, sizeof text, "%u", il);
     draw_right(g, cell_rect(table, c, COL_LAYER, row), style, text);
-    tui_puts(g, at_of(cell_rect(table, c, COL_POLICY, row), 0, 0, style), l->policy);
+    draw_cut(g, cell_rect(table, c, COL_POLICY, row), style, l->policy);
     draw_bar(g, cell_rect(table, c, COL_BAR, row), &l->held, whole);
     const double device = (double)tl_kv_device_bytes(&l->held);
     draw_right(g, cell_rect(table, c, COL_DEVICE, row), style, tui_bytes(device, text));

@@ -36,7 +36,7 @@ static void split_body(struct tui_rect body, const struct tui_wish *wish, struct
         out->border = (struct tui_rect){body.row, body.col + out->chat.cols, body.rows, 1};
         out->dash = (struct tui_rect){body.row, out->border.col + 1, body.rows, cols};
     } else if (body.rows >= STACKED_ROWS) {
-        out->dash = take_rows(&body, body.rows * 11 / 20);
+        out->dash = take_rows(&body, body.rows * 3 / 5);
         out->chat = body;
     } else {
         out->dash = body;
@@ -57,14 +57,19 @@ void tui_layout_chat(struct tui_rect screen, const struct tui_wish *wish, struct
     split_body(upper, wish, out);
 }
 
-/* Rows that it needs; the order is who gets them first. */
+/* Who gets how many rows, in the order of who gets them first. A part with two entries may grow. */
 static const struct part {
     tui_part part;
-    int32_t least;
+    int32_t rows;
 } by_rank[] = {
-    {TUI_PART_RATE, 1},  {TUI_PART_CONTEXT, 1}, {TUI_PART_TABLE, 2},  {TUI_PART_TITLE, 1},
-    {TUI_PART_TIMES, 1}, {TUI_PART_MODEL, 1},   {TUI_PART_MEMORY, 1}, {TUI_PART_HEAT, 2},
-    {TUI_PART_SPARK, 1}, {TUI_PART_DEVICE, 1},  {TUI_PART_LEGEND, 1}, {TUI_PART_GAUGE, 1},
+    {TUI_PART_RATE, 1},   {TUI_PART_CONTEXT, 1},
+    {TUI_PART_TABLE, 2},  {TUI_PART_TITLE, 1},
+    {TUI_PART_TIMES, 1},  {TUI_PART_TABLE, 5},
+    {TUI_PART_GAUGE, 1},  {TUI_PART_MEMORY, 1},
+    {TUI_PART_HEAT, 2},   {TUI_PART_SPARK, 1},
+    {TUI_PART_MODEL, 1},  {TUI_PART_DEVICE, 1},
+    {TUI_PART_LEGEND, 1}, {TUI_PART_TABLE, TUI_SIDE_MAX},
+    {TUI_PART_SPARK, 2},
 };
 
 void tui_layout_dash(struct tui_rect dash, int32_t table_rows,
@@ -72,15 +77,17 @@ void tui_layout_dash(struct tui_rect dash, int32_t table_rows,
     int32_t rows[TUI_PART_COUNT] = {0};
     int32_t left = dash.rows;
     for (size_t i = 0; i < sizeof by_rank / sizeof by_rank[0]; i++) {
-        const int32_t n = clamp(by_rank[i].least, 0, left);
-        rows[by_rank[i].part] = n < by_rank[i].least ? 0 : n;
-        left -= rows[by_rank[i].part];
+        const tui_part part = by_rank[i].part;
+        int32_t n = by_rank[i].rows;
+        if (rows[part] > 0) { /* it grows, as far as it can */
+            n = part == TUI_PART_TABLE && n > table_rows - rows[part] ? table_rows - rows[part] : n;
+            n = clamp(n, 0, left);
+        } else if (n > left) {
+            n = 0;
+        }
+        rows[part] += n;
+        left -= n;
     }
-    const int32_t table = clamp(table_rows - rows[TUI_PART_TABLE], 0, left);
-    rows[TUI_PART_TABLE] += rows[TUI_PART_TABLE] > 0 ? table : 0;
-    left -= rows[TUI_PART_TABLE] > 0 ? table : 0;
-    const int32_t spark = clamp(left, 0, 2);
-    rows[TUI_PART_SPARK] += rows[TUI_PART_SPARK] > 0 ? spark : 0;
     struct tui_rect rest = dash;
     for (size_t i = 0; i < TUI_PART_COUNT; i++) {
         parts[i] = take_rows(&rest, rows[i]);

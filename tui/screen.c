@@ -47,7 +47,8 @@ struct tui_screen {
     int32_t n_colors;
     bool corner; /* writing the last cell does not scroll */
     off_t errors_read;
-    bool mouse;
+    struct tui_key pending; /* read together with the one before it */
+    bool has_pending, mouse;
 };
 
 /* For signal handlers: there is one terminal a process. */
@@ -553,28 +554,45 @@ static void char_key(uint32_t ch, struct tui_key *key) {
                                            : TUI_KEY_CHAR;
 }
 
+static void decode(int kind, wint_t ch, struct tui_key *key) {
+    if (kind != KEY_CODE_YES) {
+        char_key((uint32_t)ch, key);
+    } else if (ch != KEY_MOUSE) {
+        function_key(ch, key);
+    } else if (!mouse_key(key)) {
+        key->kind = TUI_KEY_OTHER;
+    }
+}
+
+/* Keys that nobody types with Alt: behind an escape character they are a second key. */
+static bool stands_alone(const struct tui_key *key) {
+    return key->kind == TUI_KEY_FUNCTION || key->kind == TUI_KEY_ESCAPE ||
+           (key->kind == TUI_KEY_CHAR && key->ch < 0x20);
+}
+
 bool tui_screen_key(tui_screen *s, struct tui_key *out) {
     wint_t ch = 0;
-    int kind = wget_wch(s->keys, &ch);
     struct tui_key key = {0};
+    if (s->has_pending) {
+        s->has_pending = false;
+        *out = s->pending;
+        return true;
+    }
+    const int kind = wget_wch(s->keys, &ch);
     if (kind == ERR) {
         return false;
     }
-    if (kind == OK && ch == 0x1b) { /* alone, or Alt and a key */
-        wint_t second = 0;
-        kind = wget_wch(s->keys, &second);
-        key.alt = kind != ERR;
-        ch = kind != ERR ? second : ch;
-        kind = kind != ERR ? kind : OK;
-    }
-    if (kind == KEY_CODE_YES && ch == KEY_MOUSE) {
-        if (!mouse_key(&key)) {
-            key.kind = TUI_KEY_OTHER;
+    decode(kind, ch, &key);
+    if (key.kind == TUI_KEY_ESCAPE) { /* alone, or Alt and a key, or two keys in a hurry */
+        struct tui_key second = {0};
+        const int more = wget_wch(s->keys, &ch);
+        if (more != ERR) {
+            decode(more, ch, &second);
+            s->has_pending = stands_alone(&second);
+            s->pending = second;
+            key = s->has_pending ? key : second;
+            key.alt = !s->has_pending;
         }
-    } else if (kind == KEY_CODE_YES) {
-        function_key(ch, &key);
-    } else {
-        char_key((uint32_t)ch, &key);
     }
     *out = key;
     return true;

@@ -35,7 +35,7 @@ line 'What is this?'
 answered
 keys F2
 wait_for '│.*every [0-9]+ ms'
-wait_for 'window 64\+64'
+wait_for '│ +0 top 256'
 line '/regen'
 wait_for 'looked at by layer 0'
 wait_for '│ +0 .*%'
@@ -53,14 +53,16 @@ keys p
 wait_for 'PAUSED'
 keys p +
 wait_for 'every 1000 ms'
-keys Escape F9
+keys Escape
+wait_gone '▶ cache'
+keys F9
 answered
 wait_for 'looked at [0-9]+ rows'
 keys F1
 wait_for 'Ctrl\+X Ctrl\+E'
 keys x F4
 wait_for '─ plan|- plan'
-wait_for 'layers from 0: window'
+wait_for 'layers from 0: top 256 by codes, int2/int1, host, window 64\+64'
 keys Escape
 leave
 
@@ -75,7 +77,7 @@ for size in '20 5' '150 45' '40 12' '100 8' '21 40' '300 60' '20 5' '80 24'; do
     resize $size
     sleep 0.4
     case $size in
-    '20 5') bottom | grep -qE 'answering|ready' || fail "$size: no status" ;;
+    '20 5' | '21 40') bottom | grep -qE 'answering|ready' || fail "$size: no status" ;;
     *) bottom | grep -qE 'F10 quit' || fail "$size: no status line at the bottom" ;;
     esac
 done
