@@ -41,8 +41,8 @@ static int print_json(const struct top *top) {
 }
 
 static void print_table(const struct top *top) {
-    printf("%8s  %-6s %-9s %16s %9s %8s %8s  %s\n", "pid", "what", "doing", "context", "tokens/s",
-           "device", "host", "model");
+    printf("%8s %-5s %-9s %13s %8s %7s %7s %-8s %s\n", "pid", "what", "doing", "context",
+           "tokens/s", "device", "host", "cache", "model");
     for (size_t i = 0; i < top->n; i++) {
         const struct tl_stats *const s = &top->ones[i].stats;
         static const char *const doing[] = {"loading", "idle", "reading", "answering"};
@@ -56,10 +56,10 @@ static void print_table(const struct top *top) {
             snprintf(rate, sizeof rate, "%.1f", s->tokens_per_s);
         }
         snprintf(context, sizeof context, "%u/%u", s->ctx_used, s->ctx_cap);
-        printf("%8llu  %-6s %-9s %16s %9s %8s %8s  %s, cache %s, %s\n", (unsigned long long)s->pid,
+        printf("%8llu %-5s %-9s %13s %8s %7s %7s %-8s %s, %s\n", (unsigned long long)s->pid,
                s->command, doing[s->activity & 3], context, rate,
                tui_bytes((double)sum.home_device, bytes[0]),
-               tui_bytes((double)sum.home_host, bytes[1]), s->model, s->kv, s->backend);
+               tui_bytes((double)sum.home_host, bytes[1]), s->kv, s->model, s->backend);
     }
 }
 

@@ -564,6 +564,44 @@ static void decode(int kind, wint_t ch, struct tui_key *key) {
     }
 }
 
+/* "<button;column;row" as terminals report the mouse (SGR), whatever their description says. */
+static void mouse_report(const char *text, bool pressed, struct tui_key *key) {
+    char *end = NULL;
+    const long button = strtol(text + 1, &end, 10);
+    const long col = *end == ';' ? strtol(end + 1, &end, 10) : 0;
+    const long row = *end == ';' ? strtol(end + 1, &end, 10) : 0;
+    const bool placed = col > 0 && row > 0 && col <= TUI_SIDE_MAX && row <= TUI_SIDE_MAX;
+    key->kind = !placed || !pressed ? TUI_KEY_OTHER
+                : button == 0       ? TUI_KEY_CLICK
+                : button == 64      ? TUI_KEY_WHEEL_UP
+                : button == 65      ? TUI_KEY_WHEEL_DOWN
+                                    : TUI_KEY_OTHER;
+    key->row = (int32_t)row - 1;
+    key->col = (int32_t)col - 1;
+}
+
+/* The rest of a control sequence that ncurses does not know: it is no text. Alt+[ where nothing
+ * follows. */
+static void read_sequence(tui_screen *s, struct tui_key *key) {
+    char text[32];
+    size_t n = 0;
+    wint_t ch = 0;
+    int kind = OK;
+    while ((kind = wget_wch(s->keys, &ch)) == OK && ch >= 0x20 && ch < 0x40) {
+        if (n + 1 < sizeof text) {
+            text[n++] = (char)ch;
+        }
+    }
+    text[n] = '\0';
+    if (kind == ERR && n == 0) {
+        return;
+    }
+    key->kind = TUI_KEY_OTHER;
+    if (kind == OK && n > 0 && text[0] == '<') {
+        mouse_report(text, ch == 'M', key);
+    }
+}
+
 /* Keys that nobody types with Alt: behind an escape character they are a second key. */
 static bool stands_alone(const struct tui_key *key) {
     return key->kind == TUI_KEY_FUNCTION || key->kind == TUI_KEY_ESCAPE ||
@@ -592,6 +630,9 @@ bool tui_screen_key(tui_screen *s, struct tui_key *out) {
             s->pending = second;
             key = s->has_pending ? key : second;
             key.alt = !s->has_pending;
+            if (key.kind == TUI_KEY_CHAR && key.ch == '[') {
+                read_sequence(s, &key);
+            }
         }
     }
     *out = key;

@@ -91,6 +91,8 @@ keys -H ff fe 80 c3 28 00 7f   # broken UTF-8, NUL, DEL
 keys -H 1b 5b 3c 36 34 3b 35 3b 35 4d # the wheel
 keys -H 1b 5b 3c 30 3b 31 30 3b 31 30 4d # a click
 sleep 0.3
+never '^> .*(999|64;5)'
+sleep 0.3
 bottom | grep -qE 'answering' || fail "wrong keys: no status line"
 keys Escape Escape
 answered
@@ -130,8 +132,8 @@ second=$!
 line "clear; $tailor top --once; echo code \$?"
 sleep 1
 line "clear; $tailor top --once; echo code \$?"
-wait_for "$first +chat.*cache tailor"
-wait_for "$second +chat.*cache full"
+wait_for "$first chat .* tailor "
+wait_for "$second chat .* full "
 "$tailor" top --once --json "$first" >"$work/json" || fail "top --once --json"
 grep -q '"kv":"tailor".*"layers":\[{"layer":0' "$work/json" || fail "the JSON of top"
 [ "$("$tailor" top --csv --once | wc -l)" -eq 3 ] || fail "top --csv --once: not three lines"
