@@ -282,11 +282,15 @@ static json_t *json_decode_ms(const struct run *run) {
 
 static json_t *json_memory(const struct run *run) {
     const struct tl_memory_plan *const m = tl_session_plan(run->loaded.session);
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m->weights,
+    struct tl_usage now, peak;
+    tl_engine_usage(run->loaded.engine, &now, &peak);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes", (json_int_t)m->weights,
                      "kv_device_bytes", (json_int_t)tl_kv_device_bytes(&m->kv), "kv_host_bytes",
                      (json_int_t)m->kv.home_host, "scratch_bytes",
                      (json_int_t)(m->scratch + m->stage), "peak_device_bytes",
-                     (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host);
+                     (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host,
+                     "allocated_device_bytes", (json_int_t)(peak.device + peak.wrapped),
+                     "allocated_host_bytes", (json_int_t)peak.host);
 }
 
 static bool print_json(const struct run *run) {

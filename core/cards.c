@@ -39,15 +39,20 @@ const struct tl_card tl_cards[] = {
      .f16_flops = 116.5e12, .i8_ops = 233e12, .bytes = MEMORY(12), DISCRETE},
     {"arc-a770", "Intel Arc A770", .bytes_per_s = 560e9, .link_bytes_per_s = PCIE4(16),
      .f16_flops = 131e12, .i8_ops = 262e12, .bytes = MEMORY(16), DISCRETE},
-    /* The machine itself: whoever plans for it measures its bandwidth (bytes_per_s). The parts are
-     * those of tl_validations' measurements. */
+    /* The machine itself: whoever plans for it measures its bandwidth (bytes_per_s). */
     {"cpu", "this machine's CPU", .launch_s = 1e-6,
      .reached = {[TL_COST_WEIGHTS] = 0.9f, [TL_COST_ROWS] = 0.9f, [TL_COST_CODES] = 0.5f,
                  [TL_COST_SMALL] = 0.5f,   [TL_COST_LINK] = 1,    [TL_COST_PROMPT] = 0.5f}},
     {.name = NULL},
 };
 
+#define ON_CPU "bench/results/2026-11-22-plan-cpu.md"
 const struct tl_validation tl_validations[] = {
+    {"cpu", "1B, Q4_K", "full", 24, 15.28, 14.23, ON_CPU},
+    {"cpu", "1B, Q8_0", "full", 24, 27.80, 26.48, ON_CPU},
+    {"cpu", "135M, F16", "full", 24, 8.06, 7.71, ON_CPU},
+    {"cpu", "135M, F16", "kivi2", 16408, 11.23, 11.60, ON_CPU},
+    {"cpu", "135M, F16", "tailor", 16408, 16.61, 14.51, ON_CPU},
     {.card = NULL},
 };
 
@@ -117,7 +122,8 @@ enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 static bool parse_number(const char *text, const struct unit *units, double max, double *out) {
     char *end = NULL;
     const double number = strtod(text, &end);
-    if (end == text || !(isdigit((unsigned char)text[0]) || text[0] == '.')) {
+    const bool decimal = isdigit((unsigned char)text[0]) || text[0] == '.';
+    if (!decimal || end == text || text[1] == 'x' || text[1] == 'X') {
         return false;
     }
     for (const struct unit *u = units; u->name != NULL; u++) {
@@ -129,11 +135,16 @@ static bool parse_number(const char *text, const struct unit *units, double max,
     return false;
 }
 
-static tl_err set_field(struct tl_card *card, char *item, const tl_log *log) {
+static tl_err set_field(struct tl_card *card, char *item, bool first, const tl_log *log) {
     char *const equals = strchr(item, '=');
     if (equals == NULL) {
         if (strcmp(item, "unified") == 0) {
             card->link_bytes_per_s = 0;
+            return TL_OK;
+        }
+        const struct tl_card *const known = first ? tl_card_find(item) : NULL;
+        if (known != NULL) {
+            *card = *known;
             return TL_OK;
         }
         return tl_fail(log, TL_ERR_FORMAT, "--gpu: '%s' is neither a card nor KEY=VALUE", item);
@@ -168,8 +179,9 @@ tl_err tl_card_parse(const char *text, struct tl_card *out, const tl_log *log) {
     }
     memcpy(list, text, strlen(text) + 1);
     char *rest = list;
-    for (char *item; (item = strtok_r(rest, ",", &rest)) != NULL;) {
-        TL_TRY(set_field(&card, item, log));
+    bool first = true;
+    for (char *item; (item = strtok_r(rest, ",", &rest)) != NULL; first = false) {
+        TL_TRY(set_field(&card, item, first, log));
     }
     if (card.bytes_per_s == 0) {
         return tl_fail(log, TL_ERR_FORMAT, "--gpu: bw=, the memory bandwidth in GB/s, is missing");
