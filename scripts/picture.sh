@@ -24,7 +24,7 @@ say() {
 }
 term new-session -d -s t -x 132 -y 30 -c "$work" env LC_ALL=C.UTF-8 TERM=xterm-256color COLORTERM=truecolor \
     HOME="$work" XDG_STATE_HOME="$work" XDG_RUNTIME_DIR="$work" \
-    "$tailor" chat -m "$PWD/models/demo.gguf" --temp 0 --kv tailor
+    "$tailor" chat -m "$PWD/models/demo.gguf" --temp 0 --repeat-penalty 1.2 -n 160 --kv tailor
 wait_for '^ ready'
 term send-keys -t t F2
 say 'Hello, who are you?'
