@@ -225,6 +225,24 @@ def needles(r, size, pool):
     return out
 
 
+def recall(r, size, pool):
+    """Many keys and values in little filler, and every one asked for: what teaches telling keys apart."""
+    terse = r.random() < 0.5
+    each = r.choice([1, 1, 1, 1, 2])
+    n = Needles(r, max(2, min(48, size // ((110 if terse else 240) * each))), each)
+    doc = document(r, pool, size * r.choice([0, 0, 0.1, 0.3]), n.sentences())
+    out, asked = [(doc, 0)], n.keys[:]
+    r.shuffle(asked)
+    while asked:
+        ks = [asked.pop() for _ in range(min(len(asked), r.choice([1, 1, 1, 1, 2, 3])))]
+        q, o, rest = n.ask(ks)
+        lead = "\n" + r.choice(["", "", q + " "]) + o
+        if terse:
+            lead = "\n" + r.choice([n.phrase(ks, len(ks) > 1 or each > 1).format(m=""), listing(ks) + ":"])
+        out += [(lead, 0), (rest, ANSWER)]
+    return out
+
+
 def passkey(r, size, pool):
     v = str(r.randrange(10000, 99999))
     doc = document(r, [], size, [f"The pass key is {v}. Remember it. {v} is the pass key."])
@@ -243,7 +261,8 @@ def variable(r):
 def variables(r, size, pool):
     """RULER's variable tracking: chains of assignments, asked from the value or from a name."""
     hops = r.choice([1, 1, 2, 2, 2, 3, 4])
-    chains = r.randint(1, max(1, min(4, size // 150)))
+    bare = r.random() < 0.5  # nothing but assignments, and many of them
+    chains = max(1, min(12, size // (90 * (hops + 1)))) if bare else r.randint(1, max(1, min(4, size // 150)))
     names = distinct(r, chains * (hops + 1), variable)
     values = distinct(r, chains, lambda q: str(q.randrange(10000, 99999)))
     facts = []
@@ -253,7 +272,7 @@ def variables(r, size, pool):
         at = sorted(r.random() for _ in line)
         facts += list(zip(at, line))
     facts = [f for _, f in sorted(facts)]
-    doc = document(r, pool if r.random() < 0.3 else [], size, facts)
+    doc = document(r, pool if r.random() < 0.3 else [], 0 if bare else size, facts)
     out = []
     order = list(range(chains))
     r.shuffle(order)
@@ -427,8 +446,8 @@ def book(r, size, pool):
     return [(" ".join(out), TEXT)]
 
 
-MAKERS = {"needles": needles, "facts": facts, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
-SHARES = {"needles": 40, "facts": 24, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
+MAKERS = {"needles": needles, "recall": recall, "facts": facts, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
+SHARES = {"needles": 40, "recall": 10, "facts": 24, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
 
 
 def mix(shares, length):
