@@ -272,7 +272,7 @@ static __device__ void attend_end(const struct attend_args &a, const struct atte
 
 /* Block (part, KV head x chunk of its query heads, query). E: half where the cache is F16. */
 template <class E, int COLUMNS, int H>
-static __global__ void __launch_bounds__(ATTEND_THREADS) k_attend(struct attend_args a) {
+static __global__ void __launch_bounds__(ATTEND_THREADS, 4) k_attend(struct attend_args a) {
     CU_DYNAMIC_SHARED(shared);
     const struct attend_room<E> room = attend_layout<E>(a, shared);
     const uint32_t i = blockIdx.z, kv_head = blockIdx.y / a.head_chunks;

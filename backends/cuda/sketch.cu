@@ -236,7 +236,7 @@ static __device__ const uint8_t *codes_at(const uint8_t *from, const uint8_t *st
 }
 
 /* Block (part, KV head, QUERIES of its heads). */
-static __global__ void __launch_bounds__(SKETCH_THREADS) k_key_score(struct sketch_args a) {
+static __global__ void __launch_bounds__(SKETCH_THREADS, 4) k_key_score(struct sketch_args a) {
     CU_DYNAMIC_SHARED(shared);
     const struct sketch_room room = sketch_layout(a, shared);
     const struct sketch_rows r = {blockIdx.z * QUERIES,
