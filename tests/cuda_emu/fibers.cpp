@@ -26,6 +26,12 @@ void __tsan_release(void *);
 #define UNSEEN
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) (void)0
+#endif
+
 namespace emu {
 namespace {
 
@@ -59,6 +65,11 @@ struct block {
     void *scheduler;
     const std::function<void()> *kernel;
     TSAN(void *tsan; char begun, waited, ended;)
+    ~block() {
+        for (fiber &f : fibers) {
+            operator delete(f.stack, std::align_val_t(4096));
+        }
+    }
 };
 
 block the_block;
@@ -150,6 +161,8 @@ UNSEEN void reset(block &b) {
         fiber &f = b.fibers[i];
         f.at = READY;
         f.number = i;
+        // begin() never returns, so what AddressSanitizer marked around its variables stays.
+        ASAN_UNPOISON_MEMORY_REGION((char *)f.stack + STACK_BYTES - 4096, 4096);
         void **top = (void **)((char *)f.stack + STACK_BYTES) - 2;
         top[0] = (void *)begin;
         top[1] = nullptr;
