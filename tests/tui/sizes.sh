@@ -68,7 +68,7 @@ leave
 
 # ---- resized while it streams ----
 open_terminal 80 24
-chat --kv tailor -n 6000 --ignore-eos
+chat --kv tailor -n 16000 --ignore-eos
 line 'Tell me a long story'
 wait_for 'answering'
 keys F2
@@ -84,6 +84,11 @@ done
 wait_for 'answering'
 
 # ---- wrong keys, while it streams ----
+keys Escape Escape
+answered
+line '/clear'
+line 'Tell me a long story'
+wait_for 'answering'
 keys F11 F12 M-z M-x M-0 C-t C-g C-o C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
 keys -H 1b 5b 39 39 39 7e      # an unknown sequence
 keys -H 1b 5b 4d 20 ff ff      # an old mouse report
