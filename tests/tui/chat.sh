@@ -8,7 +8,7 @@ set -u
 open_terminal 80 24
 
 # ---- a conversation ----
-chat
+chat -n 80
 wait_for 'tailor .*cache full'
 wait_for 'say something'
 line 'Hello, who are you?'

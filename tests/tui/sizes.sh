@@ -7,7 +7,7 @@ set -u
 
 # ---- three sizes ----
 open_terminal 20 5
-chat
+chat -n 60
 wait_for 'say something'
 line 'Hi'
 answered
@@ -15,7 +15,7 @@ answered
 leave
 
 open_terminal 80 24
-chat --kv tailor
+chat --kv tailor -n 60
 line 'Hello'
 answered
 keys F2
@@ -29,7 +29,7 @@ wait_gone 'every [0-9]+ ms'
 leave
 
 open_terminal 150 45
-chat --kv tailor
+chat --kv tailor -n 60
 line "/read $source_dir/README.md"
 line 'What is this?'
 answered
