@@ -1,4 +1,5 @@
-/* Cards by their public data sheets, and the text form of a card. Memory in the unit it is sold in;
+/* Cards by what their data sheets say as far as we remember them (not looked up: no network here; no
+ * figure was measured), and the text form of a card. Memory in the unit it is sold in;
  * links by generation and lanes, of which a large copy reaches 80 % (25 GB/s of 4.0 x16's 31.5).
  * Arithmetic is dense and accumulates in f32, which consumer cards of NVIDIA do at half the rate of
  * f16. What part of a rate an op reaches is the same for all cards until somebody measures one. */
