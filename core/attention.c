@@ -168,19 +168,39 @@ static tl_err attend_exact_step(const struct tl_pass *p, uint32_t il,
     return emit_attend(p, il, &op);
 }
 
+static tl_err attend_window(const struct tl_pass *p, uint32_t il,
+                            const struct tl_attention_rows *r) {
+    const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    struct tl_attend op = attend_op(p, r, &layer->window);
+    op.q_pos = layer->window_pos;
+    op.n_rows = layer->n_window;
+    op.window = layer->model_window;
+    return emit_attend(p, il, &op);
+}
+
+/* True where a head's say in the choice depends on how much of its attention the window has. Channels
+ * are scored once for all heads of a group, and need not wait for the window. */
+static bool asks_window(const struct tl_policy *policy) {
+    return policy->select == TL_SELECT_TOPK && policy->index != TL_INDEX_CHANNELS;
+}
+
 tl_err tl_attend_step_begin(const struct tl_pass *p, uint32_t il,
                             const struct tl_attention_rows *r) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
+    const bool asks = asks_window(&layer->policy);
     if (layer->home.k.buf != NULL) {
         TL_TRY(encode(p, il, r, &layer->home, p->kv->pos));
     }
     if (layer->window.k.buf != NULL) {
         TL_TRY(encode(p, il, r, &layer->window, layer->slot));
     }
+    if (asks) {
+        TL_TRY(attend_window(p, il, r));
+    }
     if (layer->policy.select != TL_SELECT_TOPK) {
         return TL_OK;
     }
-    TL_TRY(tl_choose_rows(p, il, r->q));
+    TL_TRY(tl_choose_rows(p, il, r->q, asks ? r->lse : (tl_view){0}));
     return fetch_rows(p, il);
 }
 
@@ -191,11 +211,9 @@ tl_err tl_attend_step_end(const struct tl_pass *p, uint32_t il,
     if (tl_kv_is_exact(layer)) {
         return attend_exact_step(p, il, r);
     }
-    struct tl_attend op = attend_op(p, r, &layer->window);
-    op.q_pos = layer->window_pos;
-    op.n_rows = layer->n_window;
-    op.window = layer->model_window;
-    TL_TRY(emit_attend(p, il, &op));
+    if (!asks_window(policy)) {
+        TL_TRY(attend_window(p, il, r));
+    }
     const bool topk = policy->select == TL_SELECT_TOPK;
     if (layer->sketch.k.buf != NULL && policy->rest == TL_REST_SKETCH) {
         const struct tl_choice choice = topk ? tl_choice_of(p, il) : (struct tl_choice){0};

@@ -510,8 +510,11 @@ tl_err tl_topk(tl_stream *s, const struct tl_topk *op) {
     check_shape(s, &op->score, op->score.rows, op->score.cols, TL_F32);
     check_shape(s, &op->n_rows, 1, 1, TL_I32);
     TL_ASSERT(op->score.rows % op->idx.rows == 0 && op->score.cols <= INT32_MAX);
+    if (op->base.buf != NULL) {
+        check_shape(s, &op->base, 1, op->score.rows, TL_F32);
+    }
     const tl_view *const outs[] = {&op->idx};
-    const tl_view *const ins[] = {&op->score, &op->n_rows};
+    const tl_view *const ins[] = {&op->score, &op->n_rows, &op->base};
     CHECK_APART(outs, ins);
     return s->dev->backend->topk(s, op);
 }

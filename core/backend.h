@@ -191,12 +191,13 @@ struct tl_key_score {
 };
 
 /* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group of
- * (score[h][t] - max_t score[h][t]); idx ascending, ties go to the lower row, unused places are -1
+ * (score[h][t] - most[h]) with most[h] = max_t score[h][t], or base[0][h] where that is present and
+ * larger: what other rows add up to, so that a head that looks elsewhere has no say. idx ascending, ties go to the lower row, unused places are -1
  * and last. The difference is rounded to float; NaNs count neither as scores nor as differences,
  * and a row with nothing above -inf is never chosen. idx (n_kv_heads, k) i32; score (n_heads, any)
- * f32; n_rows (1, 1) i32. */
+ * f32; base (1, n_heads) f32 or absent; n_rows (1, 1) i32. */
 struct tl_topk {
-    tl_view idx, score, n_rows;
+    tl_view idx, score, n_rows, base;
 };
 
 /* tl_attend over the compressed rows t < n_blocks[0] * TL_BLOCK, all of which every query sees, less

@@ -120,7 +120,7 @@ struct tl_choice tl_choice_of(const struct tl_pass *p, uint32_t il) {
         .score = part_of(p->scratch->score, heads, tl_kv_index_cap(policy, p->kv->cap))};
 }
 
-tl_err tl_choose_rows(const struct tl_pass *p, uint32_t il, tl_view q) {
+tl_err tl_choose_rows(const struct tl_pass *p, uint32_t il, tl_view q, tl_view base) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const tl_index index = layer->policy.index;
     const struct tl_choice out = tl_choice_of(p, il);
@@ -130,5 +130,6 @@ tl_err tl_choose_rows(const struct tl_pass *p, uint32_t il, tl_view q) {
     return emit(p, il, (struct tl_op){.verb = TL_VERB_TOPK,
                                       .u.topk = {.idx = out.idx,
                                                  .score = out.score,
-                                                 .n_rows = layer->n_old}});
+                                                 .n_rows = layer->n_old,
+                                                 .base = base}});
 }

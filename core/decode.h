@@ -99,8 +99,9 @@ TL_MUST tl_err tl_attend_step_begin(const struct tl_pass *pass, uint32_t il,
 TL_MUST tl_err tl_attend_step_end(const struct tl_pass *pass, uint32_t il,
                                   const struct tl_attention_rows *r);
 
-/* choose.c: which rows of layer il, one that selects by an index, a step attends exactly. */
-TL_MUST tl_err tl_choose_rows(const struct tl_pass *pass, uint32_t il, tl_view q);
+/* choose.c: which rows of layer il, one that selects by an index, a step attends exactly. base (1,
+ * n_heads) or absent: what the rows that are attended anyway add up to, see tl_topk. */
+TL_MUST tl_err tl_choose_rows(const struct tl_pass *pass, uint32_t il, tl_view q, tl_view base);
 /* What that writes: the rows (n_kv_heads, topk), and what the index scored; with codes that is what
  * tl_attend_sketch takes. */
 struct tl_choice {

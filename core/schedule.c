@@ -249,6 +249,7 @@ static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
     case TL_VERB_TOPK:
         reads(out, &op->u.topk.score);
         reads(out, &op->u.topk.n_rows);
+        reads(out, &op->u.topk.base);
         writes(out, &op->u.topk.idx);
         return;
     case TL_VERB_FETCH:

@@ -178,8 +178,11 @@ static void parity_topk(struct trial *t) {
     const uint32_t idx = operand(t, kv_heads, k, TL_I32, zeros);
     free(zeros);
     const uint32_t count = ints(t, 1, &(int32_t){(int32_t)n});
+    const bool based = rng_below(&t->rng, 2) == 0;
+    const uint32_t base = scores_with_ties(t, 1, heads);
     for (uint32_t i = 0; i < t->sides->n; i++) {
-        const struct tl_topk op = {view(t, idx, i), view(t, score, i), view(t, count, i)};
+        const struct tl_topk op = {view(t, idx, i), view(t, score, i), view(t, count, i),
+                                   based ? view(t, base, i) : absent};
         must(tl_topk(t->sides->all[i].s, &op), "tl_topk");
     }
     compare_bytes(t, idx);

@@ -100,7 +100,7 @@ static void open_layer(struct layer *l, struct side *side, const struct shape *s
     set_int(l->n_seen, (int32_t)n_rows);
     l->pos = new_view(l, 1, 1, TL_I32);
     set_int(l->pos, (int32_t)n_rows - 1);
-    const struct tl_topk op = {l->idx, l->score, l->n_seen};
+    const struct tl_topk op = {l->idx, l->score, l->n_seen, absent};
     must(tl_topk(side->s, &op), "tl_topk");
 }
 
@@ -219,7 +219,7 @@ static void run_score(void *arg, uint64_t i) {
 static void run_topk(void *arg, uint64_t i) {
     const struct layer *const l = arg;
     (void)i;
-    const struct tl_topk op = {l->idx, l->score, l->n_seen};
+    const struct tl_topk op = {l->idx, l->score, l->n_seen, absent};
     must(tl_topk(l->side->s, &op), "tl_topk");
     must(tl_stream_sync(l->side->s), "tl_stream_sync");
 }

@@ -238,7 +238,10 @@ static void topk_is_a_sort(void **state) {
         for (uint64_t i = 0; trial % 3 == 0 && i < (uint64_t)HEADS * cols; i++) {
             floats_of(score)[i] = rintf(floats_of(score)[i]);
         }
-        const struct tl_topk op = {idx, score, ints(f, 1, 1, (int32_t)n)};
+        struct tl_topk op = {idx, score, ints(f, 1, 1, (int32_t)n), {0}};
+        if (trial % 4 == 1) {
+            op.base = floats(f, 1, HEADS, 20.0f); /* half of the heads look elsewhere */
+        }
         assert_int_equal(tl_topk(f->s, &op), TL_OK);
         for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head++) {
             for (uint32_t t = 0; t < n; t++) {
@@ -246,7 +249,7 @@ static void topk_is_a_sort(void **state) {
             }
             for (uint32_t h = 0; h < HEADS / KV_HEADS; h++) {
                 const float *const s = floats_of(score) + (kv_head * 3 + h) * (uint64_t)cols;
-                float most = -INFINITY;
+                float most = op.base.buf != NULL ? floats_of(op.base)[kv_head * 3 + h] : -INFINITY;
                 for (uint32_t t = 0; t < n; t++) {
                     most = s[t] > most ? s[t] : most;
                 }
@@ -268,6 +271,29 @@ static void topk_is_a_sort(void **state) {
     test_free(ranked);
 }
 
+/* Goal: a head that attends to no row in particular has no say where another does, once it is known
+ * what the rest of its attention adds up to; without that it takes the first rows. */
+static void idle_heads_have_no_say(void **state) {
+    struct fixture *const f = *state;
+    enum { N = 700, K_BEST = 40 };
+    const tl_view score = floats(f, 2, N, 1.0f), idx = ints(f, 1, K_BEST, 99);
+    for (uint32_t t = 0; t < N; t++) {
+        floats_of(score)[t] = 0.0f; /* idle */
+        floats_of(score)[N + t] = t >= N - K_BEST ? 12.0f : 3.0f;
+    }
+    struct tl_topk op = {idx, score, ints(f, 1, 1, N), {0}};
+    assert_int_equal(tl_topk(f->s, &op), TL_OK);
+    assert_int_equal(ints_of(idx)[0], 0);
+    op.base = floats(f, 1, 2, 1.0f);
+    floats_of(op.base)[0] = logf(100.0f); /* of a window of 100 rows */
+    floats_of(op.base)[1] = -2.0f;
+    assert_int_equal(tl_topk(f->s, &op), TL_OK);
+    for (int32_t j = 0; j < K_BEST; j++) {
+        assert_int_equal(ints_of(idx)[j], N - K_BEST + j);
+    }
+    free_views(f);
+}
+
 /* Goal: rows that cannot be told apart from nothing are never chosen. */
 static void topk_without_numbers(void **state) {
     struct fixture *const f = *state;
@@ -275,7 +301,7 @@ static void topk_without_numbers(void **state) {
     for (uint32_t t = 0; t < 200; t++) {
         floats_of(score)[t] = t % 2 == 0 ? NAN : -INFINITY;
     }
-    const struct tl_topk op = {idx, score, ints(f, 1, 1, 100)};
+    const struct tl_topk op = {idx, score, ints(f, 1, 1, 100), {0}};
     assert_int_equal(tl_topk(f->s, &op), TL_OK);
     for (uint32_t i = 0; i < 8; i++) {
         assert_int_equal(ints_of(idx)[i], -1);
@@ -561,6 +587,7 @@ static void hot_set_against_a_model(void **state) {
     cmocka_unit_test_setup_teardown(merging_is_order_free, open, close_fixture),                   \
         cmocka_unit_test_setup_teardown(topk_is_a_sort, open, close_fixture),                      \
         cmocka_unit_test_setup_teardown(topk_without_numbers, open, close_fixture),                \
+        cmocka_unit_test_setup_teardown(idle_heads_have_no_say, open, close_fixture),              \
         cmocka_unit_test_setup_teardown(codes_approximate, open, close_fixture),                   \
         cmocka_unit_test_setup_teardown(chosen_rows_leave_the_sketch, open, close_fixture),        \
         cmocka_unit_test_setup_teardown(given_scores, open, close_fixture),                        \

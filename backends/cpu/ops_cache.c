@@ -162,8 +162,9 @@ static void topk_head(const struct tl_topk *op, uint32_t kv_head, float *room) {
     int32_t *const idx = cpu_row(&op->idx, kv_head);
     float *const most = room + k;
     for (uint32_t h = 0; h < group; h++) {
-        const float *const score = cpu_row(&op->score, (uint64_t)kv_head * group + h);
-        most[h] = NAN;
+        const uint64_t head = (uint64_t)kv_head * group + h;
+        const float *const score = cpu_row(&op->score, head);
+        most[h] = op->base.buf != NULL ? ((const float *)cpu_row(&op->base, 0))[head] : NAN;
         for (uint32_t t = 0; t < n_rows; t++) {
             most[h] = fmaxf(most[h], score[t]);
         }

@@ -18,8 +18,9 @@ enum { COPY_WARPS = 4 };
 struct topk_args {
     int32_t *idx;       /* (n_kv_heads, k) */
     const float *score; /* (n_kv_heads * group, cols) */
+    const float *base;  /* (n_kv_heads * group) or NULL */
     const int32_t *n_rows;
-    uint32_t *most;  /* (n_kv_heads * group) keys of the largest scores */
+    uint32_t *most;  /* (n_kv_heads * group) keys of the largest scores, base among them */
     uint32_t *bins;  /* (n_kv_heads, LEVELS, BINS) */
     uint32_t *keys;  /* (n_kv_heads, cols) */
     uint32_t *found; /* (n_kv_heads, n_parts, 2): rows above the bar, rows at it */
@@ -60,7 +61,7 @@ static __global__ void k_topk_most(struct topk_args a) {
         most = 0;
     }
     __syncthreads();
-    float best = NAN;
+    float best = a.base != nullptr ? a.base[blockIdx.y] : NAN;
     for (uint32_t t = rows.first + threadIdx.x; t < rows.end; t += SELECT_THREADS) {
         best = fmaxf(best, score[t]);
     }
@@ -380,6 +381,7 @@ cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *op) {
     topk_layout(x, op, &a, &zero_bytes);
     a.idx = cu_at<int32_t>(op->idx);
     a.score = cu_at<const float>(op->score);
+    a.base = op->base.buf != nullptr ? cu_at<const float>(op->base) : nullptr;
     a.n_rows = cu_at<const int32_t>(op->n_rows);
     a.k = op->idx.cols;
     a.cols = op->score.cols;
