@@ -153,14 +153,17 @@ static tl_err measure_depths(struct bench *b, json_t *rows) {
     return TL_OK;
 }
 
-/* One preset behind the other; the first session is open already. */
+/* One preset behind the other, each within the same budgets; the first session is open already. */
 static tl_err measure_presets(struct bench *b, json_t *rows) {
     TL_TRY(measure_depths(b, rows));
+    struct tl_session_params params = {.n_ctx = b->n_ctx};
+    if (cli_session_params(b->args, &params) != 0) {
+        return TL_ERR_FORMAT;
+    }
     char *rest = b->presets;
     strtok_r(rest, ",", &rest);
     for (char *kv; (kv = strtok_r(rest, ",", &rest)) != NULL && !cli_interrupted();) {
         tl_session_close(&b->loaded.session);
-        struct tl_session_params params = {.n_ctx = b->n_ctx};
         TL_TRY(cli_open_session(&b->loaded, b->args, kv, &params));
         TL_TRY(measure_depths(b, rows));
     }

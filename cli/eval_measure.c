@@ -21,12 +21,8 @@ uint32_t cli_eval_n_ctx(const struct cli_eval *e) {
 /* The sizes were read once already, by cli_load. */
 struct tl_session_params cli_eval_session_params(const struct cli_eval *e) {
     struct tl_session_params params = {.n_ctx = cli_eval_n_ctx(e)};
-    if (e->args->device_mem != NULL && !cli_parse_size(e->args->device_mem, &params.device_bytes)) {
-        params.device_bytes = 0;
-    }
-    if (e->args->host_mem != NULL && !cli_parse_size(e->args->host_mem, &params.host_bytes)) {
-        params.host_bytes = 0;
-    }
+    const int usage = cli_session_params(e->args, &params);
+    TL_ASSERT(usage == 0);
     return params;
 }
 

@@ -53,7 +53,6 @@ const struct tl_validation tl_validations[] = {
     {"cpu", "1B, Q8_0", "full", 24, 27.80, 26.48, ON_CPU},
     {"cpu", "135M, F16", "full", 24, 8.06, 7.71, ON_CPU},
     {"cpu", "135M, F16", "kivi2", 16408, 11.23, 11.60, ON_CPU},
-    {"cpu", "135M, F16", "tailor", 16408, 16.61, 14.51, ON_CPU},
     {.card = NULL},
 };
 

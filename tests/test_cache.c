@@ -2,6 +2,7 @@
  * ones; what a preset should give is always said by another way of computing it: the exact cache,
  * another order of the same tokens, or a naive model of the bookkeeping. */
 #include "core/engine.h"
+#include "random_model.h"
 #include "support.h"
 
 #include <math.h>
@@ -243,26 +244,6 @@ static bool is_written(const struct tl_op *ops, uint32_t n, const tl_view *v) {
         }
     }
     return false;
-}
-
-static struct tl_policy random_policy(struct tl_rng *rng) {
-    struct tl_policy p;
-    do {
-        p = (struct tl_policy){.sink = (uint32_t)rng_below(rng, 100),
-                               .recent = (uint32_t)rng_below(rng, 200),
-                               .k_codec = (tl_codec)rng_below(rng, TL_CODEC_COUNT),
-                               .v_codec = (tl_codec)rng_below(rng, TL_CODEC_COUNT),
-                               .home = (tl_home)rng_below(rng, 3),
-                               .select = (tl_select)rng_below(rng, 3),
-                               .topk = 1 + (uint32_t)rng_below(rng, 40),
-                               .index = (tl_index)rng_below(rng, 4),
-                               .channels = 1 + (uint32_t)rng_below(rng, 20),
-                               .predict = (tl_predict)rng_below(rng, 3),
-                               .page = 1u << rng_below(rng, 7),
-                               .rest = (tl_rest)rng_below(rng, 2),
-                               .hot = rng_below(rng, 2) ? 0 : 200};
-    } while (tl_policy_check(&p, NULL));
-    return p;
 }
 
 static void test_schedule_reads_what_is_written(void **state) {

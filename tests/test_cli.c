@@ -57,6 +57,9 @@ static void test_failures(void **state) {
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv tailor --topk 0", 1, "topk");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv /etc/passwd", 1, "/etc/passwd");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -c 400 --device-mem 100KiB", 1, "more than there is");
+    /* The budget holds for every preset, not for the first alone. */
+    expect_error("bench -m " TL_SOURCE_DIR "/models/demo.gguf --kv kivi2,full -c 16384 --depth 64 -n 2"
+                 " --prefill 0 --json --device-mem 60MiB", 1, "more than there is");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 4000000000", 1, "4000000000");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 2 3 4 5' -c 4", 1, "5 tokens");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend abacus", 1, "abacus");
