@@ -2,12 +2,10 @@
  * the chat as it was; one that changes the conversation shows all of it again. */
 #include "chat.h"
 #include "look.h"
+#include "new_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -225,10 +223,9 @@ static int run_read(struct chat *chat, const char *rest) {
     return err ? chat_failed(chat, err) : 0;
 }
 
-/* Writes beside the file and renames, so that a full disk leaves the old one. A file that is there
- * and is not this chat's is not overwritten. */
+/* A file that is there and is not this chat's is not overwritten; false after an error line. */
 static bool write_file(struct chat *chat, const char *name, const tl_bytes *text) {
-    char path[4096], beside[4200];
+    char path[CLI_PATH_MAX];
     if (!expand(name, path, sizeof path)) {
         cli_error("%s: the name is too long", name);
         return false;
@@ -238,18 +235,9 @@ static bool write_file(struct chat *chat, const char *name, const tl_bytes *text
         cli_error("%s: is there already; remove it or choose another name", name);
         return false;
     }
-    snprintf(beside, sizeof beside, "%s.part", path);
-    FILE *const f = fopen(beside, "wb");
-    bool ok = f != NULL && fwrite(text->data, 1, text->len, f) == text->len;
-    ok = f != NULL && fclose(f) == 0 && ok;
-    ok = ok && rename(beside, path) == 0;
-    if (!ok) {
-        cli_error("%s: %s", name, strerror(errno));
-        if (f != NULL) {
-            unlink(beside);
-        }
-    }
-    return ok;
+    struct cli_new_file file;
+    return cli_new_file_open(&file, path, "") &&
+           cli_new_file_finish(&file, text->data, text->len);
 }
 
 static tl_err remember_file(struct chat *chat, const char *name) {

@@ -6,7 +6,6 @@
 
 #include "core/policy.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -315,26 +314,20 @@ static bool print_json(const struct cli_eval *e) {
                   "interrupted", cli_interrupted(), "results", cli_eval_report_json(&e->report)));
 }
 
-static bool write_plot(const struct cli_eval *e) {
-    const char *const path = e->args->plot;
+static bool write_plot(struct cli_eval *e) {
     const char *const slash = strrchr(e->args->model, '/');
     tl_bytes svg = {0};
-    if (cli_eval_report_svg(&e->report, slash != NULL ? slash + 1 : e->args->model, &svg)) {
-        cli_error("%s: out of memory", path);
-        tl_bytes_free(&svg);
-        return false;
-    }
-    FILE *const f = fopen(path, "wb");
-    bool ok = f != NULL && fwrite(svg.data, 1, svg.len, f) == svg.len;
-    ok = f != NULL && fclose(f) == 0 && ok;
-    if (!ok) {
-        cli_error("%s: %s", path, strerror(errno));
+    bool ok = cli_eval_report_svg(&e->report, slash != NULL ? slash + 1 : e->args->model, &svg) == 0;
+    if (ok) {
+        ok = cli_new_file_finish(&e->plot_file, svg.data, svg.len);
+    } else {
+        cli_error("%s: out of memory", e->args->plot);
     }
     tl_bytes_free(&svg);
     return ok;
 }
 
-static int show_results(const struct cli_eval *e, tl_err err) {
+static int show_results(struct cli_eval *e, tl_err err) {
     if (cli_stderr_is_tty()) {
         fputs("\r\033[K", stderr);
     }
@@ -344,7 +337,7 @@ static int show_results(const struct cli_eval *e, tl_err err) {
     } else if (e->report.n_lines > 0) {
         cli_eval_report_table(&e->report, stdout);
     }
-    if (!err && e->args->plot != NULL) {
+    if (!err && e->plot_file.f != NULL) {
         ok = write_plot(e) && ok;
     }
     if (err) {
@@ -389,12 +382,19 @@ int cmd_eval(const struct cli_args *args) {
         code = read_text(e) && read_tasks(e) ? 0 : 1;
     }
     if (code == 0) {
-        code = parse_tasks(&c) ? run(&c) : 2;
+        code = parse_tasks(&c) ? 0 : 2;
+    }
+    if (code == 0 && args->plot != NULL) {
+        code = cli_new_file_open(&e->plot_file, args->plot, "<svg") ? 0 : 1;
+    }
+    if (code == 0) {
+        code = run(&c);
     }
     for (size_t i = 0; i < e->n_tasks; i++) {
         cli_task_free(&e->tasks[i]);
     }
     free(e->tasks);
+    cli_new_file_drop(&e->plot_file);
     cli_eval_report_free(&e->report);
     cli_filler_close(&e->filler);
     tl_bytes_free(&e->text);

@@ -7,6 +7,7 @@
 #include "conversation.h"
 #include "eval_report.h"
 #include "eval_tasks.h"
+#include "new_file.h"
 
 enum { CLI_CTXS_MAX = 16 };
 
@@ -23,6 +24,7 @@ struct cli_eval {
     uint32_t n_windows; /* of text */
     uint64_t seed;
     struct cli_eval_report report;
+    struct cli_new_file plot_file;
 };
 
 /* The largest of the contexts, and sessions that hold it within the memory that may be used. */

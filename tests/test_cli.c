@@ -538,6 +538,31 @@ static void test_eval(void **state) {
     tl_bytes_free(&svg);
 }
 
+/* Goal: a picture takes no place of a file that is none of ours, and a place that cannot be written
+ * is named before the work begins. */
+static void test_eval_plot_place(void **state) {
+    (void)state;
+    write_file(scratch("model.gguf"), "GGUF precious", 13);
+    char model[256];
+    snprintf(model, sizeof model, "%s", scratch("model.gguf"));
+    const char *const places[] = {model, "/no/such/place.svg"};
+    for (size_t i = 0; i < 2; i++) {
+        char args[1024];
+        snprintf(args, sizeof args,
+                 "eval -m " GOLDEN "smollm-9-3.gguf --task ppl --ctx 420 --kv full --plot %s",
+                 places[i]);
+        struct ran ran = tailor(args);
+        assert_int_equal(ran.code, 1);
+        assert_int_equal(ran.out.len, 0);
+        assert_int_equal(n_lines(&ran.err), 1);
+        assert_non_null(strstr(ran.err.data, places[i]));
+        done(&ran);
+    }
+    tl_bytes kept = read_file(model);
+    assert_int_equal(kept.len, 13);
+    tl_bytes_free(&kept);
+}
+
 /* Goal: tasks from a file are asked where they fit, scored by the file's answers, and chosen by
  * name. The model babbles: any letter is an answer that it can be expected to give. */
 static void test_eval_file(void **state) {
@@ -623,6 +648,7 @@ int main(void) {
         cmocka_unit_test(test_chat_commands),
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
         cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_eval_plot_place),
         cmocka_unit_test(test_eval_file),
         cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),
         cmocka_unit_test(test_session_errors),   cmocka_unit_test(test_chat_session),
