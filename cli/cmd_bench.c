@@ -4,6 +4,7 @@
 #include "bandwidth.h"
 #include "commands.h"
 #include "generate.h"
+#include "policies.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -210,10 +211,10 @@ int cmd_bench(const struct cli_args *args) {
         }
         return 2;
     }
-    snprintf(b.presets, sizeof b.presets, "%s", args->kv != NULL ? args->kv : "full");
+    b.n_ctx = args->n_ctx != 0 ? args->n_ctx : needed_ctx(&b);
+    snprintf(b.presets, sizeof b.presets, "%s", cli_kv(args, b.n_ctx));
     char first[sizeof b.presets];
     snprintf(first, sizeof first, "%.*s", (int)strcspn(b.presets, ","), b.presets);
-    b.n_ctx = args->n_ctx != 0 ? args->n_ctx : needed_ctx(&b);
     struct cli_args sized = *args;
     sized.n_ctx = b.n_ctx;
     sized.kv = first;

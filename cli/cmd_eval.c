@@ -124,7 +124,7 @@ static bool parse_tasks(struct command *c) {
 static bool parse_lists(struct command *c) {
     const struct cli_args *const a = c->eval.args;
     struct cli_eval_report *const report = &c->eval.report;
-    snprintf(c->presets, sizeof c->presets, "%s", a->kv != NULL ? a->kv : "full");
+    snprintf(c->presets, sizeof c->presets, "%s", a->kv != NULL ? a->kv : "full,tailor");
     const int n_presets = cut_list(c->presets, report->presets, CLI_PRESETS_MAX);
     if (n_presets < 0 || (a->kv != NULL && strlen(a->kv) >= sizeof c->presets)) {
         cli_error("--kv: needs between 1 and %d presets", CLI_PRESETS_MAX);

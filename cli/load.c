@@ -45,9 +45,8 @@ int cli_session_params(const struct cli_args *args, struct tl_session_params *ou
     return 0;
 }
 
-static bool has_kv_options(const struct cli_args *args) {
-    return args->kv != NULL || args->kv_set != NULL || args->window != NULL ||
-           args->topk != CLI_UNSET;
+static const char *kv_of(const struct cli_args *args, const struct tl_shape *shape) {
+    return cli_kv(args, args->n_ctx != 0 ? args->n_ctx : shape->n_ctx_train);
 }
 
 /* The cache options as they were written, for sentences and to know them again. */
@@ -108,7 +107,7 @@ static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *a
         return TL_ERR_FORMAT;
     }
     loaded->kv = args->kv != NULL ? args->kv : cli_keep_kv(keep);
-    TL_TRY(has_kv_options(args) ? spell_kv(args, loaded->kv, &keep->kv_words)
+    TL_TRY(cli_has_kv_options(args) ? spell_kv(args, loaded->kv, &keep->kv_words)
                                 : tl_bytes_add_str(&keep->kv_words, info.kv));
     struct tl_policies set = {.n_layers = info.n_layers};
     set.layers = calloc(set.n_layers, sizeof *set.layers);
@@ -132,7 +131,7 @@ static tl_err begin_session(struct cli_loaded *loaded, const struct cli_args *ar
         tl_session_file_close(&loaded->keep.file);
         return err;
     }
-    return cli_open_session(loaded, args, args->kv, params);
+    return cli_open_session(loaded, args, kv_of(args, &tl_engine_model(loaded->engine)->shape), params);
 }
 
 tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
@@ -140,7 +139,7 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
     const tl_log log = cli_log_of(&loaded->log);
     const uint32_t n_layers = tl_engine_model(loaded->engine)->shape.n_layers;
     struct tl_policies set;
-    loaded->kv = kv != NULL ? kv : "full";
+    loaded->kv = kv;
     TL_TRY(cli_policies(args, kv, n_layers, tl_engine_weights(loaded->engine), &set, &log));
     const double above = args->tau > 0 ? (double)args->tau : 1e-9; /* 0: every layer */
     tl_err err = open_with_policies(loaded, params, &set, above);
@@ -181,7 +180,7 @@ static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_
     const struct loading *const l = user;
     const tl_log log = cli_log_of(&l->loaded->log);
     struct tl_policies set;
-    TL_TRY(cli_policies(l->args, l->args->kv, shape->n_layers, weights, &set, &log));
+    TL_TRY(cli_policies(l->args, kv_of(l->args, shape), shape->n_layers, weights, &set, &log));
     struct tl_plan_params plan = {.n_ctx = l->args->n_ctx,
                                   .policies = set.layers,
                                   .dense = set.finds_dense ? &set.dense : NULL,

@@ -2,6 +2,7 @@
 #include "args.h"
 #include "commands.h"
 #include "out.h"
+#include "policies.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -58,6 +59,10 @@ static int run_command(const struct command *command, int argc, char **argv) {
     struct cli_args args;
     if (!cli_parse(&args, command->bit, argc, argv)) {
         return 2;
+    }
+    if (args.kv != NULL && strcmp(args.kv, "help") == 0) {
+        cli_print_presets();
+        return 0;
     }
     return command->run(&args);
 }

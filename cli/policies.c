@@ -75,7 +75,7 @@ tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_laye
     if (set.layers == NULL) {
         return TL_ERR_MEMORY;
     }
-    tl_err err = cli_read_policies(kv != NULL ? kv : "full", weights, &set, log);
+    tl_err err = cli_read_policies(kv, weights, &set, log);
     if (!err) {
         err = cli_apply_knobs(args, &set, log);
     }
@@ -85,4 +85,38 @@ tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_laye
     }
     *out = set;
     return TL_OK;
+}
+
+bool cli_has_kv_options(const struct cli_args *args) {
+    return args->kv != NULL || args->kv_set != NULL || args->window != NULL ||
+           args->topk != CLI_UNSET;
+}
+
+const char *cli_kv(const struct cli_args *args, uint32_t n_ctx) {
+    if (args->kv != NULL) {
+        return args->kv;
+    }
+    return tl_preset_default(cli_has_kv_options(args) ? UINT32_MAX : n_ctx)->name;
+}
+
+void cli_print_presets(void) {
+    enum { WIDTH = 9 };
+    puts("--kv PRESET, or a policy file (tailor fit):");
+    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+        printf("  %-*s%s\n", WIDTH, p->name, p->summary);
+    }
+    printf("\n--kv-set KNOB=VALUE; of dense layers dense.KNOB=VALUE:\n%-*s", WIDTH + 2, "");
+    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+        printf("%-*s", WIDTH, p->name);
+    }
+    puts("");
+    const char *knob;
+    for (size_t i = 0; (knob = tl_policy_knob(i)) != NULL; i++) {
+        printf("  %-*s", WIDTH, knob);
+        for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+            char number[12];
+            printf("%-*s", WIDTH, tl_policy_get(&p->policy, knob, number, sizeof number));
+        }
+        puts("");
+    }
 }

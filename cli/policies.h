@@ -15,7 +15,17 @@ TL_MUST tl_err cli_read_policies(const char *kv, const tl_weights *weights,
 TL_MUST tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *set,
                                const tl_log *log);
 
-/* Both, of n_layers layers: free out->layers. kv NULL: full. */
+/* The cache that is asked for, or the default for that many tokens: `tailor` where a knob of its is
+ * given. */
+const char *cli_kv(const struct cli_args *args, uint32_t n_ctx);
+
+/* The presets with what they do, and every knob with its value in each of them: to stdout. */
+void cli_print_presets(void);
+
+/* Are there options that say how the cache is kept? */
+bool cli_has_kv_options(const struct cli_args *args);
+
+/* Both, of n_layers layers: free out->layers. */
 TL_MUST tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_layers,
                             const tl_weights *weights, struct tl_policies *out,
                             const tl_log *log);

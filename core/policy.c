@@ -15,6 +15,10 @@ const char *const tl_fit_names[] = {"range", "squares", NULL};
 const char *const tl_index_names[] = {"codes", "channels", "pages", "meanstd", NULL};
 const char *const tl_predict_names[] = {"check", "trust", "none", NULL};
 
+/* Contexts up to here stay exact by default: 128 MiB for Llama-3-8B's 32 layers in `full` would become
+ * 34 in `tailor`, which then steps through its index for nothing. */
+enum { SMALL_CTX = 4096 };
+
 /* What a policy has of an index it does not use, so that changing one knob is enough. */
 #define INDEX_SIZES .channels = 12, .page = 16
 #define SKETCH_ONLY(codec, rows)                                                                   \
@@ -96,6 +100,10 @@ const struct tl_preset *tl_preset_find(const char *name) {
         }
     }
     return NULL;
+}
+
+const struct tl_preset *tl_preset_default(uint32_t n_ctx) {
+    return tl_preset_find(n_ctx <= SMALL_CTX ? "full" : "tailor");
 }
 
 static bool has_sketch(const struct tl_policy *p) {

@@ -67,6 +67,10 @@ struct tl_preset {
 extern const struct tl_preset tl_presets[]; /* ends with a NULL name */
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
+/* How n_ctx tokens are kept where nobody says: `tailor`; `full` as long as the exact cache is so small
+ * that there is nothing to save. */
+const struct tl_preset *tl_preset_default(uint32_t n_ctx);
+
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
 extern const char *const tl_codec_names[], *const tl_home_names[], *const tl_select_names[],
     *const tl_rest_names[], *const tl_fit_names[], *const tl_index_names[],

@@ -538,6 +538,32 @@ static void test_eval(void **state) {
     tl_bytes_free(&svg);
 }
 
+/* Goal: where nobody says how rows are kept, contexts with something to save are kept by `tailor`, and so
+ * are those of which a knob is given. */
+static void test_kv_default(void **state) {
+    (void)state;
+    static const struct {
+        const char *options, *kv;
+    } cases[] = {{"-c 4096", "full"}, {"-c 4097", "tailor"}, {"-c 300 --topk 20", "tailor"},
+                 {"-c 300 --kv-set recent=32", "tailor"}, {"-c 5000 --kv full", "full"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char args[512], expected[32];
+        snprintf(args, sizeof args,
+                 "run -m " TL_SOURCE_DIR "/models/demo.gguf -p Hello -n 1 --json %s",
+                 cases[i].options);
+        snprintf(expected, sizeof expected, "\"kv\":\"%s\"", cases[i].kv);
+        struct ran ran = tailor(args);
+        assert_int_equal(ran.code, 0);
+        assert_non_null(strstr(ran.out.data, expected));
+        done(&ran);
+    }
+    struct ran help = tailor("run --kv help");
+    assert_int_equal(help.code, 0);
+    assert_non_null(strstr(help.out.data, "tailor2"));
+    assert_non_null(strstr(help.out.data, "k_codec"));
+    done(&help);
+}
+
 /* Goal: a picture takes no place of a file that is none of ours, and a place that cannot be written
  * is named before the work begins. */
 static void test_eval_plot_place(void **state) {
@@ -648,6 +674,7 @@ int main(void) {
         cmocka_unit_test(test_chat_commands),
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
         cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_kv_default),
         cmocka_unit_test(test_eval_plot_place),
         cmocka_unit_test(test_eval_file),
         cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),

@@ -9,7 +9,7 @@ open_terminal 80 24
 
 # ---- a conversation ----
 chat -n 80
-wait_for 'tailor .*cache full'
+wait_for 'tailor .*cache tailor'
 wait_for 'say something'
 line 'Hello, who are you?'
 answered

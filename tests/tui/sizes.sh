@@ -132,7 +132,7 @@ printf 'Tell me a story\n' >"$work/say"
 # shellcheck disable=SC2024
 "$tailor" chat -m "$model" --kv tailor -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
 first=$!
-"$tailor" chat -m "$model" -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
+"$tailor" chat -m "$model" --kv full -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
 second=$!
 line "clear; $tailor top --once; echo code \$?"
 sleep 1
