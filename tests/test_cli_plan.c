@@ -131,12 +131,12 @@ static void test_run_does_what_is_planned(void **state) {
     json_decref(json);
     done(&ran);
     ran = tailor("plan -m " GOLDEN "qwen3-hd128.gguf --gpu bw=50,unified --ctx 8192 "
-                 "--device-mem 4MiB");
+                 "--kv full --device-mem 4MiB");
     assert_int_equal(ran.code, 0);
     const char *const same = "8192 tokens need 6.4";
     assert_non_null(strstr(ran.out.data, same));
     done(&ran);
-    expect_error("run -m " GOLDEN "qwen3-hd128.gguf --ids 1 -c 8192 --device-mem 4MiB", 1, same);
+    expect_error("run -m " GOLDEN "qwen3-hd128.gguf --ids 1 -c 8192 --kv full --device-mem 4MiB", 1, same);
 }
 
 int main(void) {
