@@ -314,12 +314,6 @@ static int close_parts(struct full *f) {
     if (f->worker != NULL && !f->ended && !f->ready) {
         _exit(f->signal != 0 ? 128 + f->signal : 0); /* still loading: nobody waits for that */
     }
-    if (f->worker != NULL) {
-        cli_worker_stop(f->worker);
-        if (cli_worker_send(f->worker, "/quit")) {
-            _exit(1);
-        }
-    }
     const int code = cli_worker_close(&f->worker);
     cli_share_close(&f->share);
     close(f->wake[0]);

@@ -124,7 +124,7 @@ static void stream(const struct cli_loaded *loaded, const struct cli_answer *ans
 static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
                               struct cli_answer *answer, tl_decoder *decoder) {
     tl_session *const s = loaded->session;
-    uint64_t time_ns[TL_TIME_COUNT] = {0};
+    uint64_t sample_ns = 0;
     for (;;) {
         if (answer->n_max != CLI_UNSET && answer->ids.n >= answer->n_max) {
             answer->stop = CLI_STOP_LENGTH;
@@ -137,7 +137,7 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
         const uint64_t begin = tl_now_ns();
         const uint32_t id = tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s),
                                             tl_session_n(s));
-        time_ns[TL_TIME_SAMPLE] = tl_now_ns() - begin;
+        sample_ns = tl_now_ns() - begin;
         if (!answer->ignore_end && tl_vocab_is_end(decoder->vocab, id)) {
             answer->stop = CLI_STOP_END;
             return TL_OK;
@@ -159,9 +159,9 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
         }
         const uint64_t start = tl_now_ns();
         TL_TRY(tl_session_step(s, id));
-        time_ns[TL_TIME_STEP] = tl_now_ns() - start;
-        TL_TRY(cli_times_add(answer->times, time_ns[TL_TIME_STEP]));
-        cli_share_step(loaded->share, loaded->engine, s, time_ns);
+        const uint64_t step_ns = tl_now_ns() - start;
+        TL_TRY(cli_times_add(answer->times, step_ns));
+        cli_share_step(loaded->share, loaded->engine, s, step_ns, sample_ns);
     }
 }
 

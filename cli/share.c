@@ -218,12 +218,20 @@ static void add_heat(struct cli_share *share, tl_session *s) {
     tl_stats_add_heat(&share->now, il, rows, n);
 }
 
-void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s,
-                    const uint64_t time_ns[TL_TIME_COUNT]) {
+void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s, uint64_t step_ns,
+                    uint64_t sample_ns) {
     if (share != NULL) {
+        uint64_t moved_ns;
+        const bool tells = tl_session_transfer_ns(s, &moved_ns) && moved_ns <= step_ns;
+        const uint64_t time_ns[TL_TIME_COUNT] = {[TL_TIME_STEP] = step_ns,
+                                                 [TL_TIME_COMPUTE] = step_ns - moved_ns,
+                                                 [TL_TIME_TRANSFER] = moved_ns,
+                                                 [TL_TIME_WAIT] = moved_ns,
+                                                 [TL_TIME_SAMPLE] = sample_ns};
+        const uint32_t always = 1u << TL_TIME_STEP | 1u << TL_TIME_SAMPLE;
         share->now.activity = TL_ACTIVITY_ANSWER;
         tl_stats_update(&share->now, e, s);
-        tl_stats_add_step(&share->now, time_ns, 1u << TL_TIME_STEP | 1u << TL_TIME_SAMPLE);
+        tl_stats_add_step(&share->now, time_ns, tells ? (1u << TL_TIME_COUNT) - 1 : always);
         add_heat(share, s);
         publish(share);
     }

@@ -23,8 +23,8 @@ void cli_share_session(struct cli_share *share, const tl_engine *e, const tl_ses
                        const char *kv);
 void cli_share_prompt(struct cli_share *share, size_t done, size_t total);
 void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_session *s);
-void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s,
-                    const uint64_t time_ns[TL_TIME_COUNT]);
+void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s, uint64_t step_ns,
+                    uint64_t sample_ns);
 void cli_share_answer_end(struct cli_share *share);
 
 /* The folder; false where there is none and none can be made. */

@@ -15,7 +15,7 @@ struct cli_worker {
     pthread_t thread;
     struct cli_events in, out;
     sem_t lines;
-    atomic_bool stop;
+    atomic_bool stop, leave; /* this answer; all of them */
     int wake_fd;
     const struct cli_args *args;
     struct cli_share *share;
@@ -38,7 +38,7 @@ static void show(void *user, chat_kind kind, const char *text, size_t n) {
 
 static bool wants_stop(void *user) {
     cli_worker *const w = user;
-    return atomic_load(&w->stop);
+    return atomic_load(&w->stop) || atomic_load(&w->leave);
 }
 
 static void begin(void *user) {
@@ -81,6 +81,9 @@ static int work(cli_worker *w) {
     int code = 0;
     for (bool leave = false; !leave && code == 0;) {
         while (sem_wait(&w->lines) != 0) {
+        }
+        if (atomic_load(&w->leave)) { /* lines that still wait were not begun */
+            break;
         }
         const struct cli_event *const line = cli_events_pop(&w->in);
         if (line == NULL) {
@@ -134,6 +137,7 @@ tl_err cli_worker_open(cli_worker **out, const struct cli_args *args, struct cli
     w->share = share;
     w->wake_fd = wake_fd;
     atomic_init(&w->stop, false);
+    atomic_init(&w->leave, false);
     tl_err err = cli_events_open(&w->in);
     if (!err) {
         err = cli_events_open(&w->out);
@@ -161,6 +165,8 @@ int cli_worker_close(cli_worker **worker) {
     if (w == NULL) {
         return 0;
     }
+    atomic_store(&w->leave, true);
+    sem_post(&w->lines);
     pthread_join(w->thread, NULL);
     cli_set_sink(NULL, NULL);
     for (const struct cli_event *e; (e = cli_events_pop(&w->out)) != NULL;) {

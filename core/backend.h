@@ -78,6 +78,7 @@ struct tl_dev_caps {
     uint64_t bytes_free;  /* 0: not known */
     uint32_t n_threads;   /* CPU only, else 0 */
     bool unified;         /* TL_MEM_DEVICE is host memory */
+    bool immediate;       /* an op has happened when its call returns */
 };
 
 /* y[i] := scale * src[idx[i]].  y (n, cols) f32; src (any, cols) any dtype; idx (n, 1) i32, each

@@ -133,6 +133,11 @@ const struct tl_gauge *tl_session_gauge(const tl_session *s, uint32_t il);
  * since the last prompt or rewind. Costs a copy from the device and a wait. */
 TL_MUST tl_err tl_session_chosen(tl_session *s, uint32_t il, const int32_t **rows, uint32_t *n);
 
+/* The part of the last step in which rows moved between tiers while everything else waited, in
+ * nanoseconds. False where the device does not tell, or no step was replayed yet. A step that also looks
+ * at a layer (gauge.h) leaves the number of the one before. */
+bool tl_session_transfer_ns(const tl_session *s, uint64_t *ns);
+
 /* The recorded decode step. */
 const tl_schedule *tl_session_schedule(const tl_session *s);
 

@@ -11,6 +11,8 @@ struct tl_replay {
     tl_event *start;                   /* owned; NULL where nothing waits for it */
     tl_event **done;                   /* owned; one an op, NULL where nothing waits for it */
     tl_graph *graph;                   /* owned; NULL: op by op */
+    bool immediate;                    /* the device's ops can be timed by the host */
+    uint64_t transfer_ns;              /* of the last run, where they can */
 };
 
 static tl_err open_event(tl_replay *r, uint32_t wait) {
@@ -29,18 +31,24 @@ static tl_err open_events(tl_replay *r) {
     return open_event(r, s->join);
 }
 
-static tl_err enqueue_op(const tl_replay *r, uint32_t i) {
+static tl_err enqueue_op(tl_replay *r, uint32_t i) {
     const struct tl_op *const op = &r->schedule->ops[i];
     tl_stream *const stream = r->streams[op->lane];
     if (op->wait != TL_WAIT_NONE) {
         TL_TRY(tl_event_wait(stream, op->wait == TL_WAIT_START ? r->start : r->done[op->wait]));
     }
+    const bool timed = r->immediate && op->lane == TL_LANE_TRANSFER;
+    const uint64_t begin = timed ? tl_now_ns() : 0;
     TL_TRY(tl_op_run(op, stream));
+    if (timed) {
+        r->transfer_ns += tl_now_ns() - begin;
+    }
     return r->done[i] != NULL ? tl_event_record(stream, r->done[i]) : TL_OK;
 }
 
-static tl_err enqueue(const tl_replay *r) {
+static tl_err enqueue(tl_replay *r) {
     tl_stream *const first = r->streams[TL_LANE_COMPUTE];
+    r->transfer_ns = 0;
     if (r->start != NULL) {
         TL_TRY(tl_event_record(first, r->start));
     }
@@ -72,6 +80,9 @@ tl_err tl_replay_open(tl_replay **out, const tl_schedule *schedule,
     for (int i = 0; i < TL_LANE_COUNT; i++) {
         r->streams[i] = streams[i];
     }
+    struct tl_dev_caps caps;
+    tl_dev_get_caps(streams[TL_LANE_COMPUTE]->dev, &caps);
+    r->immediate = caps.immediate;
     r->done = calloc((size_t)schedule->n + 1, sizeof(tl_event *));
     tl_err err = r->done != NULL ? open_events(r) : TL_ERR_MEMORY;
     if (!err) {
@@ -102,6 +113,11 @@ void tl_replay_close(tl_replay **replay) {
 
 tl_err tl_replay_run(tl_replay *r) {
     return r->graph != NULL ? tl_graph_run(r->graph, r->streams[TL_LANE_COMPUTE]) : enqueue(r);
+}
+
+bool tl_replay_transfer_ns(const tl_replay *r, uint64_t *ns) {
+    *ns = r->transfer_ns;
+    return r->immediate && r->graph == NULL;
 }
 
 bool tl_replay_is_graph(const tl_replay *r) { return r->graph != NULL; }

@@ -510,6 +510,11 @@ void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *po
     *bytes = tl_kv_layer_bytes(shape_of(s), il, &s->policies[il], s->kv->cap);
 }
 
+bool tl_session_transfer_ns(const tl_session *s, uint64_t *ns) {
+    *ns = 0;
+    return s->replay != NULL && tl_replay_transfer_ns(s->replay, ns);
+}
+
 tl_err tl_session_chosen(tl_session *s, uint32_t il, const int32_t **rows, uint32_t *n) {
     const struct tl_kv_layer *const layer = &s->kv->layers[il];
     *n = 0;

@@ -175,7 +175,13 @@ static void test_session(void **state) {
     tl_stats_describe_layers(s, engine, session);
     assert_int_equal(s->ctx_used, 600);
     assert_int_equal(s->layers[0].step.rows_fetched, 0);
+    uint64_t moved_ns;
+    assert_false(tl_session_transfer_ns(session, &moved_ns) && moved_ns > 0);
+    const uint64_t begin = tl_now_ns();
     assert_int_equal(tl_session_step(session, 42), TL_OK);
+    const uint64_t step_ns = tl_now_ns() - begin;
+    assert_true(tl_session_transfer_ns(session, &moved_ns)); /* rows were fetched, and more was done */
+    assert_true(moved_ns > 0 && moved_ns < step_ns);
     const uint64_t times[TL_TIME_COUNT] = {[TL_TIME_STEP] = 9000000, [TL_TIME_SAMPLE] = 1000000};
     const uint64_t start = tl_now_ns();
     tl_stats_update(s, engine, session);

@@ -45,8 +45,8 @@ static void draw_title(tui_grid *g, struct tui_rect r, const tui_dash *d) {
 
 static void draw_model(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
-    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "%s (%s, %u layers) on %s: %s, %s", s->model, s->family,
-             s->n_layers, s->backend, s->device, s->kernels);
+    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "%s, %u layers, on %s: %s, %s", s->model, s->n_layers,
+             s->backend, s->device, s->kernels);
 }
 
 static void draw_context(tui_grid *g, struct tui_rect r, const tui_dash *d) {
@@ -83,13 +83,13 @@ static void draw_rate(tui_grid *g, struct tui_rect r, const tui_dash *d) {
 
 /* Where a step went: the parts that the backend can tell apart. */
 static void draw_times(tui_grid *g, struct tui_rect r, const tui_dash *d) {
-    static const char *const names[] = {"step", "compute", "transfer", "waiting", "sampling"};
-    int32_t col = 0;
+    static const char *const names[] = {"step", "compute", "transfer", "wait", "sample"};
+    int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "ms");
     for (int part = 0; part < TL_TIME_COUNT; part++) {
         const bool known = (d->now.times_known >> part & 1) != 0;
-        col = tui_putf(g, at_of(r, 0, col, TUI_DIM), "%s%s ", part > 0 ? "  " : "", names[part]);
-        col = known ? tui_putf(g, at_of(r, 0, col, TUI_TEXT), "%.2f ms",
-                               (double)d->now.time_ns[part] / 1e6)
+        const double ms = (double)d->now.time_ns[part] / 1e6;
+        col = tui_putf(g, at_of(r, 0, col, TUI_DIM), " %s ", names[part]);
+        col = known ? tui_putf(g, at_of(r, 0, col, TUI_TEXT), "%.*f", ms < 10 ? 2 : ms < 100, ms)
                     : tui_puts(g, at_of(r, 0, col, TUI_DIM), "N/A");
     }
 }
@@ -103,7 +103,7 @@ static void draw_memory(tui_grid *g, struct tui_rect r, const tui_dash *d) {
         sum.window += tl_kv_device_bytes(room);
         sum.home_host += room->home_host;
     }
-    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "weights %s  cache %s + host %s  scratch %s  peak %s",
+    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "weights %s cache %s + host %s scratch %s peak %s",
              tui_bytes((double)s->weights_bytes, text[0]), tui_bytes((double)sum.window, text[1]),
              tui_bytes((double)sum.home_host, text[2]),
              tui_bytes((double)s->scratch_bytes, text[3]),
@@ -155,7 +155,7 @@ static void draw_gauge(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity ");
     const unsigned style = share < 0.5 ? TUI_WARN : TUI_GOOD;
     tui_plot_gauge(g, at_of(r, 0, col, style), 16, share);
-    tui_putf(g, at_of(r, 0, col + 16, TUI_TEXT), " %.1f%% of attention exact, error %.3f",
+    tui_putf(g, at_of(r, 0, col + 16, TUI_TEXT), " %.1f%% exact, error %.3f",
              100 * share, error / n);
 }
 

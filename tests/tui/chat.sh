@@ -192,6 +192,18 @@ for signal in TERM HUP SEGV ABRT; do
     restored
 done
 
+# ---- left with messages waiting: they are not begun ----
+line "clear; $tailor chat -m $model --ignore-eos -c 100000; echo code \$?"
+wait_for 'say something'
+line 'first'
+wait_for 'answering'
+line 'second'
+line 'third'
+wait_for '2 waiting'
+keys F10
+wait_for '^code 0'
+restored
+
 # ---- Ctrl+Z and back ----
 chat
 keys -l 'half a'

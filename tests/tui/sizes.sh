@@ -22,7 +22,7 @@ keys F2
 wait_for 'every [0-9]+ ms'
 wait_for 'layer.*device.*host'
 wait_for 'fidelity'
-wait_for 'step [0-9.]+ ms.*compute N/A'
+wait_for 'ms step [0-9.]+ compute [0-9.]+ transfer [0-9.]+ wait [0-9.]+'
 screen | grep -q '^> Hello' || fail "stacked, the chat is gone"
 keys F2
 wait_gone 'every [0-9]+ ms'
