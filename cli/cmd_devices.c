@@ -4,6 +4,18 @@
 
 #include "core/backend.h"
 
+/* What a device offers beyond the needed, and what it costs where it does not: null, or a phrase. */
+static json_t *describe_features(const struct tl_dev_caps *caps) {
+    json_t *const all = json_object();
+    for (uint32_t i = 0; i < caps->n_features; i++) {
+        const struct tl_dev_feature *const f = &caps->features[i];
+        json_object_set_new(all, f->name,
+                            json_pack("{s:b,s:s?}", "present", f->present, "absence_costs",
+                                      f->present ? NULL : f->cost));
+    }
+    return all;
+}
+
 static json_t *describe(const tl_backend *backend, uint32_t index, const struct cli_args *args,
                         struct cli_log *log) {
     tl_dev *dev = NULL;
@@ -15,10 +27,30 @@ static json_t *describe(const tl_backend *backend, uint32_t index, const struct 
     struct tl_dev_caps caps;
     tl_dev_get_caps(dev, &caps);
     tl_dev_close(&dev);
-    return json_pack("{s:s,s:i,s:s,s:s,s:I,s:I,s:i,s:b}", "backend", backend->name, "device",
+    return json_pack("{s:s,s:i,s:s,s:s,s:I,s:I,s:i,s:b,s:o}", "backend", backend->name, "device",
                      (int)index, "name", caps.name, "kernels", caps.kernels, "bytes_total",
                      (json_int_t)caps.bytes_total, "bytes_free", (json_int_t)caps.bytes_free,
-                     "threads", (int)caps.n_threads, "unified", caps.unified);
+                     "threads", (int)caps.n_threads, "unified", caps.unified, "features",
+                     describe_features(&caps));
+}
+
+static void print_features(json_t *features) {
+    const char *name;
+    json_t *feature;
+    bool first = true;
+    json_object_foreach(features, name, feature) {
+        if (json_is_true(json_object_get(feature, "present"))) {
+            printf("%s%s", first ? "           has " : ", ", name);
+            first = false;
+        }
+    }
+    fputs(first ? "" : "\n", stdout);
+    json_object_foreach(features, name, feature) {
+        if (!json_is_true(json_object_get(feature, "present"))) {
+            printf("           no %s: %s\n", name,
+                   json_string_value(json_object_get(feature, "absence_costs")));
+        }
+    }
 }
 
 static void print_device(const json_t *device) {
@@ -31,6 +63,7 @@ static void print_device(const json_t *device) {
            cli_bytes((uint64_t)json_integer_value(json_object_get(device, "bytes_free")),
                      free_bytes),
            json_string_value(json_object_get(device, "kernels")));
+    print_features(json_object_get(device, "features"));
 }
 
 int cmd_devices(const struct cli_args *args) {

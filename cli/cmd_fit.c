@@ -73,11 +73,14 @@ static int open_files(struct fit *fit) {
 
 static int load_engine(struct fit *fit) {
     const struct cli_args *const a = fit->args;
+    char cache_dir[4096];
     const struct tl_engine_params params = {.model_path = a->model,
                                             .backend = a->backend,
                                             .device = a->device,
                                             .n_threads = a->n_threads,
                                             .n_ctx = a->n_ctx,
+                                            .cache_dir = cli_cache_dir(cache_dir, sizeof cache_dir),
+                                            .debug = getenv("TAILOR_TEST_DEVICE"),
                                             .log = cli_log_of(&fit->loaded.log)};
     fit->loaded.log.strict = a->strict;
     const tl_err err = tl_engine_open(&fit->loaded.engine, &params);

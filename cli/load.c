@@ -153,6 +153,17 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
     return err;
 }
 
+const char *cli_cache_dir(char *path, size_t cap) {
+    const char *const xdg = getenv("XDG_CACHE_HOME"), *const home = getenv("HOME");
+    const bool has_xdg = xdg != NULL && xdg[0] == '/';
+    if (!has_xdg && (home == NULL || home[0] != '/')) {
+        return NULL;
+    }
+    const int n = has_xdg ? snprintf(path, cap, "%s/tailor", xdg)
+                          : snprintf(path, cap, "%s/.cache/tailor", home);
+    return n > 0 && (size_t)n < cap ? path : NULL;
+}
+
 static void open_share(struct cli_loaded *out, unsigned command) {
     const char *const name = command == CLI_CHAT    ? "chat"
                              : command == CLI_RUN   ? "run"
@@ -209,12 +220,15 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
     if (usage != 0) {
         return usage;
     }
+    char cache_dir[4096];
     open_share(out, args->command);
     struct tl_engine_params params = {.model_path = args->model,
                                       .backend = args->backend,
                                       .device = args->device,
                                       .n_threads = args->n_threads,
                                       .n_ctx = args->n_ctx,
+                                      .cache_dir = cli_cache_dir(cache_dir, sizeof cache_dir),
+                                      .debug = getenv("TAILOR_TEST_DEVICE"),
                                       .log = cli_log_of(&out->log)};
     tl_err err = cli_keep_open(&out->keep, args, &params.log);
     struct loading loading = {out, args, &session};

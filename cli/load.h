@@ -62,6 +62,9 @@ struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
 void cli_restore_sampler(const struct cli_loaded *loaded, const struct tl_sampler_params *params,
                          tl_sampler *sampler);
 
+/* Where compiled kernels are kept, XDG's cache folder, in `path`; NULL where nobody says which it is. */
+const char *cli_cache_dir(char *path, size_t cap);
+
 /* "5.2 MiB"; text must hold 16 bytes. */
 const char *cli_bytes(uint64_t bytes, char *text);
 

@@ -193,10 +193,13 @@ static tl_err copy_of_host(tl_buf **out, tl_dev *dev, const void *host, uint64_t
 
 tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes) {
     TL_ASSERT(out != NULL && dev != NULL && host != NULL && bytes > 0);
-    if (dev->backend->buf_wrap == NULL) {
+    const tl_err err = dev->backend->buf_wrap != NULL
+                           ? dev->backend->buf_wrap(out, dev, host, bytes)
+                           : TL_ERR_UNSUPPORTED;
+    if (err == TL_ERR_UNSUPPORTED) {
         return copy_of_host(out, dev, host, bytes);
     }
-    TL_TRY(dev->backend->buf_wrap(out, dev, host, bytes));
+    TL_TRY(err);
     TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
     (*out)->is_wrapped = true;
     count_in(*out);

@@ -68,7 +68,20 @@ struct tl_dev_params {
     /* CPU only: the best instruction set it may use; NULL for all that the machine has, "plain" for
      * the specification, "avx2", "avx512". Parity tests lay one over the other with it. */
     const char *isa_max;
+    /* A folder for what a backend keeps between runs (compiled kernels); made when it is missing.
+     * NULL: nothing is kept. */
+    const char *cache_dir;
+    /* Tests only: what a backend pretends or checks, words of its own with commas between; NULL:
+     * nothing. Vulkan's are in backends/vulkan/vulkan.h. */
+    const char *debug;
     tl_log log;
+};
+
+enum { TL_DEV_FEATURES_MAX = 16 };
+/* Something beyond what a backend needs, used where it is there. */
+struct tl_dev_feature {
+    const char *name, *cost; /* of doing without: a phrase */
+    bool present;
 };
 
 struct tl_dev_caps {
@@ -79,6 +92,8 @@ struct tl_dev_caps {
     uint32_t n_threads;   /* CPU only, else 0 */
     bool unified;         /* TL_MEM_DEVICE is host memory */
     bool immediate;       /* an op has happened when its call returns */
+    struct tl_dev_feature features[TL_DEV_FEATURES_MAX];
+    uint32_t n_features;
 };
 
 /* y[i] := scale * src[idx[i]].  y (n, cols) f32; src (any, cols) any dtype; idx (n, 1) i32, each
@@ -349,11 +364,15 @@ struct tl_backend {
     const char *name;
     /* How many devices there are; 0 where the driver is absent. Never an error. */
     uint32_t (*dev_count)(void);
+    /* optional: how many of the first of them "auto" may choose; NULL: all. Software drivers run
+     * only when their backend is named. */
+    uint32_t (*dev_count_auto)(void);
     tl_err (*dev_open)(tl_dev **out, const struct tl_dev_params *params);
     void (*dev_close)(tl_dev *dev);
     void (*dev_caps)(tl_dev *dev, struct tl_dev_caps *out);
     tl_err (*buf_alloc)(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem);
-    /* optional: lets kernels read host memory in place (a mapped file); NULL: core copies. */
+    /* optional: lets kernels read host memory in place (a mapped file); where it is NULL or answers
+     * TL_ERR_UNSUPPORTED, core copies. */
     tl_err (*buf_wrap)(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes);
     void (*buf_free)(tl_buf *buf);
     tl_err (*copy)(tl_stream *s, const tl_view *dst, const tl_view *src);

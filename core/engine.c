@@ -8,7 +8,12 @@
 
 static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) {
     const struct tl_dev_params dev = {
-        .index = p->device, .n_threads = p->n_threads, .isa_max = p->isa_max, .log = p->log};
+        .index = p->device,
+        .n_threads = p->n_threads,
+        .isa_max = p->isa_max,
+        .cache_dir = p->cache_dir,
+        .debug = p->debug,
+        .log = p->log};
     const bool automatic = p->backend == NULL || strcmp(p->backend, "auto") == 0;
     if (!automatic) {
         e->backend = tl_backend_find(p->backend);
@@ -25,10 +30,13 @@ static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) 
         return tl_dev_open(&e->dev, e->backend, &dev);
     }
     for (size_t i = 0; tl_backends[i] != NULL; i++) {
-        if (tl_backends[i]->dev_count() > 0) {
-            e->backend = tl_backends[i];
+        const tl_backend *const b = tl_backends[i];
+        const uint32_t n = b->dev_count_auto != NULL ? b->dev_count_auto() : b->dev_count();
+        if (n > 0) {
+            e->backend = b;
             return tl_dev_open(&e->dev, e->backend, &dev);
         }
+        tl_say(&p->log, TL_LEVEL_INFO, "%s: no hardware device here", b->name);
     }
     return tl_fail(&p->log, TL_ERR_UNSUPPORTED, "no backend of this build found a device");
 }

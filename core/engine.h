@@ -24,6 +24,8 @@ struct tl_engine_params {
     uint32_t device;     /* which of the backend's devices */
     uint32_t n_threads;  /* CPU; 0: physical cores */
     const char *isa_max; /* CPU; tests only, NULL: all the machine has */
+    const char *cache_dir; /* as in tl_dev_params */
+    const char *debug;     /* likewise; tests only */
     uint32_t n_ctx;      /* context the sessions will use; 0: the model's own */
     /* optional: called once file and device are known and before any weight is brought to it; an
      * error ends the opening. shape->weight_bytes is set. */

@@ -6,7 +6,8 @@
  * command that runs it again; the seed is on the first line. The verbs of the hybrid cache are in
  * parity_cache.c and parity_index.c.
  *
- *   parity [--list] [--op NAME] [--backend NAME] [--seed S] [--trial N] [--trials N] [--bench] */
+ *   parity [--list] [--op NAME] [--backend NAME] [--debug WORDS] [--seed S] [--trial N] [--trials N]
+ *          [--bench]                              WORDS: tl_dev_params.debug of a GPU backend */
 #include "parity.h"
 
 #include <errno.h>
@@ -45,10 +46,21 @@ void *must_alloc(uint64_t bytes) {
     return p;
 }
 
+/* What devices say, until the last one is closed: a validation layer may speak at any time. */
+static unsigned n_errors_said;
+static void hear(void *user, tl_level level, const char *sentence) {
+    (void)user;
+    if (level == TL_LEVEL_ERROR) {
+        n_errors_said++;
+        fprintf(stderr, "parity: %s\n", sentence);
+    }
+}
+
 bool side_open(struct sides *sides, const tl_backend *backend, const char *isa_max,
-               uint32_t n_threads) {
+               uint32_t n_threads, const char *debug) {
     struct side side = {0};
-    const struct tl_dev_params params = {.isa_max = isa_max, .n_threads = n_threads};
+    const struct tl_dev_params params = {
+        .isa_max = isa_max, .n_threads = n_threads, .debug = debug, .log = {.fn = hear}};
     const tl_err err = tl_dev_open(&side.dev, backend, &params);
     if (err == TL_ERR_UNSUPPORTED) {
         return false;
@@ -575,7 +587,7 @@ static const struct parity_op ops[] = {
 enum { N_OPS = sizeof ops / sizeof ops[0] };
 
 struct options {
-    const char *op, *backend;
+    const char *op, *backend, *debug;
     uint64_t seed, trial, n_trials; /* trial: UINT64_MAX for all */
     bool list, bench;
 };
@@ -629,7 +641,7 @@ static uint64_t run_ops(const struct parity_op *list, uint32_t n, struct sides *
 
 static void open_sides(struct sides *sides, const struct options *o) {
     const tl_backend *const cpu = tl_backend_find("cpu");
-    side_open(sides, cpu, "plain", 0);
+    side_open(sides, cpu, "plain", 0, NULL);
     for (size_t i = 0; tl_backends[i] != NULL; i++) {
         if (o->backend != NULL && strcmp(o->backend, tl_backends[i]->name) != 0) {
             continue;
@@ -637,17 +649,17 @@ static void open_sides(struct sides *sides, const struct options *o) {
         static const char *const isas[] = {"plain", "avx2", "avx512"};
         for (uint32_t isa = 0; tl_backends[i] == cpu && isa < 3; isa++) {
             for (uint32_t n_threads = 1; n_threads <= 3; n_threads++) {
-                side_open(sides, cpu, isas[isa], n_threads);
+                side_open(sides, cpu, isas[isa], n_threads, NULL);
             }
         }
-        if (tl_backends[i] != cpu) {
-            side_open(sides, tl_backends[i], NULL, 0);
+        if (tl_backends[i] != cpu && tl_backends[i]->dev_count() > 0) {
+            side_open(sides, tl_backends[i], NULL, 0, o->debug);
         }
     }
 }
 
-static const char usage[] = "usage: parity [--list] [--op NAME] [--backend NAME] [--seed S] "
-                            "[--trial N] [--trials N] [--bench]\n";
+static const char usage[] = "usage: parity [--list] [--op NAME] [--backend NAME] [--debug WORDS] "
+                            "[--seed S] [--trial N] [--trials N] [--bench]\n";
 
 static bool parse(struct options *o, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
@@ -661,6 +673,8 @@ static bool parse(struct options *o, int argc, char **argv) {
             o->op = argv[++i];
         } else if (strcmp(argv[i], "--backend") == 0 && value != NULL) {
             o->backend = argv[++i];
+        } else if (strcmp(argv[i], "--debug") == 0 && value != NULL) {
+            o->debug = argv[++i];
         } else if (strcmp(argv[i], "--seed") == 0 && number) {
             o->seed = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--trial") == 0 && number) {
@@ -680,7 +694,7 @@ static bool parse(struct options *o, int argc, char **argv) {
 static int run_bench(const struct options *o) {
     const tl_backend *const backend = tl_backend_find(o->backend != NULL ? o->backend : "cpu");
     struct sides sides = {0};
-    if (!side_open(&sides, backend, NULL, 0)) {
+    if (!side_open(&sides, backend, NULL, 0, o->debug)) {
         return 77;
     }
     bench(&sides.all[0], o->op);
@@ -707,5 +721,5 @@ int main(int argc, char **argv) {
     n_failed += run_ops(cache_ops, n_cache_ops, &sides, &o);
     n_failed += run_ops(index_ops, n_index_ops, &sides, &o);
     sides_close(&sides);
-    return n_failed > 0;
+    return n_failed > 0 || n_errors_said > 0;
 }

@@ -95,7 +95,7 @@ void must(tl_err err, const char *what);
 
 /* Adds a device; false where its kernel class is that of a side with as many threads already. */
 bool side_open(struct sides *sides, const tl_backend *backend, const char *isa_max,
-               uint32_t n_threads);
+               uint32_t n_threads, const char *debug);
 void sides_close(struct sides *sides);
 
 /* n_bytes of a row-major view of any dtype, filled for a weight: values of about `size`. */

@@ -3,9 +3,10 @@
  * model is fed its prompt twice, in odd chunks and token by token, and must meet every stored row
  * of logits, the best token of every position, the mean log-likelihood and the greedy continuation.
  *
- *   golden [-v] [-d FOLDER] [NAME]
+ *   golden [-v] [-d FOLDER] [-b BACKEND] [NAME]
  *
- * runs those whose name holds NAME, those of another folder; -v prints how far each one is.
+ * runs those whose name holds NAME, those of another folder, ours on another backend; -v prints how
+ * far each one is.
  *
  * Tolerances are stated in tests/golden/README.md. A comparison of tokens allows for them: a token
  * is wrong only when its logit is short of the best one by more than two rows' errors. */
@@ -71,6 +72,7 @@ struct run {
     size_t n_min, n_max; /* tokens of the prompts it takes */
     const char *only;    /* part of a name, or NULL */
     bool verbose;
+    const char *backend; /* NULL: "cpu" */
 };
 
 static uint32_t *u32s(const json_t *root, const char *key, size_t *n) {
@@ -304,7 +306,8 @@ static bool golden_run(const struct golden *g, const struct run *run) {
     struct kept_log kept;
     tl_engine *engine = NULL;
     const struct tl_engine_params params = {.model_path = g->model,
-                                            .backend = TL_TEST_BACKEND,
+                                            .backend =
+                                                run->backend != NULL ? run->backend : TL_TEST_BACKEND,
                                             .n_threads = g->n_ids < SHORT_TOKENS ? 1 : 2,
                                             .isa_max = run->isa,
                                             .n_ctx = g->n_ctx,
@@ -394,13 +397,13 @@ static int run_groups(const struct run *base) {
     const char *const only = base->only;
     const char *const ours = base->folder != NULL ? base->folder : TL_SOURCE_DIR "/tests/golden";
     struct run runs[] = {
-        {ours, "plain", 0, SHORT_TOKENS, only, v},
-        {ours, "avx2", 0, SIZE_MAX, only, v},
-        {ours, NULL, 0, SIZE_MAX, only, v},
-        {NULL, "plain", 0, SHORT_TOKENS, only, v},
-        {NULL, NULL, 0, SHORT_TOKENS, only, v},
-        {NULL, NULL, SHORT_TOKENS, HUGE_TOKENS, only, v},
-        {NULL, NULL, HUGE_TOKENS, SIZE_MAX, only, v},
+        {ours, "plain", 0, SHORT_TOKENS, only, v, NULL},
+        {ours, "avx2", 0, SIZE_MAX, only, v, NULL},
+        {ours, NULL, 0, SIZE_MAX, only, v, NULL},
+        {NULL, "plain", 0, SHORT_TOKENS, only, v, NULL},
+        {NULL, NULL, 0, SHORT_TOKENS, only, v, NULL},
+        {NULL, NULL, SHORT_TOKENS, HUGE_TOKENS, only, v, NULL},
+        {NULL, NULL, HUGE_TOKENS, SIZE_MAX, only, v, NULL},
     };
     const struct CMUnitTest of_folder[] = {
         {"ours, plain loops", test_folder, NULL, NULL, &runs[0]},
@@ -423,16 +426,32 @@ static int run_groups(const struct run *base) {
                                 : n_failed + cmocka_run_group_tests(of_shared, NULL, NULL);
 }
 
+/* Ours alone, since a software driver is slow. */
+static int run_backend(const struct run *base) {
+    const tl_backend *const backend = tl_backend_find(base->backend);
+    if (backend == NULL || backend->dev_count() == 0) {
+        print_message("skipped: %s has no device here\n", base->backend);
+        return 77;
+    }
+    struct run run = *base;
+    run.folder = base->folder != NULL ? base->folder : TL_SOURCE_DIR "/tests/golden";
+    run.n_max = SIZE_MAX;
+    const struct CMUnitTest tests[] = {{"ours", test_folder, NULL, NULL, &run}};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
 int main(int argc, char **argv) {
     struct run base = {0};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-v") == 0) {
             base.verbose = true;
+        } else if (strcmp(argv[i], "-b") == 0 && i + 1 < argc) {
+            base.backend = argv[++i];
         } else if (strcmp(argv[i], "-d") == 0 && i + 1 < argc) {
             base.folder = argv[++i];
         } else {
             base.only = argv[i];
         }
     }
-    return run_groups(&base);
+    return base.backend != NULL ? run_backend(&base) : run_groups(&base);
 }

@@ -1,0 +1,279 @@
+/* The ops of a layer: each picks a variant of its shader, says which bytes it reads and writes, and
+ * how many workgroups there are. Where a tensor is larger than a binding may be, windows of whole
+ * rows go through one after the other, into the same outputs. Shapes were checked in backend.c. */
+#include "ops.h"
+
+#include <string.h>
+
+/* Workgroups of kernels that loop: enough for any device, few for a software one. */
+enum { LOOP_GROUPS_MAX = 4096 };
+
+bool vk_like_gpu(const struct vk_dev *dev) { return !dev->info.software || dev->debug.as_gpu; }
+
+uint32_t vk_group_size(const struct vk_dev *dev, uint32_t wanted) {
+    if (!vk_like_gpu(dev)) {
+        return dev->info.subgroup; /* a workgroup of more runs as coroutines on lavapipe */
+    }
+    const uint64_t most = tl_min_u64(wanted, dev->info.group_max);
+    return (uint32_t)tl_max_u64(most / dev->info.subgroup, 1) * dev->info.subgroup;
+}
+
+struct vk_call vk_call_of(const struct vk_dev *dev, vk_shader shader, uint32_t wanted_group) {
+    struct vk_call c = {.variant = {.shader = shader}, .groups = {1, 1, 1}};
+    c.variant.specs[0] = vk_group_size(dev, wanted_group);
+    c.variant.specs[1] = dev->info.subgroup;
+    c.variant.n_specs = 2;
+    return c;
+}
+
+void vk_spec(struct vk_call *c, uint32_t value) {
+    TL_ASSERT(c->variant.n_specs < VK_SPECS_MAX);
+    c->variant.specs[c->variant.n_specs++] = value;
+}
+
+uint32_t vk_add(struct vk_call *c, struct vk_binding b) {
+    TL_ASSERT(c->n_bindings < VK_BINDINGS_MAX);
+    c->bindings[c->n_bindings++] = b;
+    return b.first;
+}
+
+void vk_push(struct vk_call *c, uint32_t value) {
+    TL_ASSERT(c->n_push < VK_PUSH_BYTES / 4);
+    c->push[c->n_push++] = value;
+}
+
+void vk_push_float(struct vk_call *c, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    vk_push(c, bits);
+}
+
+void vk_loop_over(struct vk_call *c, uint64_t n) {
+    const uint64_t groups = tl_div_up(n, c->variant.specs[0]);
+    c->groups[0] = (uint32_t)tl_max_u64(tl_min_u64(groups, LOOP_GROUPS_MAX), 1);
+}
+
+void vk_teams(struct vk_call *c, uint64_t n) {
+    c->groups[0] = (uint32_t)tl_div_up(n, c->variant.specs[0] / c->variant.specs[1]);
+}
+
+uint64_t vk_window_rows(const struct vk_dev *dev, uint64_t row_bytes) {
+    /* What alignment at both ends may add. */
+    const uint64_t room = dev->info.range_max - dev->info.offset_align - 16;
+    const uint64_t rows = (dev->debug.range != 0 ? dev->debug.range : room) / row_bytes;
+    return dev->debug.range != 0 && rows == 0 ? 1 : rows;
+}
+
+tl_err vk_too_wide(struct vk_dev *dev, const char *what) {
+    return vk_op_failed(
+        dev, tl_fail(&dev->log, TL_ERR_UNSUPPORTED,
+                     "vulkan: %s: one row of %s is more than the driver binds (%llu bytes)",
+                     dev->info.name, what, (unsigned long long)dev->info.range_max));
+}
+
+/* 16-bit words at odd addresses, words at odd halves: nothing that a file or a session has. */
+static tl_err check_aligned(struct vk_dev *dev, const tl_view *v) {
+    const uint64_t unit =
+        v->dtype == TL_F32 || v->dtype == TL_I32 || tl_row_bytes(v->dtype, v->cols) % 4 == 0 ? 4
+                                                                                             : 2;
+    if (v->off_bytes % unit != 0 || ((const struct vk_buf *)v->buf)->off % 4 != 0) {
+        return vk_op_failed(dev, tl_fail(&dev->log, TL_ERR_UNSUPPORTED,
+                                         "vulkan: a %s tensor at an odd address",
+                                         tl_dtype_info(v->dtype)->name));
+    }
+    return TL_OK;
+}
+
+tl_err vk_gather(tl_stream *s, const struct tl_gather *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint64_t row_bytes = tl_row_bytes(op->src.dtype, op->src.cols);
+    const uint64_t rows = vk_window_rows(dev, row_bytes);
+    TL_TRY(check_aligned(dev, &op->src));
+    if (rows == 0) {
+        return vk_too_wide(dev, "a table");
+    }
+    for (uint64_t row = 0; row < op->src.rows; row += rows) {
+        const uint64_t n = tl_min_u64(rows, op->src.rows - row);
+        struct vk_call c = vk_call_of(dev, VK_SHADER_GATHER, 64);
+        vk_spec(&c, op->src.dtype);
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->y, 0, 0, true)));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->src, row * row_bytes, n * row_bytes, false)));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->idx, 0, 0, false)));
+        vk_push(&c, op->y.rows);
+        vk_push(&c, op->y.cols);
+        vk_push(&c, (uint32_t)row);
+        vk_push(&c, (uint32_t)n);
+        vk_push_float(&c, op->scale);
+        vk_loop_over(&c, op->y.rows * tl_div_up(op->y.cols, 32));
+        TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+/* Rows of w [row, row + n). */
+static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, uint64_t row, uint64_t n) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint64_t row_bytes = tl_row_bytes(op->w.dtype, op->w.cols);
+    const bool shared = vk_like_gpu(dev);
+    const uint32_t tokens = op->x.rows >= 8 ? 8 : op->x.rows >= 3 ? 4 : op->x.rows;
+    struct vk_call c = vk_call_of(dev, VK_SHADER_MATMUL, 4 * dev->info.subgroup);
+    vk_spec(&c, op->w.dtype);
+    vk_spec(&c, tokens);
+    vk_spec(&c, shared ? dev->info.subgroup : 1);
+    const struct vk_binding y = vk_bind(dev, &op->y, 0, 0, true);
+    const struct vk_binding x = vk_bind(dev, &op->x, 0, 0, false);
+    vk_push(&c, vk_add(&c, y));
+    vk_push(&c, vk_add(&c, x));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->w, row * row_bytes, n * row_bytes, false)));
+    vk_push(&c, vk_add(&c, vk_bind_optional(dev, &op->bias, false, &x)));
+    vk_push(&c, op->x.rows);
+    vk_push(&c, op->x.cols);
+    vk_push(&c, op->w.rows);
+    vk_push(&c, (uint32_t)row);
+    vk_push(&c, (uint32_t)n);
+    vk_push(&c, (op->accumulate ? 1u : 0u) | (op->bias.buf != NULL ? 2u : 0u));
+    vk_push_float(&c, op->softcap);
+    vk_teams(&c, shared ? n : tl_div_up(n, dev->info.subgroup));
+    c.groups[1] = (uint32_t)tl_div_up(op->x.rows, tokens);
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint64_t rows = vk_window_rows(dev, tl_row_bytes(op->w.dtype, op->w.cols));
+    TL_TRY(check_aligned(dev, &op->w));
+    if (rows == 0) {
+        return vk_too_wide(dev, "a weight");
+    }
+    for (uint64_t row = 0; row < op->w.rows; row += rows) {
+        TL_TRY(matmul_window(s, op, row, tl_min_u64(rows, op->w.rows - row)));
+    }
+    return TL_OK;
+}
+
+tl_err vk_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t lanes = dev->info.subgroup;
+    struct vk_call c =
+        vk_call_of(dev, VK_SHADER_RMSNORM, (uint32_t)tl_min_u64(op->x.cols / 4 + lanes, 256));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->y, 0, 0, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->x, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->w, 0, 0, false)));
+    vk_push(&c, op->x.rows);
+    vk_push(&c, op->x.cols);
+    vk_push(&c, op->accumulate);
+    vk_push_float(&c, op->eps);
+    c.groups[0] = (uint32_t)tl_min_u64(op->x.rows, LOOP_GROUPS_MAX);
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_rope(tl_stream *s, const struct tl_rope *op) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_ROPE, 64);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->x, 0, 0, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->pos, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->inv_freq, 0, 0, false)));
+    vk_push(&c, op->x.rows);
+    vk_push(&c, op->x.cols);
+    vk_push(&c, op->head_dim);
+    vk_push(&c, op->inv_freq.cols);
+    vk_push(&c, op->pairing == TL_PAIR_HALF);
+    vk_push_float(&c, op->scale);
+    vk_loop_over(&c, (uint64_t)op->x.rows * op->inv_freq.cols);
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_glu(tl_stream *s, const struct tl_glu *op) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_GLU, 128);
+    const uint64_t n = (uint64_t)op->y.rows * op->y.cols;
+    vk_spec(&c, op->act == TL_ACT_GELU_TANH);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->y, 0, 0, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->gate, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->up, 0, 0, false)));
+    vk_push(&c, (uint32_t)n);
+    vk_loop_over(&c, n);
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_windows(struct vk_dev *dev, const struct vk_kv_walk *shape, uint64_t row_bytes,
+                  uint64_t heads_most, struct vk_kv_walk *w) {
+    const uint64_t fits = vk_window_rows(dev, row_bytes), cap = shape->cap;
+    if (fits == 0 || heads_most == 0) {
+        return vk_too_wide(dev, "a cache");
+    }
+    *w = *shape;
+    const uint64_t heads = tl_min_u64(tl_min_u64(fits / cap, heads_most), shape->n_heads);
+    w->heads_step = (uint32_t)tl_max_u64(heads, 1);
+    w->rows_step = (uint32_t)tl_min_u64(fits, cap);
+    w->row_pieces = (uint32_t)tl_div_up(cap, w->rows_step);
+    w->n_windows = (uint32_t)tl_div_up(shape->n_heads, w->heads_step) * w->row_pieces;
+    return TL_OK;
+}
+
+tl_err vk_kv_windows(struct vk_dev *dev, const struct tl_kv_rows *kv, struct vk_kv_walk *w) {
+    const uint64_t k_bytes = tl_row_bytes(kv->k.dtype, kv->k.cols);
+    const uint64_t v_bytes = tl_row_bytes(kv->v.dtype, kv->v.cols);
+    const struct vk_kv_walk shape = {.n_heads = kv->n_kv_heads, .cap = kv->k.rows / kv->n_kv_heads};
+    if (kv->k.cols % 2 != 0) {
+        return vk_op_failed(dev, tl_fail(&dev->log, TL_ERR_UNSUPPORTED,
+                                         "vulkan: heads of odd width (%u)", kv->k.cols));
+    }
+    TL_TRY(check_aligned(dev, &kv->k));
+    TL_TRY(check_aligned(dev, &kv->v));
+    return vk_windows(dev, &shape, tl_max_u64(k_bytes, v_bytes), UINT32_MAX, w);
+}
+
+struct vk_kv_window vk_kv_window_at(const struct vk_kv_walk *w, uint32_t i) {
+    const uint32_t head = i / w->row_pieces * w->heads_step;
+    const uint32_t row = i % w->row_pieces * w->rows_step;
+    return (struct vk_kv_window){
+        .head = head,
+        .heads = (uint32_t)tl_min_u64(w->heads_step, w->n_heads - head),
+        .row = row,
+        .rows = (uint32_t)tl_min_u64(w->rows_step, w->cap - row),
+        .row_piece = i % w->row_pieces,
+    };
+}
+
+struct vk_binding vk_bind_window(const struct vk_dev *dev, const tl_view *v,
+                                 const struct vk_kv_walk *w, const struct vk_kv_window *at,
+                                 bool writes) {
+    const uint64_t row_bytes = tl_row_bytes(v->dtype, v->cols);
+    const uint64_t first = (uint64_t)at->head * w->cap + at->row;
+    const uint64_t n = (uint64_t)(at->heads - 1) * w->cap + at->rows;
+    return vk_bind(dev, v, first * row_bytes, n * row_bytes, writes);
+}
+
+static tl_err encode_window(tl_stream *s, const struct tl_kv_encode *op, const tl_view *dst,
+                            const tl_view *src, const struct vk_kv_walk *w,
+                            const struct vk_kv_window *at) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_KV_ENCODE, 64);
+    vk_spec(&c, dst->dtype);
+    vk_push(&c, vk_add(&c, vk_bind_window(dev, dst, w, at, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, src, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->slot, 0, 0, false)));
+    vk_push(&c, src->rows);
+    vk_push(&c, dst->cols);
+    vk_push(&c, (uint32_t)tl_row_bytes(dst->dtype, dst->cols));
+    vk_push(&c, op->dst.n_kv_heads);
+    vk_push(&c, at->head);
+    vk_push(&c, at->heads);
+    vk_push(&c, w->cap);
+    vk_push(&c, at->row);
+    vk_push(&c, at->rows);
+    vk_loop_over(&c, (uint64_t)src->rows * at->heads * tl_div_up(dst->cols, 32));
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_kv_encode(tl_stream *s, const struct tl_kv_encode *op) {
+    struct vk_kv_walk w;
+    TL_TRY(vk_kv_windows(vk_dev_of(s), &op->dst, &w));
+    for (uint32_t i = 0; i < w.n_windows; i++) {
+        const struct vk_kv_window at = vk_kv_window_at(&w, i);
+        TL_TRY(encode_window(s, op, &op->dst.k, &op->k, &w, &at));
+        TL_TRY(encode_window(s, op, &op->dst.v, &op->v, &w, &at));
+    }
+    return TL_OK;
+}
