@@ -17,29 +17,30 @@
     X(EnumeratePhysicalDevices)                                                                    \
     X(GetPhysicalDeviceProperties2)                                                                \
     X(GetPhysicalDeviceFeatures2)                                                                  \
-    X(GetPhysicalDeviceMemoryProperties2) X(GetPhysicalDeviceQueueFamilyProperties)                \
-        X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(GetDeviceProcAddr)
+    X(GetPhysicalDeviceMemoryProperties2)                                                          \
+    X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties)                \
+        X(CreateDevice) X(GetDeviceProcAddr)
 
 #define VK_DEVICE_FUNCTIONS(X)                                                                     \
     X(DestroyDevice)                                                                               \
     X(GetDeviceQueue)                                                                              \
     X(QueueSubmit)                                                                                 \
-    X(AllocateMemory) X(FreeMemory) X(MapMemory) X(CreateBuffer) X(DestroyBuffer)                  \
-        X(BindBufferMemory) X(GetBufferMemoryRequirements) X(CreateCommandPool)                    \
-            X(DestroyCommandPool) X(AllocateCommandBuffers) X(FreeCommandBuffers)                  \
-                X(BeginCommandBuffer) X(EndCommandBuffer) X(CreateSemaphore) X(DestroySemaphore)   \
-                    X(WaitSemaphores) X(CreateShaderModule) X(DestroyShaderModule)                 \
-                        X(CreateDescriptorSetLayout) X(DestroyDescriptorSetLayout)                 \
-                            X(CreatePipelineLayout) X(DestroyPipelineLayout)                       \
-                                X(CreateComputePipelines) X(DestroyPipeline)                       \
-                                    X(CreatePipelineCache) X(DestroyPipelineCache)                 \
-                                        X(GetPipelineCacheData) X(CreateDescriptorPool)            \
-                                            X(DestroyDescriptorPool) X(ResetDescriptorPool)        \
-                                                X(AllocateDescriptorSets) X(UpdateDescriptorSets)  \
-                                                    X(CmdBindPipeline) X(CmdBindDescriptorSets)    \
-                                                        X(CmdPushConstants) X(CmdDispatch)         \
-                                                            X(CmdPipelineBarrier) X(CmdCopyBuffer) \
-                                                                X(CmdFillBuffer) X(DeviceWaitIdle)
+    X(AllocateMemory)                                                                              \
+    X(FreeMemory) X(MapMemory) X(CreateBuffer) X(DestroyBuffer) X(BindBufferMemory)                \
+        X(GetBufferMemoryRequirements) X(CreateCommandPool) X(DestroyCommandPool)                  \
+            X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                  \
+                X(EndCommandBuffer) X(CreateSemaphore) X(DestroySemaphore) X(WaitSemaphores)       \
+                    X(CreateShaderModule) X(DestroyShaderModule) X(CreateDescriptorSetLayout)      \
+                        X(DestroyDescriptorSetLayout) X(CreatePipelineLayout)                      \
+                            X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)  \
+                                X(CreatePipelineCache) X(DestroyPipelineCache)                     \
+                                    X(GetPipelineCacheData) X(CreateDescriptorPool)                \
+                                        X(DestroyDescriptorPool) X(ResetDescriptorPool)            \
+                                            X(AllocateDescriptorSets) X(UpdateDescriptorSets)      \
+                                                X(CmdBindPipeline) X(CmdBindDescriptorSets)        \
+                                                    X(CmdPushConstants) X(CmdDispatch)             \
+                                                        X(CmdPipelineBarrier) X(CmdCopyBuffer)     \
+                                                            X(CmdFillBuffer) X(DeviceWaitIdle)
 
 /* Of extensions: NULL where they are not. */
 #define VK_EXTENSION_FUNCTIONS(X) X(CmdPushDescriptorSetKHR) X(GetMemoryHostPointerPropertiesEXT)

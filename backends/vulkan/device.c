@@ -332,4 +332,10 @@ const tl_backend tl_backend_vulkan = {
     .fetch = vk_fetch,
     .merge = vk_merge,
     .mass = vk_mass,
+    .key_transpose = vk_key_transpose,
+    .channels = vk_channels,
+    .channel_fetch = vk_channel_fetch,
+    .channel_score = vk_channel_score,
+    .page_encode = vk_page_encode,
+    .page_score = vk_page_score,
 };

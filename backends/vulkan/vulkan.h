@@ -185,6 +185,13 @@ typedef enum vk_shader {
     VK_SHADER_FETCH_ROWS,
     VK_SHADER_MASS_SCORE,
     VK_SHADER_MASS,
+    VK_SHADER_KEY_TRANSPOSE,
+    VK_SHADER_CHANNELS,
+    VK_SHADER_CHANNEL_PLACE,
+    VK_SHADER_CHANNEL_ROWS,
+    VK_SHADER_CHANNEL_SCORE,
+    VK_SHADER_PAGE_ENCODE,
+    VK_SHADER_PAGE_SCORE,
     VK_SHADER_COUNT,
 } vk_shader;
 
@@ -323,7 +330,7 @@ tl_err vk_dispatch(tl_stream *s, const struct vk_call *call);
  * give the same bytes. */
 tl_err vk_scratch(tl_stream *s, uint32_t slot, uint64_t bytes, tl_view *out);
 
-/* ---- ops.c, ops_attend.c, ops_cache.c, ops_mass.c ---- */
+/* ---- ops.c, ops_attend.c, ops_cache.c, ops_mass.c, ops_index.c ---- */
 
 tl_err vk_gather(tl_stream *s, const struct tl_gather *op);
 tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op);
@@ -340,5 +347,11 @@ tl_err vk_attend_slots(tl_stream *s, const struct tl_attend_slots *op);
 tl_err vk_fetch(tl_stream *s, const struct tl_fetch *op);
 tl_err vk_merge(tl_stream *s, const struct tl_merge *op);
 tl_err vk_mass(tl_stream *s, const struct tl_mass *op);
+tl_err vk_key_transpose(tl_stream *s, const struct tl_key_transpose *op);
+tl_err vk_channels(tl_stream *s, const struct tl_channels *op);
+tl_err vk_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op);
+tl_err vk_channel_score(tl_stream *s, const struct tl_channel_score *op);
+tl_err vk_page_encode(tl_stream *s, const struct tl_page_encode *op);
+tl_err vk_page_score(tl_stream *s, const struct tl_page_score *op);
 
 #endif

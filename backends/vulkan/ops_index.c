@@ -1,0 +1,202 @@
+/* The verbs that index rows by channels or pages. Keys by channels are one matrix a KV head, so a
+ * window is some heads; pages are rows like those of a cache. */
+#include "ops.h"
+
+enum { STRIDES_SOFTWARE = 4, STRIDES_HARDWARE = 64 }; /* subgroups that share a row or a channel */
+
+static uint32_t strides_of(const struct vk_dev *dev) {
+    return vk_like_gpu(dev) ? STRIDES_HARDWARE : STRIDES_SOFTWARE;
+}
+
+/* KV heads [head, head + n) of v, whose rows are those of n_heads heads one behind the other. */
+static struct vk_binding bind_heads(const struct vk_dev *dev, const tl_view *v, uint32_t n_heads,
+                                    uint64_t head, uint64_t n, bool writes) {
+    const uint64_t bytes = v->rows / n_heads * tl_row_bytes(v->dtype, v->cols);
+    return vk_bind(dev, v, head * bytes, n * bytes, writes);
+}
+
+static uint64_t head_bytes(const tl_view *v, uint32_t n_heads) {
+    return v->rows / n_heads * tl_row_bytes(v->dtype, v->cols);
+}
+
+tl_err vk_key_transpose(tl_stream *s, const struct tl_key_transpose *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->dst.n_kv_heads, d = op->dst.most.cols;
+    const uint64_t widest = tl_max_u64(head_bytes(&op->dst.keys, n), head_bytes(&op->src, n));
+    const uint64_t step = vk_window_rows(dev, widest);
+    if (step == 0) {
+        return vk_too_wide(dev, "an index");
+    }
+    for (uint64_t head = 0; head < n; head += step) {
+        const uint64_t heads = tl_min_u64(step, n - head);
+        struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_TRANSPOSE, 64);
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.keys, n, head, heads, true)));
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.most, n, head, heads, true)));
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->src, n, head, heads, false)));
+        vk_push(&c, d);
+        vk_push(&c, (uint32_t)heads);
+        vk_push(&c, op->dst.most.rows / n);
+        vk_push(&c, op->src.rows / n);
+        vk_push(&c, op->dst_block);
+        vk_push(&c, op->n_blocks);
+        vk_push(&c, op->src_row);
+        vk_loop_over(&c, heads * d);
+        TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+tl_err vk_channels(tl_stream *s, const struct tl_channels *op) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->ids.rows;
+    struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNELS, dev->info.subgroup);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->ids, 0, 0, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->most, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+    vk_push(&c, op->most.cols);
+    vk_push(&c, op->ids.cols);
+    vk_push(&c, op->n_heads / n);
+    vk_push(&c, op->most.rows / n);
+    c.groups[0] = n;
+    return vk_dispatch(s, &c);
+}
+
+static tl_err place_channels(tl_stream *s, const struct tl_channel_fetch *op,
+                             const tl_view *moves) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_PLACE, dev->info.subgroup);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->want, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->held, 0, 0, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->counts, 0, 0, true)));
+    vk_add(&c, vk_bind(dev, moves, 0, 0, true));
+    vk_push(&c, op->held.rows);
+    vk_push(&c, op->held.cols);
+    vk_push(&c, op->keep);
+    c.groups[0] = op->held.rows;
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->held.rows, k = op->held.cols, strides = strides_of(dev);
+    const uint64_t step = vk_window_rows(dev, head_bytes(&op->keys, n));
+    tl_view moves;
+    if (step == 0) {
+        return vk_too_wide(dev, "an index");
+    }
+    TL_TRY(vk_scratch(s, 1, (uint64_t)n * k * 4, &moves));
+    TL_TRY(place_channels(s, op, &moves));
+    for (uint64_t head = 0; head < n; head += step) {
+        const uint64_t heads = tl_min_u64(step, n - head);
+        struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_ROWS, 4 * dev->info.subgroup);
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->part, n, head, heads, true)));
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->keys, n, head, heads, false)));
+        vk_add(&c, vk_bind(dev, &moves, 0, 0, false));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+        vk_push(&c, k);
+        vk_push(&c, op->keys.rows / n);
+        vk_push(&c, op->keys.cols / 2);
+        vk_push(&c, strides);
+        vk_push(&c, (uint32_t)head);
+        vk_push(&c, (uint32_t)heads);
+        vk_teams(&c, strides * heads * k);
+        TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+tl_err vk_channel_score(tl_stream *s, const struct tl_channel_score *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->held.rows, strides = 4 * strides_of(dev);
+    const uint64_t step =
+        vk_window_rows(dev, tl_max_u64(head_bytes(&op->part, n), (uint64_t)op->score.cols * 4));
+    if (step == 0) {
+        return vk_too_wide(dev, "an index");
+    }
+    for (uint64_t head = 0; head < n; head += step) {
+        const uint64_t heads = tl_min_u64(step, n - head);
+        struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_SCORE, 2 * dev->info.subgroup);
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, n, head, heads, true)));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->part, n, head, heads, false)));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->held, 0, 0, false)));
+        vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+        vk_push(&c, op->held.cols);
+        vk_push(&c, op->head_dim);
+        vk_push(&c, op->n_heads / n);
+        vk_push(&c, op->score.cols);
+        vk_push(&c, strides);
+        vk_push(&c, (uint32_t)head);
+        vk_push(&c, (uint32_t)heads);
+        vk_teams(&c, strides * heads);
+        TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+tl_err vk_page_encode(tl_stream *s, const struct tl_page_encode *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const struct tl_pages *const p = &op->dst;
+    const uint32_t n = p->n_kv_heads, d = op->src.cols, per_block = TL_BLOCK / p->page;
+    const uint64_t step =
+        vk_window_rows(dev, tl_max_u64(head_bytes(&p->rows, n), head_bytes(&op->src, n)));
+    if (step == 0) {
+        return vk_too_wide(dev, "pages");
+    }
+    for (uint64_t head = 0; head < n; head += step) {
+        const uint64_t heads = tl_min_u64(step, n - head);
+        struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_ENCODE, 64);
+        vk_spec(&c, p->kind == TL_PAGE_MOMENTS);
+        vk_push(&c, vk_add(&c, bind_heads(dev, &p->rows, n, head, heads, true)));
+        vk_push(&c, vk_add(&c, bind_heads(dev, &op->src, n, head, heads, false)));
+        vk_push(&c, d);
+        vk_push(&c, (uint32_t)heads);
+        vk_push(&c, p->rows.rows / n);
+        vk_push(&c, op->src.rows / n);
+        vk_push(&c, op->dst_block * per_block);
+        vk_push(&c, op->n_blocks * per_block);
+        vk_push(&c, p->page);
+        vk_push(&c, op->src_row);
+        vk_loop_over(&c, heads * op->n_blocks * per_block * d);
+        TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+static tl_err score_pages(tl_stream *s, const struct tl_page_score *op, const struct vk_kv_walk *w,
+                          const struct vk_kv_window *at) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const struct tl_pages *const p = &op->pages;
+    const uint32_t group = op->n_heads / p->n_kv_heads, strides = strides_of(dev);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_SCORE, 2 * dev->info.subgroup);
+    vk_spec(&c, p->kind == TL_PAGE_MOMENTS);
+    vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, p->n_kv_heads, at->head, at->heads, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind_window(dev, &p->rows, w, at, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+    const uint32_t numbers[] = {p->rows.cols / 2, group,    w->cap,    p->page, op->score.cols,
+                                strides,          at->head, at->heads, at->row, at->rows};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        vk_push(&c, numbers[i]);
+    }
+    vk_push_float(&c, op->scale);
+    vk_push_float(&c, op->softcap);
+    vk_push_float(&c, op->sigmas);
+    vk_teams(&c, (uint64_t)strides * at->heads * group);
+    return vk_dispatch(s, &c);
+}
+
+tl_err vk_page_score(tl_stream *s, const struct tl_page_score *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->pages.n_kv_heads;
+    const struct vk_kv_walk shape = {.n_heads = n, .cap = op->pages.rows.rows / n};
+    struct vk_kv_walk w;
+    TL_TRY(vk_windows(dev, &shape, tl_row_bytes(TL_F16, op->pages.rows.cols),
+                      vk_window_rows(dev, head_bytes(&op->score, n)), &w));
+    for (uint32_t i = 0; i < w.n_windows; i++) {
+        const struct vk_kv_window at = vk_kv_window_at(&w, i);
+        TL_TRY(score_pages(s, op, &w, &at));
+    }
+    return TL_OK;
+}
