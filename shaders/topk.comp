@@ -9,10 +9,12 @@ layout(binding = 0) writeonly buffer Idx { int idx[]; };
 layout(binding = 1) readonly buffer Score { float score[]; };
 layout(binding = 2) readonly buffer Count { int n_rows[]; };
 layout(binding = 3) coherent buffer Keys { uint keys[]; };
+layout(binding = 4) readonly buffer Base { float base[]; };
 layout(push_constant) uniform Push {
-    uint idx_first, score_first, count_first; // bytes
+    uint idx_first, score_first, count_first, base_first; // bytes
     uint k, group, cols;
-    uint head; // the window's first: score begins there
+    uint head;  // the window's first: score begins there
+    uint based; // 1: there is a base
 };
 const uint TEAMS = GROUP / SUBGROUP, GROUP_HEADS_MAX = 128;
 shared float parts[TEAMS], best_of[GROUP_HEADS_MAX];
@@ -46,12 +48,13 @@ uint key_of(float value) {
     return (bits << 1) == 0 ? 0x80000000u : (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// Keys of all rows, into this head's part of the scratch.
-void make_keys(uint from, uint to, uint n) {
+// Keys of all rows, into this head's part of the scratch; heads_from: the group's first in base.
+void make_keys(uint from, uint heads_from, uint to, uint n) {
     for (uint h = 0; h < group; h++) {
         const float best = head_max(from + h * cols, n);
         if (gl_LocalInvocationID.x == 0) {
-            best_of[h] = best;
+            const float other = based != 0 ? base[base_first / 4 + heads_from + h] : -INFINITY;
+            best_of[h] = other > best ? other : best;
         }
     }
     barrier();
@@ -102,7 +105,7 @@ void main() {
     const uint kv_head = head + gl_WorkGroupID.x;
     const uint n = uint(max(n_rows[count_first / 4], 0));
     const uint at = kv_head * cols, to = idx_first / 4 + kv_head * k;
-    make_keys(score_first / 4 + gl_WorkGroupID.x * group * cols, at, n);
+    make_keys(score_first / 4 + gl_WorkGroupID.x * group * cols, kv_head * group, at, n);
     const uvec2 bar = find_bar(at, n);
     // Rows above the bar and at it, by subgroup.
     const uint stretch = (n + TEAMS * SUBGROUP - 1) / (TEAMS * SUBGROUP) * SUBGROUP;

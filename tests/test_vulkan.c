@@ -194,7 +194,7 @@ static void test_memory(void **state) {
 
 /* ---- whole steps ---- */
 
-enum { N_IDS = 420, N_FEED = 400, N_VOCAB_MAX = 1 << 12 };
+enum { N_IDS = 250, N_FEED = 230, N_VOCAB_MAX = 1 << 12 };
 
 static tl_engine *open_engine(const char *model, const char *backend, const char *debug,
                               struct kept_log *kept) {

@@ -25,7 +25,7 @@ static const struct {
                         "nothing yet: no kernel uses it"},
     [VK_HAS_FLOAT16] = {"16-bit arithmetic", NULL, "nothing yet: all kernels compute in 32 bits"},
     [VK_HAS_COOPERATIVE_MATRIX] = {"cooperative matrix", "VK_KHR_cooperative_matrix",
-                                   "nothing yet: prompts go through shared-memory tiles"},
+                                   "nothing yet: no kernel uses it"},
     [VK_HAS_MAPPED_DEVICE_MEMORY] = {"mapped device memory", NULL,
                                      "weights go to the device through a staging buffer"},
 };
@@ -173,9 +173,12 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
     find_extensions(info, api, device);
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT control = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT,
+        .pNext = info->has[VK_HAS_HOST_IMPORT] ? &import : NULL};
     VkPhysicalDeviceDriverProperties driver = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
-        .pNext = info->has[VK_HAS_HOST_IMPORT] ? &import : NULL};
+        .pNext = info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] ? &control : control.pNext};
     VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES,
                                        .pNext = &driver};
     VkPhysicalDeviceMaintenance3Properties sizes = {
@@ -198,11 +201,16 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
     info->alloc_max = sizes.maxMemoryAllocationSize;
     info->offset_align = (uint32_t)tl_max_u64(limits->minStorageBufferOffsetAlignment, 4);
     info->import_align = import.minImportedHostPointerAlignment;
-    info->group_max = limits->maxComputeWorkGroupInvocations;
+    info->group_max = (uint32_t)tl_min_u64(limits->maxComputeWorkGroupInvocations,
+                                           limits->maxComputeWorkGroupSize[0]);
     info->shared_bytes = limits->maxComputeSharedMemorySize;
     const char *const missing = check_base(info, api, device, all.properties.apiVersion, &subgroup);
     if (missing != NULL) {
         return missing;
+    }
+    if (info->has[VK_HAS_SUBGROUP_SIZE_CONTROL]) { /* a size that is asked for has a limit of its own */
+        info->group_max = (uint32_t)tl_min_u64(
+            info->group_max, (uint64_t)control.maxComputeWorkgroupSubgroups * info->subgroup);
     }
     if (!find_queues(info, api, device)) {
         return "a queue that computes";

@@ -101,14 +101,17 @@ tl_err vk_topk(tl_stream *s, const struct tl_topk *op) {
     for (uint64_t head = 0; head < kv_heads; head += step) {
         const uint64_t n = tl_min_u64(step, kv_heads - head);
         struct vk_call c = vk_call_of(dev, VK_SHADER_TOPK, 1024);
+        const struct vk_binding count = vk_bind(dev, &op->n_rows, 0, 0, false);
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->idx, 0, 0, true)));
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->score, head * head_bytes, n * head_bytes, false)));
-        vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_rows, 0, 0, false)));
+        vk_push(&c, vk_add(&c, count));
         vk_add(&c, vk_bind(dev, &keys, 0, 0, true));
+        vk_push(&c, vk_add(&c, vk_bind_optional(dev, &op->base, false, &count)));
         vk_push(&c, op->idx.cols);
         vk_push(&c, group);
         vk_push(&c, op->score.cols);
         vk_push(&c, (uint32_t)head);
+        vk_push(&c, op->base.buf != NULL);
         c.groups[0] = (uint32_t)n;
         TL_TRY(vk_dispatch(s, &c));
     }

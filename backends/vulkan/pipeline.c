@@ -47,7 +47,7 @@ static const struct {
     [VK_SHADER_MERGE] = {VK_CODE(merge), 4},
     [VK_SHADER_COMPRESS] = {VK_CODE(compress), 2},
     [VK_SHADER_KEY_SCORE] = {VK_CODE(key_score), 4},
-    [VK_SHADER_TOPK] = {VK_CODE(topk), 4},
+    [VK_SHADER_TOPK] = {VK_CODE(topk), 5},
     [VK_SHADER_ATTEND_SKETCH] = {VK_CODE(attend_sketch), 7},
     [VK_SHADER_FETCH] = {VK_CODE(fetch), 8},
     [VK_SHADER_FETCH_ROWS] = {VK_CODE(fetch_rows), 4},
