@@ -178,7 +178,7 @@ static tl_err add_preset(struct plan *p, const char *kv, const tl_log *log) {
         err = add_row(p, kv, p->ctxs[i], &set, f);
     }
     tl_forecast_close(&f);
-    free(set.layers);
+    cli_policies_free(&set);
     return err;
 }
 

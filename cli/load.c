@@ -92,6 +92,7 @@ static tl_err open_with_policies(struct cli_loaded *loaded, const struct tl_sess
                                  const struct tl_policies *set, double dense_above) {
     struct tl_session_params with_policies = *params;
     with_policies.policies = set->layers;
+    with_policies.books = set->books;
     with_policies.dense = set->finds_dense ? &set->dense : NULL;
     with_policies.dense_above = dense_above;
     return tl_session_open(&loaded->session, loaded->engine, &with_policies);
@@ -119,7 +120,7 @@ static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *a
     if (!err) {
         err = tl_session_resume(loaded->session, keep->file, keep->kv_words.data);
     }
-    free(set.layers);
+    cli_policies_free(&set);
     keep->n_resumed = info.n_rows;
     return err;
 }
@@ -146,7 +147,7 @@ tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, 
     if (!err) {
         err = spell_kv(args, loaded->kv, &loaded->keep.kv_words);
     }
-    free(set.layers);
+    cli_policies_free(&set);
     if (!err) {
         cli_share_session(loaded->share, loaded->engine, loaded->session, loaded->kv);
     }
@@ -197,6 +198,7 @@ static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_
                                   .dense = set.finds_dense ? &set.dense : NULL,
                                   .weight_bytes = shape->weight_bytes,
                                   .far = !caps->unified,
+                                  .no_codebooks = !caps->codebooks,
                                   .identify = set.finds_dense || l->session->identify_rows > 0};
     const struct tl_budget budget =
         tl_budget_of(caps, l->session->device_bytes, l->session->host_bytes);
@@ -204,7 +206,7 @@ static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_
     l->loaded->log.quiet = true;
     const tl_err err = tl_plan_settle(shape, &plan, &budget, &log);
     l->loaded->log.quiet = quiet;
-    free(set.layers);
+    cli_policies_free(&set);
     return err;
 }
 

@@ -68,6 +68,12 @@ tl_err cli_read_policies(const char *kv, const tl_weights *weights, struct tl_po
     return err;
 }
 
+void cli_policies_free(struct tl_policies *set) {
+    tl_books_close(&set->books);
+    free(set->layers);
+    set->layers = NULL;
+}
+
 tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_layers,
                     const tl_weights *weights, struct tl_policies *out, const tl_log *log) {
     struct tl_policies set = {.n_layers = n_layers};
@@ -80,7 +86,7 @@ tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_laye
         err = cli_apply_knobs(args, &set, log);
     }
     if (err) {
-        free(set.layers);
+        cli_policies_free(&set);
         return err;
     }
     *out = set;

@@ -25,9 +25,10 @@ void cli_print_presets(void);
 /* Are there options that say how the cache is kept? */
 bool cli_has_kv_options(const struct cli_args *args);
 
-/* Both, of n_layers layers: free out->layers. */
+/* Both, of n_layers layers; what out holds is freed by cli_policies_free. */
 TL_MUST tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_layers,
                             const tl_weights *weights, struct tl_policies *out,
                             const tl_log *log);
+void cli_policies_free(struct tl_policies *set);
 
 #endif

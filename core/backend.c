@@ -4,6 +4,8 @@
  * checks the table is called and nothing else happens here; no state is kept. */
 #include "backend.h"
 
+#include "vq.h"
+
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -437,6 +439,14 @@ tl_err tl_attend(tl_stream *s, const struct tl_attend *op) {
     return s->dev->backend->attend(s, op);
 }
 
+/* A codebook where the codec has one. */
+static void check_book(const tl_stream *s, const tl_view *book, tl_codec codec) {
+    TL_ASSERT(tl_vq_is(codec) == (book->buf != NULL));
+    if (book->buf != NULL) {
+        check_shape(s, book, tl_vq_entries(codec), tl_vq_dim(codec), TL_F16);
+    }
+}
+
 /* Returns the blocks that each head has room for. */
 static uint32_t check_sketch(const tl_stream *s, const struct tl_sketch *k) {
     TL_ASSERT(k->n_kv_heads > 0 && k->k.rows % k->n_kv_heads == 0);
@@ -447,6 +457,12 @@ static uint32_t check_sketch(const tl_stream *s, const struct tl_sketch *k) {
     check_shape(s, &k->v, k->k.rows, (uint32_t)tl_codec_value_bytes(k->v_codec, k->head_dim),
                 TL_U8);
     TL_ASSERT(!overlap(&k->k, &k->v));
+    check_book(s, &k->k_book, k->k_codec);
+    check_book(s, &k->v_book, k->v_codec);
+    TL_ASSERT(tl_vq_is(k->k_codec) == (k->smooth.buf != NULL));
+    if (k->smooth.buf != NULL) {
+        check_shape(s, &k->smooth, k->n_kv_heads, k->head_dim, TL_F32);
+    }
     const uint32_t cap = k->k.rows / k->n_kv_heads;
     TL_ASSERT(cap <= INT32_MAX / TL_BLOCK);
     return cap;
@@ -490,7 +506,8 @@ tl_err tl_compress(tl_stream *s, const struct tl_compress *op) {
     TL_ASSERT(op->n_blocks > 0 && (uint64_t)op->dst_block + op->n_blocks <= dst_cap);
     TL_ASSERT(op->src_row + (uint64_t)op->n_blocks * TL_BLOCK <= src_cap);
     const tl_view *const outs[] = {&op->dst.k, &op->dst.v};
-    const tl_view *const ins[] = {&op->src.k, &op->src.v};
+    const tl_view *const ins[] = {&op->src.k, &op->src.v, &op->dst.k_book, &op->dst.v_book,
+                                  &op->dst.smooth};
     CHECK_APART(outs, ins);
     return s->dev->backend->compress(s, op);
 }
@@ -503,7 +520,8 @@ tl_err tl_key_score(tl_stream *s, const struct tl_key_score *op) {
     check_shape(s, &op->n_blocks, 1, 1, TL_I32);
     check_scaling(op->scale, op->softcap);
     const tl_view *const outs[] = {&op->score};
-    const tl_view *const ins[] = {&op->q, &op->n_blocks, &op->sketch.k};
+    const tl_view *const ins[] = {&op->q, &op->n_blocks, &op->sketch.k, &op->sketch.k_book,
+                                  &op->sketch.smooth};
     CHECK_APART(outs, ins);
     return s->dev->backend->key_score(s, op);
 }
@@ -538,8 +556,9 @@ tl_err tl_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
     }
     check_scaling(op->scale, op->softcap);
     const tl_view *const outs[] = {&op->out, &op->lse};
-    const tl_view *const ins[] = {&op->q,    &op->n_blocks, &op->score,
-                                  &op->skip, &op->sketch.k, &op->sketch.v};
+    const tl_view *const ins[] = {&op->q,          &op->n_blocks,      &op->score,
+                                  &op->skip,       &op->sketch.k,      &op->sketch.v,
+                                  &op->sketch.k_book, &op->sketch.v_book, &op->sketch.smooth};
     CHECK_APART(outs, ins);
     return s->dev->backend->attend_sketch(s, op);
 }

@@ -94,6 +94,7 @@ struct tl_dev_caps {
     bool immediate;       /* an op has happened when its call returns */
     struct tl_dev_feature features[TL_DEV_FEATURES_MAX];
     uint32_t n_features;
+    bool codebooks;       /* its sketches may be vector-quantised (TL_CODEC_VQ_*) */
 };
 
 /* y[i] := scale * src[idx[i]].  y (n, cols) f32; src (any, cols) any dtype; idx (n, 1) i32, each
@@ -180,15 +181,19 @@ struct tl_attend {
 
 /* The compressed copy of a layer's rows, blocks of TL_BLOCK rows as codec.h draws them: block b of KV
  * head h is row h * cap + b of k and of v, with cap = k.rows / n_kv_heads.
- * k (n_kv_heads * cap, tl_codec_key_bytes) u8; v likewise with tl_codec_value_bytes. */
+ * k (n_kv_heads * cap, tl_codec_key_bytes) u8; v likewise with tl_codec_value_bytes. A side whose codec
+ * is vector-quantised has blocks as vq.h draws them and its codebook (entries, numbers) f16, and such
+ * keys their smoothing factors (n_kv_heads, head_dim) f32; else these are absent. */
 struct tl_sketch {
     tl_view k, v;
     tl_codec k_codec, v_codec;
     uint32_t n_kv_heads, head_dim;
+    tl_view k_book, v_book, smooth;
 };
 
 /* Encodes n_blocks blocks: rows src_row + 64 i ... of src, of every KV head, become block
- * dst_block + i. src f16. Not part of a recorded step, hence plain numbers. */
+ * dst_block + i. src f16. Not part of a recorded step, hence plain numbers. fit is of codecs with a
+ * minimum and a scale. */
 struct tl_compress {
     struct tl_sketch dst;
     struct tl_kv_rows src;

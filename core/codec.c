@@ -8,6 +8,8 @@
  * saturates. Blocks are bytes and may start at any address. */
 #include "codec.h"
 
+#include "vq.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -62,12 +64,18 @@ uint32_t tl_codec_value_group(uint32_t head_dim) {
 uint64_t tl_codec_key_bytes(tl_codec codec, uint32_t head_dim) {
     const struct layout l = key_layout(codec, head_dim);
     TL_ASSERT(head_dim % 8 == 0);
+    if (tl_vq_is(codec)) {
+        return tl_vq_block_bytes(codec, head_dim);
+    }
     return l.bits == 0 ? 0 : bytes_of(&l);
 }
 
 uint64_t tl_codec_value_bytes(tl_codec codec, uint32_t head_dim) {
     const struct layout l = value_layout(codec, head_dim);
     TL_ASSERT(head_dim % 8 == 0);
+    if (tl_vq_is(codec)) {
+        return tl_vq_block_bytes(codec, head_dim);
+    }
     return l.bits == 0 ? 0 : bytes_of(&l);
 }
 

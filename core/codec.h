@@ -27,10 +27,19 @@ typedef enum tl_codec {
     TL_CODEC_INT4,
     TL_CODEC_INT2,
     TL_CODEC_INT1,
+    /* Vector-quantised by a codebook: codes of b bits for n numbers each. See vq.h, which has their layout
+     * and functions; of what is declared here they have the sizes of blocks alone. */
+    TL_CODEC_VQ_D2B8,
+    TL_CODEC_VQ_D4B8,
+    TL_CODEC_VQ_D8B8,
+    TL_CODEC_VQ_D8B12,
+    TL_CODEC_VQ_D4B10,
+    TL_CODEC_VQ_D8B10,
+    TL_CODEC_VQ_D2B4,
     TL_CODEC_COUNT,
 } tl_codec;
 
-uint32_t tl_codec_bits(tl_codec codec); /* 0, 8, 4, 2, 1 */
+uint32_t tl_codec_bits(tl_codec codec); /* 0, 8, 4, 2, 1; vector-quantised: 0 */
 
 /* How a group's minimum and scale are found. With one bit the range is a bad choice: the two
  * numbers it keeps are the extremes, and the error is 2.7 times the variance of normal numbers, so

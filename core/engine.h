@@ -52,6 +52,7 @@ struct tl_session_params {
     uint32_t n_chunk; /* tokens of prefill at a time; 0: 512 */
     /* one a layer, copied; NULL: every row exact on the device */
     const struct tl_policy *policies;
+    const tl_books *books; /* for codecs vq-*, copied; NULL: what comes with the program */
     /* What layers that are found dense on the first long prompt change to, copied; NULL: no layer
      * changes. Those that the model limits to a window do not, nor those without an exact home. */
     const struct tl_policy *dense;

@@ -34,7 +34,7 @@ static tl_err open_parts(tl_forecast *f) {
     TL_TRY(tl_dev_open(&f->dev, &tl_backend_paper, &(struct tl_dev_params){0}));
     TL_TRY(p->weights != NULL ? tl_model_open(&f->model, p->weights, p->shape, f->dev)
                               : tl_model_open_blank(&f->model, p->shape, &p->blank, f->dev));
-    TL_TRY(tl_kv_open(&f->kv, p->shape, p->policies, f->dev, smallest_cap(p)));
+    TL_TRY(tl_kv_open(&f->kv, p->shape, p->policies, NULL, f->dev, smallest_cap(p)));
     const struct tl_plan_params room = {.n_ctx = f->kv->cap, .n_chunk = 1, .policies = p->policies};
     const struct tl_scratch_needs needs = tl_plan_scratch(p->shape, &room);
     TL_TRY(tl_scratch_open(&f->scratch, p->shape, f->dev, &needs));

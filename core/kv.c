@@ -56,6 +56,10 @@ uint32_t tl_kv_index_cap(const struct tl_policy *policy, uint32_t cap) {
     return block_cap(policy, cap) * TL_BLOCK;
 }
 
+static uint64_t book_bytes(tl_codec codec) {
+    return tl_vq_is(codec) ? tl_vq_entries(codec) * tl_row_bytes(TL_F16, tl_vq_dim(codec)) : 0;
+}
+
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *given, uint32_t cap) {
     const struct tl_policy policy = tl_kv_layer_policy(shape, il, given);
@@ -77,7 +81,11 @@ struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
     bytes.window = window_cap(&policy, cap) * row;
     if (has_sketch(&policy)) {
         bytes.sketch = blocks * (tl_codec_key_bytes(policy.k_codec, shape->head_dim) +
-                                 tl_codec_value_bytes(policy.v_codec, shape->head_dim));
+                                 tl_codec_value_bytes(policy.v_codec, shape->head_dim)) +
+                       book_bytes(policy.k_codec) + book_bytes(policy.v_codec);
+        if (tl_vq_is(policy.k_codec)) {
+            bytes.sketch += heads * shape->head_dim * sizeof(float);
+        }
     }
     if (policy.hot > 0) {
         bytes.hot = policy.hot * row;
@@ -119,7 +127,74 @@ static tl_err open_rows(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t cap
     return open_view(kv, layer, n, s->head_dim, TL_F16, mem, &rows->v);
 }
 
-static tl_err open_sketch(const tl_kv *kv, struct tl_kv_layer *layer) {
+/* Brings all bytes of a view of device memory there. */
+static tl_err fill(const tl_kv *kv, tl_view view, const void *bytes) {
+    if (view.buf->host != NULL) {
+        memcpy(tl_view_host(view), bytes, (size_t)tl_view_bytes(view));
+        return TL_OK;
+    }
+    tl_buf *stage = NULL;
+    tl_stream *stream = NULL;
+    tl_err err = tl_buf_alloc(&stage, kv->dev, tl_view_bytes(view), TL_MEM_HOST);
+    if (!err) {
+        err = tl_stream_open(&stream, kv->dev);
+    }
+    if (!err) {
+        const tl_view from = tl_view_of(stage, 0, view.rows, view.cols, view.dtype);
+        memcpy(tl_view_host(from), bytes, (size_t)tl_view_bytes(from));
+        err = tl_copy(stream, view, from);
+    }
+    if (!err) {
+        err = tl_stream_sync(stream);
+    }
+    tl_stream_close(&stream);
+    tl_buf_free(&stage);
+    return err;
+}
+
+/* The codebook of one side, fitted or built in. */
+static tl_err open_book(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t il, tl_side side,
+                        tl_codec codec, tl_view *view) {
+    if (!tl_vq_is(codec)) {
+        return TL_OK;
+    }
+    const uint32_t n = tl_vq_entries(codec), dim = tl_vq_dim(codec);
+    TL_TRY(open_view(kv, layer, n, dim, TL_F16, TL_MEM_DEVICE, view));
+    const uint16_t *const fitted =
+        kv->books != NULL ? tl_books_find(kv->books, side, codec, il) : NULL;
+    if (fitted != NULL) {
+        return fill(kv, *view, fitted);
+    }
+    uint16_t *const book = malloc((size_t)n * dim * sizeof *book);
+    if (book == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    tl_vq_builtin(codec, book);
+    const tl_err err = fill(kv, *view, book);
+    free(book);
+    return err;
+}
+
+static tl_err open_smooth(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t il) {
+    const uint32_t heads = kv->shape->n_kv_heads, d = kv->shape->head_dim;
+    TL_TRY(open_view(kv, layer, heads, d, TL_F32, TL_MEM_DEVICE, &layer->sketch.smooth));
+    const float *const fitted = kv->books != NULL ? tl_books_smooth(kv->books, il) : NULL;
+    if (fitted != NULL) {
+        return fill(kv, layer->sketch.smooth, fitted);
+    }
+    float *const ones = malloc((size_t)heads * d * sizeof *ones);
+    if (ones == NULL) {
+        return TL_ERR_MEMORY;
+    }
+    for (uint64_t i = 0; i < (uint64_t)heads * d; i++) {
+        ones[i] = 1.0f;
+    }
+    const tl_err err = fill(kv, layer->sketch.smooth, ones);
+    free(ones);
+    return err;
+}
+
+static tl_err open_sketch(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t il) {
     const struct tl_policy *const p = &layer->policy;
     const struct tl_shape *const s = kv->shape;
     layer->sketch = (struct tl_sketch){.k_codec = p->k_codec,
@@ -129,8 +204,11 @@ static tl_err open_sketch(const tl_kv *kv, struct tl_kv_layer *layer) {
     const uint64_t n = (uint64_t)block_cap(p, kv->cap) * s->n_kv_heads;
     TL_TRY(open_view(kv, layer, n, tl_codec_key_bytes(p->k_codec, s->head_dim), TL_U8,
                      TL_MEM_DEVICE, &layer->sketch.k));
-    return open_view(kv, layer, n, tl_codec_value_bytes(p->v_codec, s->head_dim), TL_U8,
-                     TL_MEM_DEVICE, &layer->sketch.v);
+    TL_TRY(open_view(kv, layer, n, tl_codec_value_bytes(p->v_codec, s->head_dim), TL_U8,
+                     TL_MEM_DEVICE, &layer->sketch.v));
+    TL_TRY(open_book(kv, layer, il, TL_SIDE_K, p->k_codec, &layer->sketch.k_book));
+    TL_TRY(open_book(kv, layer, il, TL_SIDE_V, p->v_codec, &layer->sketch.v_book));
+    return tl_vq_is(p->k_codec) ? open_smooth(kv, layer, il) : TL_OK;
 }
 
 static tl_mem home_mem(const struct tl_policy *p) {
@@ -180,7 +258,7 @@ static tl_view one_int(tl_buf *buf, uint32_t i) {
     return tl_view_of(buf, (uint64_t)i * 4, 1, 1, TL_I32);
 }
 
-static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer) {
+static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t il) {
     const struct tl_policy *const p = &layer->policy;
     if (has_home(layer)) {
         TL_TRY(open_rows(kv, layer, kv->cap, home_mem(p), &layer->home));
@@ -190,7 +268,7 @@ static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer) {
     }
     TL_TRY(open_rows(kv, layer, window_cap(p, kv->cap), TL_MEM_DEVICE, &layer->window));
     if (has_sketch(p)) {
-        TL_TRY(open_sketch(kv, layer));
+        TL_TRY(open_sketch(kv, layer, il));
     }
     if (tl_kv_selects_by(p, TL_INDEX_CHANNELS)) {
         TL_TRY(open_columns(kv, layer));
@@ -224,7 +302,7 @@ static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *p
         .n_blocks_view = one_int(kv->ints, first + 3),
         .n_old = one_int(kv->ints, first + 4),
     };
-    const tl_err err = open_tiers(kv, layer);
+    const tl_err err = open_tiers(kv, layer, il);
     if (err) {
         free_tiers(layer);
     }
@@ -242,7 +320,7 @@ static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
 }
 
 tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, const struct tl_policy *policies,
-                  tl_dev *dev, uint32_t cap) {
+                  const tl_books *books, tl_dev *dev, uint32_t cap) {
     TL_ASSERT(cap > 0 && (uint64_t)cap * shape->n_kv_heads <= UINT32_MAX);
     tl_kv *kv = calloc(1, sizeof *kv);
     if (kv == NULL) {
@@ -252,6 +330,7 @@ tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape, const struct tl_pol
     kv->cap = cap;
     kv->dev = dev;
     kv->shape = shape;
+    kv->books = books;
     kv->layers = calloc(shape->n_layers, sizeof *kv->layers);
     const tl_err err = kv->layers != NULL ? open_layers(kv, policies) : TL_ERR_MEMORY;
     if (err) {

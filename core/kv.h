@@ -19,6 +19,7 @@
 #ifndef TL_KV_H
 #define TL_KV_H
 
+#include "books.h"
 #include "model.h"
 #include "policy.h"
 
@@ -26,7 +27,7 @@
 extern "C" {
 #endif
 
-enum { TL_KV_LAYER_BUFS_MAX = 16 };
+enum { TL_KV_LAYER_BUFS_MAX = 20 };
 
 struct tl_kv_layer {
     tl_buf *bufs[TL_KV_LAYER_BUFS_MAX]; /* owned, n_bufs of them: of the views below */
@@ -49,7 +50,8 @@ struct tl_kv_layer {
 
 /* Bytes by tier, before anything is allocated. */
 struct tl_kv_bytes {
-    uint64_t window, sketch, index; /* device; the columns of an index count as home */
+    /* Device; the columns of an index count as home, codebooks as sketch. */
+    uint64_t window, sketch, index;
     uint64_t home_device, home_host, hot;
     uint64_t maps; /* host: which rows the hot set holds */
 };
@@ -59,6 +61,7 @@ typedef struct tl_kv {
     tl_buf *ints;               /* owned: what steps read */
     tl_dev *dev;                /* borrowed */
     const struct tl_shape *shape; /* borrowed */
+    const tl_books *books;        /* borrowed, or NULL */
     uint32_t n_layers;
     uint32_t cap;    /* rows a layer can hold */
     uint32_t n_rows; /* rows every layer holds */
@@ -91,10 +94,12 @@ struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *policy, uint32_t cap);
 
-/* policies: one a layer. cap * n_kv_heads must fit 32 bits. shape and dev must outlive the cache.
- * TL_ERR_MEMORY leaves nothing behind. */
+/* policies: one a layer. books: what is known of this shape's vector-quantised rows, or NULL. cap *
+ * n_kv_heads must fit 32 bits. shape, books and dev must outlive the cache. TL_ERR_MEMORY leaves nothing
+ * behind. */
 TL_MUST tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape,
-                          const struct tl_policy *policies, tl_dev *dev, uint32_t cap);
+                          const struct tl_policy *policies, const tl_books *books, tl_dev *dev,
+                          uint32_t cap);
 void tl_kv_close(tl_kv **kv);
 
 /* Before a decode step: enqueues the compression of blocks that became due, and writes what the
@@ -149,6 +154,9 @@ typedef enum tl_kv_tier {
     TL_TIER_HOT_OWNER,
     TL_TIER_HOT_USED,
     TL_TIER_HOT_HAND,
+    TL_TIER_BOOK_K, /* what codes mean belongs to them */
+    TL_TIER_BOOK_V,
+    TL_TIER_SMOOTH,
 } tl_kv_tier;
 
 /* The bytes of a tier that hold something: view is n_groups runs of as many rows (a run a KV head),

@@ -39,6 +39,12 @@ uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
         add(&list, TL_TIER_SKETCH_K, sketch->k, sketch->n_kv_heads, layer->n_blocks);
         add(&list, TL_TIER_SKETCH_V, sketch->v, sketch->n_kv_heads, layer->n_blocks);
     }
+    const tl_view books[] = {sketch->k_book, sketch->v_book, sketch->smooth};
+    for (uint32_t i = 0; i < sizeof books / sizeof books[0]; i++) {
+        if (books[i].buf != NULL) {
+            add(&list, (tl_kv_tier)(TL_TIER_BOOK_K + i), books[i], 1, books[i].rows);
+        }
+    }
     if (layer->hot.k.buf != NULL) {
         add_rows(&list, TL_TIER_HOT_K, TL_TIER_HOT_V, &layer->hot, layer->hot.k.rows / heads);
         add(&list, TL_TIER_HOT_OWNER, layer->owner, heads, 1);

@@ -284,8 +284,27 @@ static void add_stage(const struct tl_shape *shape, struct tl_plan_params *param
     }
 }
 
+static bool has_codebook(const struct tl_policy *p) {
+    return tl_vq_is(p->k_codec) || tl_vq_is(p->v_codec);
+}
+
+static tl_err check_codecs(const struct tl_shape *shape, const struct tl_plan_params *params,
+                           const tl_log *log) {
+    bool needed = params->dense != NULL && has_codebook(params->dense);
+    for (uint32_t il = 0; il < shape->n_layers; il++) {
+        const struct tl_policy p = policy_of(shape, params, il);
+        needed = needed || has_codebook(&p);
+    }
+    return needed && params->no_codebooks
+               ? tl_fail(log, TL_ERR_UNSUPPORTED,
+                         "cache: codecs vq-* have no kernels on this device yet; the backend cpu "
+                         "has them")
+               : TL_OK;
+}
+
 tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
                       const struct tl_budget *budget, const tl_log *log) {
+    TL_TRY(check_codecs(shape, params, log));
     const uint32_t asked = params->n_ctx;
     const uint32_t limit = (uint32_t)tl_min_u64(TL_CTX_MAX, UINT32_MAX / 2 / shape->n_kv_heads);
     const uint32_t wanted = asked != 0 ? asked : (uint32_t)tl_min_u64(shape->n_ctx_train, limit);

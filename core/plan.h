@@ -18,6 +18,7 @@ struct tl_plan_params {
     uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that one
                         * is filled and sent home while the other is attended; 0 is 1 */
     bool identify, identify_codecs; /* layers are measured, see identify.h */
+    bool no_codebooks;              /* the device reads no vector-quantised rows */
 };
 
 struct tl_memory_plan {
@@ -72,7 +73,7 @@ struct tl_budget tl_budget_of(const struct tl_dev_caps *caps, uint64_t device_by
 /* Makes a plan that fits of one that may not: n_ctx, where it is 0, becomes as much of the model's own
  * context as fits, n_chunk 0 becomes 512 and is at most n_ctx, n_stages 2 where there is room. Where
  * even so it does not fit, TL_ERR_MEMORY with the verdict's sentence; what was cut or is larger than
- * the model was made for is said. */
+ * the model was made for is said. TL_ERR_UNSUPPORTED: a policy asks for what the device lacks. */
 TL_MUST tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
                               const struct tl_budget *budget, const tl_log *log);
 

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const tl_codec_names[] = {"none", "q8", "int4", "int2", "int1", NULL};
+const char *const tl_codec_names[] = {"none",     "q8",       "int4",      "int2",
+                                      "int1",     "vq-d2b8",  "vq-d4b8",   "vq-d8b8",
+                                      "vq-d8b12", "vq-d4b10", "vq-d8b10",  "vq-d2b4",
+                                      NULL};
 const char *const tl_home_names[] = {"none", "device", "host", NULL};
 const char *const tl_select_names[] = {"all", "none", "topk", NULL};
 const char *const tl_rest_names[] = {"drop", "sketch", NULL};
@@ -54,6 +57,10 @@ const struct tl_preset tl_presets[] = {
     {"q4", "the same in 4 bits", SKETCH_ONLY(TL_CODEC_INT4, 64), NULL, 0},
     {"kivi2", "rows behind the newest 128 in 2 bits", SKETCH_ONLY(TL_CODEC_INT2, 128), NULL, 0},
     {"kivi1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_INT1, 128), NULL, 0},
+    {"vecinfer4", "VecInfer: rows behind the newest 128 by a codebook, in 4 bits",
+     SKETCH_ONLY(TL_CODEC_VQ_D2B8, 128), NULL, 0},
+    {"vecinfer2", "the same in 2 bits", SKETCH_ONLY(TL_CODEC_VQ_D4B8, 128), NULL, 0},
+    {"vecinfer1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_VQ_D8B8, 128), NULL, 0},
     {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL, 0},
     /* Resident: 2 bits a number with their scales, 144 rows of the window, 384 slots: at 16k rows less
      * than a sixth of the exact cache. Codes are fitted by least squares: with ranges the divergence

@@ -76,6 +76,14 @@ bool tl_layer_range(const char *text, uint32_t n_layers, uint32_t *first, uint32
     return digit && *end == '\0' && errno == 0 && a <= b && b < n_layers;
 }
 
+void tl_layer_range_spell(uint32_t first, uint32_t last, char *text, size_t cap) {
+    if (first == last) {
+        snprintf(text, cap, "%u", first);
+    } else {
+        snprintf(text, cap, "%u-%u", first, last);
+    }
+}
+
 static tl_err read_layers(const struct reader *r, json_t *layers) {
     if (!json_is_object(layers)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: \"layers\" must be an object", r->name);
@@ -129,6 +137,7 @@ void tl_policies_of_preset(const struct tl_preset *preset, struct tl_policies *o
     out->others = preset->policy;
     out->has_dense = preset->dense != NULL;
     out->finds_dense = out->has_dense && preset->n_dense == 0;
+    out->books = NULL;
     out->dense = out->has_dense ? *preset->dense : (struct tl_policy){0};
     for (uint32_t il = 0; il < out->n_layers; il++) {
         out->is_dense[il] = il < preset->n_dense;
@@ -198,7 +207,8 @@ static tl_err read_preset(struct reader *r, const json_t *root) {
 
 static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
     static const char *const known[] = {"tailor_policy", "model_hash", "preset",
-                                        "dense", "dense_policy", "all", "layers", "measured"};
+                                        "dense", "dense_policy", "all", "layers",
+                                        "codebooks", "measured"};
     if (!json_is_object(root)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
     }
@@ -255,7 +265,11 @@ static tl_err read_root(struct reader *r, json_t *root, uint64_t model_hash) {
     if (layers != NULL) {
         TL_TRY(read_layers(r, layers));
     }
-    return tl_policies_check(&r->set, r->log);
+    TL_TRY(tl_policies_check(&r->set, r->log));
+    json_t *const books = json_object_get(root, "codebooks");
+    return books != NULL
+               ? tl_books_read(&r->set.books, books, r->set.n_layers, r->name, r->log)
+               : TL_OK;
 }
 
 tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,

@@ -9,12 +9,14 @@
  *     "dense_policy": { "recent": 64 },           knobs of dense layers
  *     "all": { "topk": 512 },                     knobs of every other layer
  *     "layers": { "0": { "k_codec": "q8" }, "2-5": { "topk": 128 } },
+ *     "codebooks": { ... },                       what it learned for codecs vq-*, see books.h
  *     "measured": { ... } }                       what `tailor fit` saw; not read
  *
  * Files are hostile: unknown keys, knobs and layers are errors. */
 #ifndef TL_POLICY_FILE_H
 #define TL_POLICY_FILE_H
 
+#include "books.h"
 #include "model.h"
 #include "policy.h"
 
@@ -33,6 +35,7 @@ struct tl_policies {
     struct tl_policy others, dense;
     bool has_dense, finds_dense;
     bool is_dense[TL_LAYERS_MAX];
+    tl_books *books; /* owned: whoever has the set closes it; NULL: nothing was learned */
 };
 
 /* Every layer as the preset begins; layers and n_layers are given. */
@@ -53,6 +56,8 @@ TL_MUST tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model
 
 /* "3" or "2-5", layers below n_layers; false where it is neither. */
 bool tl_layer_range(const char *text, uint32_t n_layers, uint32_t *first, uint32_t *last);
+/* The same from numbers; 24 bytes do. */
+void tl_layer_range_spell(uint32_t first, uint32_t last, char *text, size_t cap);
 
 #ifdef __cplusplus
 }

@@ -140,6 +140,13 @@ static void reads_kv(struct tl_op_views *out, const struct tl_kv_rows *kv) {
     reads(out, &kv->v);
 }
 
+/* The keys of a sketch and what it takes to read them. */
+static void reads_sketch(struct tl_op_views *out, const struct tl_sketch *sketch) {
+    reads(out, &sketch->k);
+    reads(out, &sketch->k_book);
+    reads(out, &sketch->smooth);
+}
+
 static void writes_kv(struct tl_op_views *out, const struct tl_kv_rows *kv) {
     writes(out, &kv->k);
     writes(out, &kv->v);
@@ -197,8 +204,9 @@ static void attend_op_views(const struct tl_op *op, struct tl_op_views *out) {
         reads(out, &op->u.attend_sketch.n_blocks);
         reads(out, &op->u.attend_sketch.score);
         reads(out, &op->u.attend_sketch.skip);
-        reads(out, &op->u.attend_sketch.sketch.k);
+        reads_sketch(out, &op->u.attend_sketch.sketch);
         reads(out, &op->u.attend_sketch.sketch.v);
+        reads(out, &op->u.attend_sketch.sketch.v_book);
         writes(out, &op->u.attend_sketch.out);
         writes(out, &op->u.attend_sketch.lse);
         return;
@@ -237,13 +245,16 @@ static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
         return;
     case TL_VERB_COMPRESS:
         reads_kv(out, &op->u.compress.src);
+        reads(out, &op->u.compress.dst.k_book);
+        reads(out, &op->u.compress.dst.v_book);
+        reads(out, &op->u.compress.dst.smooth);
         writes(out, &op->u.compress.dst.k);
         writes(out, &op->u.compress.dst.v);
         return;
     case TL_VERB_KEY_SCORE:
         reads(out, &op->u.key_score.q);
         reads(out, &op->u.key_score.n_blocks);
-        reads(out, &op->u.key_score.sketch.k);
+        reads_sketch(out, &op->u.key_score.sketch);
         writes(out, &op->u.key_score.score);
         return;
     case TL_VERB_TOPK:

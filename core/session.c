@@ -19,6 +19,8 @@ struct tl_session {
     tl_replay *replay;
     struct tl_memory_plan plan;
     struct tl_policy *policies; /* owned, one a layer */
+    tl_books *books;            /* owned, or NULL */
+    bool said_builtin;
     struct tl_policy dense;     /* with finds_dense: what layers found dense change to */
     bool finds_dense;
     double dense_above;
@@ -126,9 +128,47 @@ static void make_plan(tl_session *s, const struct tl_plan_params *params) {
     s->plan.kv = as_is.kv;
 }
 
+static tl_err copy_books(tl_session *s, const tl_books *books) {
+    const struct tl_shape *const shape = shape_of(s);
+    if (books == NULL) {
+        return TL_OK;
+    }
+    if (!tl_books_fit(books, shape->n_layers, shape->n_kv_heads, shape->head_dim)) {
+        return tl_fail(&s->engine->log, TL_ERR_FORMAT,
+                       "cache policy: its codebooks are of a model of another shape");
+    }
+    return tl_books_copy(&s->books, books);
+}
+
+/* Codes of one side of a layer whose codebook was not fitted. */
+static bool is_builtin(const tl_session *s, uint32_t il, tl_side side, tl_codec codec) {
+    return tl_vq_is(codec) &&
+           (s->books == NULL || tl_books_find(s->books, side, codec, il) == NULL);
+}
+
+/* Once, with the first tokens: a session that is resumed has the codebooks of its file. */
+static void say_builtin(tl_session *s) {
+    uint32_t n = 0;
+    if (s->kv->n_rows > 0 || s->said_builtin) {
+        return;
+    }
+    s->said_builtin = true;
+    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+        const struct tl_policy *const p = &s->kv->layers[il].policy;
+        n += is_builtin(s, il, TL_SIDE_K, p->k_codec) || is_builtin(s, il, TL_SIDE_V, p->v_codec);
+    }
+    if (n > 0) {
+        tl_say(&s->engine->log, TL_LEVEL_INFO,
+               "cache: %u of %u layers use the built-in codebooks (tailor fit makes those of a "
+               "model)",
+               n, s->kv->n_layers);
+    }
+}
+
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
     tl_engine *const e = s->engine;
     TL_TRY(copy_policies(s, p));
+    TL_TRY(copy_books(s, p->books));
     struct tl_dev_caps caps;
     tl_dev_get_caps(e->dev, &caps);
     struct tl_plan_params plan = {.n_ctx = p->n_ctx != 0 ? p->n_ctx : e->n_ctx,
@@ -137,6 +177,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
                                   .dense = s->finds_dense ? &s->dense : NULL,
                                   .weight_bytes = e->model->weight_bytes,
                                   .far = !caps.unified,
+                                  .no_codebooks = !caps.codebooks,
                                   .identify = s->finds_dense || p->identify_rows > 0,
                                   .identify_codecs = p->identify_codecs};
     const struct tl_budget budget = tl_budget_of(&caps, p->device_bytes, p->host_bytes);
@@ -144,7 +185,7 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
     make_plan(s, &plan);
     TL_TRY(tl_stream_open(&s->stream, e->dev));
     TL_TRY(tl_stream_open(&s->transfer, e->dev));
-    TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, e->dev, plan.n_ctx));
+    TL_TRY(tl_kv_open(&s->kv, shape_of(s), s->policies, s->books, e->dev, plan.n_ctx));
     const struct tl_scratch_needs needs = tl_plan_scratch(shape_of(s), &plan);
     TL_TRY(tl_scratch_open(&s->scratch, shape_of(s), e->dev, &needs));
     TL_TRY(open_prompt(s, &plan));
@@ -187,6 +228,7 @@ void tl_session_close(tl_session **session) {
     tl_identify_close(&s->identify);
     tl_gauges_close(&s->gauges);
     tl_kv_close(&s->kv);
+    tl_books_close(&s->books);
     tl_stream_close(&s->stream);
     tl_stream_close(&s->transfer);
     free(s->policies);
@@ -387,6 +429,7 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     if (feed->n == 0) {
         return TL_OK;
     }
+    say_builtin(s);
     const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
     uint32_t n_done = 0;
     s->has_logits = s->has_chosen = false;
@@ -471,6 +514,7 @@ static tl_err run_step(tl_session *s) {
 
 tl_err tl_session_step(tl_session *s, uint32_t id) {
     TL_TRY(check_ids(s, &id, 1));
+    say_builtin(s);
     s->has_logits = false;
     TL_TRY(tl_kv_begin_step(s->kv, s->stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;

@@ -40,7 +40,7 @@ enum tolerance_of {
     OF_HALF,   /* written as f16: a rounding of 2^-11 that may fall on the other side */
 };
 
-enum { OPERANDS_MAX = 12 };
+enum { OPERANDS_MAX = 16 };
 
 struct operand {
     tl_buf *bufs[SIDES_MAX];

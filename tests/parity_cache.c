@@ -2,19 +2,29 @@
  * core/codec.c, so only what the format can hold is tried; integers must be equal. */
 #include "parity.h"
 
+#include "core/policy.h"
+#include "core/vq.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { SLOTS_MAX = 300 };
 
-static const char *const codec_names[] = {"none", "q8", "int4", "int2", "int1"};
-
-/* One bit twice as often as the others. */
+/* One bit twice as often as the others; vector-quantised where all sides have kernels for it. */
 static tl_codec pick_codec(struct trial *t) {
     static const tl_codec codecs[] = {TL_CODEC_INT1, TL_CODEC_INT1, TL_CODEC_INT2, TL_CODEC_INT4,
                                       TL_CODEC_Q8};
-    return codecs[rng_below(&t->rng, 5)];
+    bool all = true;
+    for (uint32_t i = 0; i < t->sides->n; i++) {
+        struct tl_dev_caps caps;
+        tl_dev_get_caps(t->sides->all[i].dev, &caps);
+        all = all && caps.codebooks;
+    }
+    return all && rng_below(&t->rng, 2) == 0
+               ? (tl_codec)(TL_CODEC_VQ_D2B8 +
+                            rng_below(&t->rng, TL_CODEC_COUNT - TL_CODEC_VQ_D2B8))
+               : codecs[rng_below(&t->rng, 5)];
 }
 
 /* Head sizes of models, and odd ones; all are multiples of 8. */
@@ -28,9 +38,55 @@ struct sketch {
     tl_codec k_codec, v_codec;
     uint32_t d, kv_heads, cap; /* blocks of a head */
     uint32_t k, v;             /* operands */
+    uint32_t k_book, v_book, smooth; /* where the codecs have them */
 };
 
-static uint32_t blocks(struct trial *t, const struct sketch *s, bool keys, float most) {
+/* A codebook like a fitted one: the built-in one, drawn off its lattice. */
+static uint32_t codebook(struct trial *t, tl_codec codec, float **expanded) {
+    *expanded = NULL;
+    if (!tl_vq_is(codec)) {
+        return 0;
+    }
+    const uint32_t n = tl_vq_entries(codec) * tl_vq_dim(codec);
+    uint16_t *const book = must_alloc(n * sizeof *book);
+    tl_vq_builtin(codec, book);
+    for (uint32_t i = 0; i < n; i++) {
+        book[i] = tl_f32_to_f16(tl_f16_to_f32(book[i]) * (1.0f + 0.2f * rng_float(&t->rng)));
+    }
+    *expanded = must_alloc(tl_vq_expanded_floats(codec) * sizeof **expanded);
+    tl_vq_expand(codec, book, *expanded);
+    const uint32_t id = operand(t, tl_vq_entries(codec), tl_vq_dim(codec), TL_F16, book);
+    free(book);
+    return id;
+}
+
+/* Factors from a quarter to 4. */
+static uint32_t smoothing(struct trial *t, const struct sketch *s, float **smooth) {
+    *smooth = NULL;
+    if (!tl_vq_is(s->k_codec)) {
+        return 0;
+    }
+    *smooth = must_alloc((uint64_t)s->kv_heads * s->d * sizeof **smooth);
+    for (uint32_t i = 0; i < s->kv_heads * s->d; i++) {
+        (*smooth)[i] = exp2f(2.0f * rng_float(&t->rng));
+    }
+    return operand(t, s->kv_heads, s->d, TL_F32, *smooth);
+}
+
+static void encode_block(const struct sketch *s, bool keys, tl_fit fit, float *rows,
+                         const float *expanded, const float *smooth, uint8_t *block) {
+    if (expanded != NULL) {
+        tl_vq_encode(keys ? s->k_codec : s->v_codec, expanded, smooth, rows, s->d, tl_vq_nearest,
+                     block);
+    } else if (keys) {
+        tl_codec_encode_keys(s->k_codec, fit, rows, s->d, block);
+    } else {
+        tl_codec_encode_values(s->v_codec, fit, rows, s->d, block);
+    }
+}
+
+static uint32_t blocks(struct trial *t, const struct sketch *s, bool keys, float most,
+                       const float *expanded, const float *smooth) {
     const uint64_t bytes =
         keys ? tl_codec_key_bytes(s->k_codec, s->d) : tl_codec_value_bytes(s->v_codec, s->d);
     const uint32_t n = s->kv_heads * s->cap;
@@ -44,11 +100,9 @@ static uint32_t blocks(struct trial *t, const struct sketch *s, bool keys, float
             const float share = i % s->d % 7 == 0 ? 0.5f : 0.1f;
             rows[i] = shift + share * most * rng_float(&t->rng);
         }
-        if (keys) {
-            tl_codec_encode_keys(s->k_codec, fit, rows, s->d, codes + b * bytes);
-        } else {
-            tl_codec_encode_values(s->v_codec, fit, rows, s->d, codes + b * bytes);
-        }
+        encode_block(s, keys, fit, rows, expanded,
+                     smooth != NULL ? smooth + (uint64_t)(b / s->cap) * s->d : NULL,
+                     codes + b * bytes);
     }
     const uint32_t id = operand(t, n, (uint32_t)bytes, TL_U8, codes);
     free(rows);
@@ -60,14 +114,29 @@ static struct sketch pick_sketch(struct trial *t, uint32_t cap_most, float most)
     struct sketch s = {.k_codec = pick_codec(t), .v_codec = pick_codec(t), .d = pick_dim(t)};
     s.kv_heads = size(t, 3);
     s.cap = size(t, s.d > 128 ? cap_most / 4 : cap_most);
-    s.k = blocks(t, &s, true, most);
-    s.v = blocks(t, &s, false, most);
+    float *k_book, *v_book, *smooth;
+    s.k_book = codebook(t, s.k_codec, &k_book);
+    s.v_book = codebook(t, s.v_codec, &v_book);
+    s.smooth = smoothing(t, &s, &smooth);
+    s.k = blocks(t, &s, true, most, k_book, smooth);
+    s.v = blocks(t, &s, false, most, v_book, NULL);
+    free(k_book);
+    free(v_book);
+    free(smooth);
     return s;
 }
 
 static struct tl_sketch sketch_view(const struct trial *t, const struct sketch *s, uint32_t side) {
-    return (struct tl_sketch){view(t, s->k, side), view(t, s->v, side), s->k_codec,
-                              s->v_codec,          s->kv_heads,         s->d};
+    const bool k = tl_vq_is(s->k_codec), v = tl_vq_is(s->v_codec);
+    return (struct tl_sketch){.k = view(t, s->k, side),
+                              .v = view(t, s->v, side),
+                              .k_codec = s->k_codec,
+                              .v_codec = s->v_codec,
+                              .n_kv_heads = s->kv_heads,
+                              .head_dim = s->d,
+                              .k_book = k ? view(t, s->k_book, side) : absent,
+                              .v_book = v ? view(t, s->v_book, side) : absent,
+                              .smooth = k ? view(t, s->smooth, side) : absent};
 }
 
 static void parity_compress(struct trial *t) {
@@ -78,7 +147,7 @@ static void parity_compress(struct trial *t) {
     const uint32_t dst_block = (uint32_t)rng_below(&t->rng, s.cap - n + 1);
     const tl_fit fit = (tl_fit)rng_below(&t->rng, 2);
     snprintf(t->what, sizeof t->what, "%s, %s, %u heads of %u: %u blocks from row %u to block %u",
-             codec_names[s.k_codec], codec_names[s.v_codec], s.kv_heads, s.d, n, src_row,
+             tl_codec_names[s.k_codec], tl_codec_names[s.v_codec], s.kv_heads, s.d, n, src_row,
              dst_block);
     const uint32_t k = weights(t, s.kv_heads * src_cap, s.d, TL_F16, most);
     const uint32_t v = weights(t, s.kv_heads * src_cap, s.d, TL_F16, most);
@@ -121,7 +190,7 @@ static void parity_key_score(struct trial *t) {
     const float softcap = pick_softcap(t);
     snprintf(t->what, sizeof t->what,
              "%s, %u x %u heads of %u, %u of %u blocks, softcap %.0f, spread %.1f",
-             codec_names[s.k_codec], s.kv_heads, heads / s.kv_heads, s.d, n, s.cap, (double)softcap,
+             tl_codec_names[s.k_codec], s.kv_heads, heads / s.kv_heads, s.d, n, s.cap, (double)softcap,
              (double)spread);
     const uint32_t q = queries(t, 1, heads * s.d, most, spread);
     const uint32_t score = floats(t, heads, s.cap * TL_BLOCK, 1.0f);
@@ -220,7 +289,7 @@ static void parity_attend_sketch(struct trial *t) {
     const float softcap = pick_softcap(t);
     snprintf(t->what, sizeof t->what,
              "%s, %s, n %u, %u x %u heads of %u, %u of %u blocks%s%s, softcap %.0f, spread %.1f",
-             codec_names[s.k_codec], codec_names[s.v_codec], n, s.kv_heads, heads / s.kv_heads, s.d,
+             tl_codec_names[s.k_codec], tl_codec_names[s.v_codec], n, s.kv_heads, heads / s.kv_heads, s.d,
              n_blocks, s.cap, scored ? ", scored" : "", skipping ? ", skipping" : "",
              (double)softcap, (double)spread);
     const uint32_t q = queries(t, n, heads * s.d, most, spread);

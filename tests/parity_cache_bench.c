@@ -3,6 +3,9 @@
  * copies that no cache helps. "rows" are cache rows of one KV head. Reads only; nothing judges. */
 #include "parity.h"
 
+#include "core/policy.h"
+#include "core/vq.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +19,6 @@ struct shape {
 };
 static const struct shape shapes[] = {
     {"15m", 6, 1, 48}, {"135m", 3, 3, 64}, {"1b", 8, 4, 64}, {"8b", 8, 4, 128}};
-static const char *const codec_names[] = {"none", "q8", "int4", "int2", "int1"};
 
 enum { K = 256 /* rows chosen */, N_LAST = 32 /* queries that measure a layer */ };
 
@@ -51,16 +53,24 @@ static void fill_floats(tl_view v, uint64_t seed, float most) {
 
 /* Codes at random behind headers that encoded rows would have: a few blocks are encoded, and
  * copied to all. */
-static void fill_blocks_of(tl_view v, bool keys, tl_codec codec, uint32_t d) {
+static void fill_blocks_of(tl_view v, bool keys, tl_codec codec, tl_view book, uint32_t d) {
     enum { N = 61 };
     struct tl_rng rng = {keys ? 1 : 2};
     float *const rows = must_alloc((uint64_t)TL_BLOCK * d * sizeof *rows);
     uint8_t *const block = must_alloc((uint64_t)N * v.cols), *const dst = tl_view_host(v);
+    float *expanded = NULL;
+    if (tl_vq_is(codec)) {
+        expanded = must_alloc(tl_vq_expanded_floats(codec) * sizeof *expanded);
+        tl_vq_expand(codec, tl_view_host(book), expanded);
+    }
     for (uint32_t b = 0; b < N; b++) {
         for (uint32_t i = 0; i < TL_BLOCK * d; i++) {
             rows[i] = rng_float(&rng);
         }
-        if (keys) {
+        if (tl_vq_is(codec)) {
+            tl_vq_encode(codec, expanded, NULL, rows, d, tl_vq_nearest,
+                         block + (uint64_t)b * v.cols);
+        } else if (keys) {
             tl_codec_encode_keys(codec, TL_FIT_SQUARES, rows, d, block + (uint64_t)b * v.cols);
         } else {
             tl_codec_encode_values(codec, TL_FIT_SQUARES, rows, d, block + (uint64_t)b * v.cols);
@@ -71,6 +81,7 @@ static void fill_blocks_of(tl_view v, bool keys, tl_codec codec, uint32_t d) {
     }
     free(rows);
     free(block);
+    free(expanded);
 }
 
 static void set_int(tl_view v, int32_t value) { ((int32_t *)tl_view_host(v))[0] = value; }
@@ -110,19 +121,38 @@ static void close_layer(struct layer *l) {
     }
 }
 
+static tl_view new_book(struct layer *l, tl_codec codec) {
+    if (!tl_vq_is(codec)) {
+        return absent;
+    }
+    const tl_view book = new_view(l, tl_vq_entries(codec), tl_vq_dim(codec), TL_F16);
+    tl_vq_builtin(codec, tl_view_host(book));
+    return book;
+}
+
 static void add_sketch(struct layer *l, tl_codec k_codec, tl_codec v_codec) {
     const uint32_t d = l->shape->d, n_blocks = l->n_rows / TL_BLOCK * l->shape->kv_heads;
     const uint64_t k_bytes = tl_codec_key_bytes(k_codec, d);
     const uint64_t v_bytes = tl_codec_value_bytes(v_codec, d);
     l->n_copies = tl_div_up(working_set_bytes, n_blocks * (k_bytes + v_bytes));
-    l->all = (struct tl_sketch){new_view(l, n_blocks * l->n_copies, (uint32_t)k_bytes, TL_U8),
-                                new_view(l, n_blocks * l->n_copies, (uint32_t)v_bytes, TL_U8),
-                                k_codec,
-                                v_codec,
-                                l->shape->kv_heads,
-                                d};
-    fill_blocks_of(l->all.k, true, k_codec, d);
-    fill_blocks_of(l->all.v, false, v_codec, d);
+    l->all = (struct tl_sketch){
+        .k = new_view(l, n_blocks * l->n_copies, (uint32_t)k_bytes, TL_U8),
+        .v = new_view(l, n_blocks * l->n_copies, (uint32_t)v_bytes, TL_U8),
+        .k_codec = k_codec,
+        .v_codec = v_codec,
+        .n_kv_heads = l->shape->kv_heads,
+        .head_dim = d};
+    if (tl_vq_is(k_codec)) {
+        l->all.smooth = new_view(l, l->shape->kv_heads, d, TL_F32);
+        float *const smooth = tl_view_host(l->all.smooth);
+        for (uint32_t i = 0; i < l->shape->kv_heads * d; i++) {
+            smooth[i] = 1.0f;
+        }
+    }
+    l->all.k_book = new_book(l, k_codec);
+    l->all.v_book = new_book(l, v_codec);
+    fill_blocks_of(l->all.k, true, k_codec, l->all.k_book, d);
+    fill_blocks_of(l->all.v, false, v_codec, l->all.v_book, d);
 }
 
 static void add_rows(struct layer *l) {
@@ -291,15 +321,15 @@ static void bench_sketch(struct side *side, const struct shape *shape, uint32_t 
     open_layer(&l, side, shape, n_rows);
     add_sketch(&l, k_codec, v_codec);
     const struct tl_key_score score = score_op(&l, 0);
-    snprintf(what, sizeof what, "key_score %s", codec_names[k_codec]);
+    snprintf(what, sizeof what, "key_score %s", tl_codec_names[k_codec]);
     print_line(&l, what, time_of(run_score, &l), tl_key_score_bytes(&score, n_blocks), rows, peak);
     struct tl_attend_sketch sketch = sketch_op(&l, 0);
-    snprintf(what, sizeof what, "attend_sketch %s %s", codec_names[k_codec], codec_names[v_codec]);
+    snprintf(what, sizeof what, "attend_sketch %s %s", tl_codec_names[k_codec], tl_codec_names[v_codec]);
     print_line(&l, what, time_of(run_sketch, &l), tl_attend_sketch_bytes(&sketch, n_blocks), rows,
                peak);
     l.scored = true;
     sketch = sketch_op(&l, 0);
-    snprintf(what, sizeof what, "attend_sketch scored %s", codec_names[v_codec]);
+    snprintf(what, sizeof what, "attend_sketch scored %s", tl_codec_names[v_codec]);
     print_line(&l, what, time_of(run_sketch, &l), tl_attend_sketch_bytes(&sketch, n_blocks), rows,
                peak);
     if (k_codec == TL_CODEC_INT1) {
@@ -334,7 +364,7 @@ static void bench_compress(struct side *side, const struct shape *shape, tl_code
     l.v = copy_of(&l, l.v, 0);
     add_sketch(&l, codec, codec);
     const double rows = 16.0 * TL_BLOCK * shape->kv_heads;
-    snprintf(what, sizeof what, "compress %s", codec_names[codec]);
+    snprintf(what, sizeof what, "compress %s", tl_codec_names[codec]);
     print_line(&l, what, time_of(run_compress, &l), (uint64_t)rows * shape->d * 4, rows, 0.0);
     close_layer(&l);
 }
@@ -354,5 +384,9 @@ void bench_cache(struct side *side, const char *op, double peak) {
         }
         bench_compress(side, &shapes[i], TL_CODEC_INT1);
         bench_compress(side, &shapes[i], TL_CODEC_Q8);
+        for (tl_codec codec = TL_CODEC_VQ_D2B8; codec < TL_CODEC_COUNT; codec++) {
+            bench_sketch(side, &shapes[i], 32768, codec, codec, peak);
+            bench_compress(side, &shapes[i], codec);
+        }
     }
 }

@@ -329,12 +329,12 @@ static struct both new_both(struct fixture *f, uint32_t n_blocks, tl_codec k, tl
     b.kv = (struct tl_kv_rows){halves(f, KV_HEADS * b.n_rows, D), halves(f, KV_HEADS * b.n_rows, D),
                                KV_HEADS};
     b.sketch = (struct tl_sketch){
-        new_view(f, KV_HEADS * n_blocks, (uint32_t)tl_codec_key_bytes(k, D), TL_U8),
-        new_view(f, KV_HEADS * n_blocks, (uint32_t)tl_codec_value_bytes(v, D), TL_U8),
-        k,
-        v,
-        KV_HEADS,
-        D};
+        .k = new_view(f, KV_HEADS * n_blocks, (uint32_t)tl_codec_key_bytes(k, D), TL_U8),
+        .v = new_view(f, KV_HEADS * n_blocks, (uint32_t)tl_codec_value_bytes(v, D), TL_U8),
+        .k_codec = k,
+        .v_codec = v,
+        .n_kv_heads = KV_HEADS,
+        .head_dim = D};
     const struct tl_compress op = {b.sketch, b.kv, 0, 0, n_blocks, TL_FIT_SQUARES};
     assert_int_equal(tl_compress(f->s, &op), TL_OK);
     return b;

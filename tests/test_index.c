@@ -329,7 +329,7 @@ static void open_rig(struct fixture *f, struct rig *r, uint64_t seed,
     for (uint32_t il = 0; il < shape->n_layers; il++) {
         r->policies[il] = policy != NULL ? *policy : random_policy(&rng);
     }
-    assert_int_equal(tl_kv_open(&r->kv, shape, r->policies, f->dev, CTX), TL_OK);
+    assert_int_equal(tl_kv_open(&r->kv, shape, r->policies, NULL, f->dev, CTX), TL_OK);
     const struct tl_plan_params plan = {.n_ctx = CTX, .n_chunk = 1, .policies = r->policies};
     const struct tl_scratch_needs needs = tl_plan_scratch(shape, &plan);
     assert_int_equal(tl_scratch_open(&r->scratch, shape, f->dev, &needs), TL_OK);

@@ -56,7 +56,7 @@ static struct tl_policy preset(const char *name) { return tl_preset_find(name)->
 static tl_kv *open_kv(struct fixture *f, struct tl_policy policy) {
     tl_kv *kv = NULL;
     assert_int_equal(tl_policy_check(&policy, NULL), TL_OK);
-    assert_int_equal(tl_kv_open(&kv, &f->shape, &policy, f->dev, CAP), TL_OK);
+    assert_int_equal(tl_kv_open(&kv, &f->shape, &policy, NULL, f->dev, CAP), TL_OK);
     return kv;
 }
 

@@ -47,7 +47,7 @@ static void open_rig(struct rig *r, const tl_backend *backend, uint64_t seed,
     for (uint32_t il = 0; il < shape->n_layers; il++) {
         r->policies[il] = policy != NULL ? *policy : random_policy(&rng);
     }
-    assert_int_equal(tl_kv_open(&r->kv, shape, r->policies, r->dev, CAP), TL_OK);
+    assert_int_equal(tl_kv_open(&r->kv, shape, r->policies, NULL, r->dev, CAP), TL_OK);
     const struct tl_plan_params plan = {.n_ctx = CAP, .n_chunk = 1, .policies = r->policies};
     const struct tl_scratch_needs needs = tl_plan_scratch(shape, &plan);
     assert_int_equal(tl_scratch_open(&r->scratch, shape, r->dev, &needs), TL_OK);

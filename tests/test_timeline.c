@@ -236,7 +236,7 @@ static struct tl_op_time *costs_of(uint64_t seed, uint32_t cap, uint32_t depth, 
         policies[i] = random_policy(&rng);
     }
     tl_kv *kv = NULL;
-    assert_int_equal(tl_kv_open(&kv, &m.model.shape, policies, dev, cap), TL_OK);
+    assert_int_equal(tl_kv_open(&kv, &m.model.shape, policies, NULL, dev, cap), TL_OK);
     struct tl_scratch scratch;
     const struct tl_plan_params room = {.n_ctx = cap, .n_chunk = 1, .policies = policies};
     const struct tl_scratch_needs needs = tl_plan_scratch(&m.model.shape, &room);

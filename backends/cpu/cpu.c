@@ -152,6 +152,7 @@ static void dev_caps(tl_dev *base, struct tl_dev_caps *out) {
     out->n_threads = n_threads;
     out->unified = true;
     out->immediate = true;
+    out->codebooks = true;
 }
 
 static tl_err new_buf(tl_buf **out, tl_dev *dev, void *host, uint64_t bytes, tl_mem mem,

@@ -2,7 +2,7 @@
  * rounding. Compressed blocks are decoded by codec.c into scratch, a block for each thread, so
  * these can fail where memory is out, and return false then. Nothing depends on the number of
  * threads: a thread computes whole outputs, and counts are sums of integers. */
-#include "cpu.h"
+#include "books.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -24,16 +24,23 @@ struct job {
     const void *op;
     float *room;
     uint64_t room_floats;
+    struct cpu_books books;   /* ops on sketches */
     atomic_uint hits, misses; /* fetch */
 };
 
-/* Shares the job with room for so many floats a thread; false where there is no memory for it. */
-static bool share(struct cpu_dev *dev, cpu_job *run, const void *op, uint64_t room_floats,
-                  uint64_t n_elems, struct job *job) {
+/* Shares the job with room for so many floats a thread, and the codebooks of a sketch where there is
+ * one; false where there is no memory for it. */
+static bool share(struct cpu_dev *dev, cpu_job *run, const void *op, const struct tl_sketch *sketch,
+                  uint64_t room_floats, uint64_t n_elems, struct job *job) {
     *job = (struct job){.op = op, .room_floats = tl_align_up(room_floats, 16)};
-    job->room = cpu_scratch(dev, job->room_floats * sizeof(float) * cpu_pool_n(dev->pool));
+    const uint64_t of_threads = job->room_floats * cpu_pool_n(dev->pool);
+    const uint64_t of_books = sketch != NULL ? cpu_books_floats(sketch) : 0;
+    job->room = cpu_scratch(dev, (of_threads + of_books) * sizeof(float));
     if (job->room == NULL) {
         return false;
+    }
+    if (sketch != NULL) {
+        cpu_books_open(&job->books, sketch, job->room + of_threads);
     }
     cpu_share(dev, run, job, n_elems);
     return true;
@@ -63,9 +70,10 @@ static void compress_job(void *arg, uint32_t thread, uint32_t n_threads) {
         const uint64_t from = h * src_cap + op->src_row + i * TL_BLOCK;
         const uint64_t to = h * dst_cap + op->dst_block + i;
         decode_rows(&op->src.k, from, rows);
-        tl_codec_encode_keys(dst->k_codec, op->fit, rows, dst->head_dim, cpu_row(&dst->k, to));
+        cpu_encode_keys(dst, &job->books, (uint32_t)h, op->fit, rows, tl_vq_nearest,
+                        cpu_row(&dst->k, to));
         decode_rows(&op->src.v, from, rows);
-        tl_codec_encode_values(dst->v_codec, op->fit, rows, dst->head_dim, cpu_row(&dst->v, to));
+        cpu_encode_values(dst, &job->books, op->fit, rows, tl_vq_nearest, cpu_row(&dst->v, to));
     }
 }
 
@@ -73,7 +81,7 @@ bool cpu_compress_plain(struct cpu_dev *dev, const struct tl_compress *op) {
     struct job job;
     const uint64_t block = (uint64_t)TL_BLOCK * op->dst.head_dim;
     const uint64_t n_blocks = (uint64_t)op->n_blocks * op->dst.n_kv_heads;
-    return share(dev, compress_job, op, block, n_blocks * block * 2, &job);
+    return share(dev, compress_job, op, &op->dst, block, n_blocks * block * 2, &job);
 }
 
 static double score_of(const float *q, const float *key, uint32_t d, float scale, float softcap) {
@@ -95,7 +103,7 @@ static void key_score_job(void *arg, uint32_t thread, uint32_t n_threads) {
     cpu_slice(n_blocks * k->n_kv_heads, thread, n_threads, &begin, &end);
     for (uint64_t item = begin; item < end; item++) {
         const uint64_t kv_head = item / n_blocks, b = item % n_blocks;
-        tl_codec_decode_keys(k->k_codec, cpu_row(&k->k, kv_head * cap + b), d, rows);
+        cpu_decode_keys(k, &job->books, (uint32_t)kv_head, cpu_row(&k->k, kv_head * cap + b), rows);
         for (uint64_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
             const float *const q = (const float *)cpu_row(&op->q, 0) + h * d;
             float *const score = (float *)cpu_row(&op->score, h) + b * TL_BLOCK;
@@ -108,8 +116,8 @@ static void key_score_job(void *arg, uint32_t thread, uint32_t n_threads) {
 
 bool cpu_key_score_plain(struct cpu_dev *dev, const struct tl_key_score *op) {
     struct job job;
-    return share(dev, key_score_job, op, (uint64_t)TL_BLOCK * op->sketch.head_dim, UINT64_MAX,
-                 &job);
+    return share(dev, key_score_job, op, &op->sketch, (uint64_t)TL_BLOCK * op->sketch.head_dim,
+                 UINT64_MAX, &job);
 }
 
 /* What top-k compares: fmaxf and the comparisons pass over NaNs. */
@@ -198,7 +206,7 @@ static void topk_job(void *arg, uint32_t thread, uint32_t n_threads) {
 bool cpu_topk_plain(struct cpu_dev *dev, const struct tl_topk *op) {
     struct job job;
     const uint64_t room = (uint64_t)op->idx.cols + op->score.rows / op->idx.rows;
-    return share(dev, topk_job, op, room, UINT64_MAX, &job);
+    return share(dev, topk_job, op, NULL, room, UINT64_MAX, &job);
 }
 
 /* A softmax that grows row by row: its scores' largest keeps exp in range. */
@@ -230,7 +238,8 @@ static void mix_end(const struct mix *m, float *out, float *lse, uint32_t d) {
 }
 
 /* Query i of head h over all blocks; room for a block of keys and one of values. */
-static void sketch_head(const struct tl_attend_sketch *op, uint32_t i, uint32_t h, float *room) {
+static void sketch_head(const struct tl_attend_sketch *op, const struct cpu_books *books, uint32_t i,
+                        uint32_t h, float *room) {
     const struct tl_sketch *const k = &op->sketch;
     const uint32_t d = k->head_dim, kv_head = h / (op->n_heads / k->n_kv_heads);
     const uint64_t first = (uint64_t)kv_head * (k->k.rows / k->n_kv_heads);
@@ -242,8 +251,8 @@ static void sketch_head(const struct tl_attend_sketch *op, uint32_t i, uint32_t 
     struct mix m = {.most = -(double)INFINITY};
     uint32_t n_skipped = 0;
     for (uint32_t b = 0; b < n_blocks; b++) {
-        tl_codec_decode_keys(k->k_codec, cpu_row(&k->k, first + b), d, room);
-        tl_codec_decode_values(k->v_codec, cpu_row(&k->v, first + b), d, values);
+        cpu_decode_keys(k, books, kv_head, cpu_row(&k->k, first + b), room);
+        cpu_decode_values(k, books, cpu_row(&k->v, first + b), values);
         for (uint32_t t = 0; t < TL_BLOCK; t++) {
             const uint32_t row = b * TL_BLOCK + t;
             if (skip != NULL && n_skipped < op->skip.cols && skip[n_skipped] == (int32_t)row) {
@@ -264,15 +273,15 @@ static void attend_sketch_job(void *arg, uint32_t thread, uint32_t n_threads) {
     const struct job *const job = arg;
     const struct tl_attend_sketch *const op = job->op;
     for (uint64_t item = thread; item < (uint64_t)op->q.rows * op->n_heads; item += n_threads) {
-        sketch_head(op, (uint32_t)(item / op->n_heads), (uint32_t)(item % op->n_heads),
+        sketch_head(op, &job->books, (uint32_t)(item / op->n_heads), (uint32_t)(item % op->n_heads),
                     room_of(job, thread));
     }
 }
 
 bool cpu_attend_sketch_plain(struct cpu_dev *dev, const struct tl_attend_sketch *op) {
     struct job job;
-    return share(dev, attend_sketch_job, op, 2ull * TL_BLOCK * op->sketch.head_dim, UINT64_MAX,
-                 &job);
+    return share(dev, attend_sketch_job, op, &op->sketch, 2ull * TL_BLOCK * op->sketch.head_dim,
+                 UINT64_MAX, &job);
 }
 
 static void slots_head(const struct tl_attend_slots *op, uint32_t h) {

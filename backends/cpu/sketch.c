@@ -5,6 +5,8 @@
  * is computed inside a task is the business of the kernels. */
 #include "sketch.h"
 
+#include "core/vq.h"
+
 #include <math.h>
 
 enum { TASKS_WANTED = 256 /* keeps 64 threads busy to the end, and bounds scratch */ };
@@ -199,7 +201,7 @@ bool cpu_sketch_score(struct cpu_dev *dev, const struct tl_key_score *op,
                      .scale = op->scale,
                      .softcap = op->softcap,
                      .n_blocks = cpu_blocks_seen(&op->n_blocks)};
-    return run_plan(&p, dev);
+    return !tl_vq_is(op->sketch.k_codec) && run_plan(&p, dev);
 }
 
 bool cpu_sketch_attend(struct cpu_dev *dev, const struct tl_attend_sketch *op,
@@ -213,5 +215,6 @@ bool cpu_sketch_attend(struct cpu_dev *dev, const struct tl_attend_sketch *op,
                      .scale = op->scale,
                      .softcap = op->softcap,
                      .n_blocks = cpu_blocks_seen(&op->n_blocks)};
-    return find_places(&p) && run_plan(&p, dev);
+    return !tl_vq_is(op->sketch.k_codec) && !tl_vq_is(op->sketch.v_codec) && find_places(&p) &&
+           run_plan(&p, dev);
 }
