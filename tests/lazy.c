@@ -114,6 +114,9 @@ static tl_err run_op(struct lazy_dev *dev, const struct tl_op *op) {
     each_view(&inner, to_inner);
     if (op->verb == TL_VERB_KEY_SCORE) { /* not read, hence not listed, but there */
         to_inner(&inner.u.key_score.sketch.v);
+        if (inner.u.key_score.sketch.v_book.buf != NULL) {
+            to_inner(&inner.u.key_score.sketch.v_book);
+        }
     } else if (op->verb == TL_VERB_MASS) {
         to_inner(&inner.u.mass.kv.v);
     }
