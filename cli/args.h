@@ -51,7 +51,8 @@ struct cli_args {
     uint32_t top_k, repeat_last;              /* CLI_UNSET: not given */
     uint64_t seed;
     bool has_seed, json, strict, plain, ascii, once, csv, bos, special, lines0, ignore_eos, generation_prompt, raw;
-    bool schedule; /* plan */
+    bool schedule;        /* plan */
+    bool books_per_model; /* fit */
 };
 
 /* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */

@@ -1,10 +1,12 @@
 /* tailor fit: which layers of a model attend densely, measured on a text, and what every codec does
- * to each layer; the policy file that follows, and a picture. The text goes through once, exactly,
+ * to each layer; the codebooks that the preset's codecs want; the policy file that follows, and a picture. The text goes through once, exactly,
  * a layer at a time, so that the measurement takes no more memory than a compressed cache. */
 #include "commands.h"
+#include "fit_books.h"
 #include "fit_report.h"
 #include "generate.h"
 #include "new_file.h"
+#include "policies.h"
 
 #include "core/policy_file.h"
 
@@ -19,7 +21,9 @@ enum {
 struct fit {
     const struct cli_args *args;
     struct cli_loaded loaded;   /* log and engine; session once it is open */
-    struct tl_policy *policies; /* owned */
+    struct tl_policy *policies; /* owned: of the session that measures */
+    struct tl_policies set;     /* those that the policy file will say */
+    struct cli_fit_books books;
     tl_bytes text;
     tl_ids ids;
     struct cli_new_file policy_file, plot_file;
@@ -117,6 +121,22 @@ static int encode_text(struct fit *fit) {
     return cli_strict_failed(&fit->loaded.log) ? 1 : 0;
 }
 
+/* The policies to write, and what there is to learn for them. */
+static int open_policies(struct fit *fit) {
+    const struct tl_shape *const shape = shape_of(fit);
+    const tl_log log = cli_log_of(&fit->loaded.log);
+    tl_err err = cli_policies(fit->args, fit->report.preset->name, shape->n_layers, NULL,
+                              &fit->set, &log);
+    if (!err) {
+        err = cli_fit_books_open(&fit->books, &fit->set, shape, fit->args->books_per_model, log);
+    }
+    if (!err && fit->books.books != NULL && shape->head_dim % 8 != 0) {
+        err = tl_fail(&log, TL_ERR_UNSUPPORTED, "heads of %u: codecs need multiples of 8",
+                      shape->head_dim);
+    }
+    return err ? cli_failed(&fit->loaded.log, err) : 0;
+}
+
 static int open_session(struct fit *fit) {
     const struct tl_shape *const shape = shape_of(fit);
     const bool has_codecs = shape->head_dim % 8 == 0;
@@ -129,7 +149,7 @@ static int open_session(struct fit *fit) {
     for (uint32_t il = 0; il < shape->n_layers; il++) {
         fit->policies[il] = tiers->policy;
     }
-    const struct tl_preset *const preset = fit->report.preset;
+    TL_ASSERT(fit->set.layers != NULL);
     struct tl_session_params params = {0};
     const int usage = cli_session_params(fit->args, &params);
     if (usage != 0) {
@@ -140,7 +160,11 @@ static int open_session(struct fit *fit) {
     params.identify_rows = 1;
     params.identify_codecs = has_codecs;
     params.identify_fit = fit->report.fit =
-        preset->dense != NULL ? preset->dense->fit : preset->policy.fit;
+        fit->set.has_dense ? fit->set.dense.fit : fit->set.others.fit;
+    if (fit->books.books != NULL) {
+        params.on_rows = cli_fit_books_layer;
+        params.on_rows_user = &fit->books;
+    }
     const tl_err err = tl_session_open(&fit->loaded.session, fit->loaded.engine, &params);
     return err ? cli_failed(&fit->loaded.log, err) : 0;
 }
@@ -153,7 +177,11 @@ static int measure(struct fit *fit) {
     if (err) {
         return cli_failed(&fit->loaded.log, err);
     }
-    return done < fit->ids.n ? 130 : 0;
+    if (done < fit->ids.n) {
+        return 130;
+    }
+    const tl_err finished = cli_fit_books_finish(&fit->books);
+    return finished ? cli_failed(&fit->loaded.log, finished) : 0;
 }
 
 static int fill_report(struct fit *fit) {
@@ -169,6 +197,8 @@ static int fill_report(struct fit *fit) {
     r->n_heads = shape->n_heads;
     r->n_tokens = (uint32_t)fit->ids.n;
     r->tau = (double)fit->args->tau;
+    r->kv_set = fit->args->kv_set;
+    r->books = fit->books.books;
     r->layers = calloc(shape->n_layers, sizeof *r->layers);
     if (r->layers == NULL) {
         return cli_failed(&fit->loaded.log, TL_ERR_MEMORY);
@@ -239,6 +269,7 @@ int cmd_fit(const struct cli_args *args) {
     int code = open_files(&fit);
     code = code != 0 ? code : load_engine(&fit);
     code = code != 0 ? code : encode_text(&fit);
+    code = code != 0 ? code : open_policies(&fit);
     code = code != 0 ? code : open_session(&fit);
     code = code != 0 ? code : measure(&fit);
     code = code != 0 ? code : fill_report(&fit);
@@ -247,6 +278,8 @@ int cmd_fit(const struct cli_args *args) {
     cli_new_file_drop(&fit.plot_file);
     free(fit.report.layers);
     free(fit.policies);
+    cli_fit_books_close(&fit.books);
+    cli_policies_free(&fit.set);
     tl_ids_free(&fit.ids);
     tl_bytes_free(&fit.text);
     cli_unload(&fit.loaded);

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char *class_of(const struct cli_fit_layer *layer) {
     return layer->sliding_window > 0 ? "window" : layer->dense ? "dense" : "sparse";
@@ -77,6 +78,30 @@ static json_t *json_layer(const struct cli_fit_report *report, uint32_t il) {
                      json_errors(layer->found->v_error));
 }
 
+/* The knobs of --kv-set: those of dense layers into "dense_policy", all others into "all". */
+static void add_knobs(json_t *root, const char *kv_set) {
+    static const char prefix[] = "dense.";
+    char list[512];
+    snprintf(list, sizeof list, "%s", kv_set);
+    char *rest = list;
+    for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
+        char *const equals = strchr(knob, '=');
+        const bool dense = strncmp(knob, prefix, sizeof prefix - 1) == 0;
+        const char *const group = dense ? "dense_policy" : "all";
+        if (equals == NULL) {
+            continue; /* refused when the policies were made */
+        }
+        *equals = '\0';
+        json_t *knobs = json_object_get(root, group);
+        if (knobs == NULL) {
+            knobs = json_object();
+            json_object_set_new(root, group, knobs);
+        }
+        json_object_set_new(knobs, dense ? knob + sizeof prefix - 1 : knob,
+                            json_string(equals + 1));
+    }
+}
+
 /* Names come from files and command lines, and need not be UTF-8. */
 static json_t *json_name(const char *text) {
     json_t *const name = json_string(text);
@@ -100,6 +125,12 @@ json_t *cli_fit_report_json(const struct cli_fit_report *report) {
                                    "preset", report->preset->name);
     if (report->preset->dense != NULL) {
         json_object_set(root, "dense", dense);
+    }
+    if (report->kv_set != NULL) {
+        add_knobs(root, report->kv_set);
+    }
+    if (report->books != NULL) {
+        json_object_set_new(root, "codebooks", tl_books_json(report->books));
     }
     json_object_set_new(root, "measured",
                         json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model",

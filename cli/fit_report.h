@@ -2,6 +2,7 @@
 #ifndef TL_CLI_FIT_REPORT_H
 #define TL_CLI_FIT_REPORT_H
 
+#include "core/books.h"
 #include "core/engine.h"
 
 #include <jansson.h>
@@ -25,6 +26,8 @@ struct cli_fit_report {
     uint32_t n_layers, n_heads, n_tokens;
     double tau;
     tl_fit fit; /* of the codecs that were tried */
+    const char *kv_set;    /* borrowed: knobs over the preset's, KNOB=V[,..]; NULL: none */
+    const tl_books *books; /* borrowed: what was learned; NULL: nothing */
 };
 
 void cli_fit_report_table(const struct cli_fit_report *report, FILE *out);

@@ -64,6 +64,8 @@ struct tl_session_params {
     uint32_t identify_rows;
     bool identify_codecs; /* and what codecs, fitted so, do to each layer's output */
     tl_fit identify_fit;
+    tl_rows_fn *on_rows; /* optional: given the measured layers' exact rows; its errors are the feed's */
+    void *on_rows_user;
     uint32_t gauge_every; /* steps from one look at the cache's fidelity to the next; 0: none */
 };
 

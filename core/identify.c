@@ -34,8 +34,10 @@ struct tl_identify {
     struct tl_identity *layers; /* owned, n_layers of them */
     uint32_t n_layers, n_heads;
     tl_view mass; /* (n_layers * n_heads, TL_CURVE_POINTS), host */
-    bool codecs, finished;
+    struct tl_identify_params params;
+    bool finished;
     struct trial trial;
+    tl_view k_rows, v_rows; /* (n_kv_heads * cap, head_dim) f16, host; absent: nobody is given rows */
 };
 
 /* ---- opening: two buffers, carved once to measure and once for real ---- */
@@ -53,10 +55,14 @@ static tl_view carve(struct carve *c, uint64_t rows, uint64_t cols, tl_dtype dty
 }
 
 static void carve_all(struct carve *device, struct carve *host, const struct tl_shape *s,
-                      uint32_t cap, bool codecs, tl_identify *id) {
+                      uint32_t cap, bool codecs, bool rows, tl_identify *id) {
     struct trial *const t = &id->trial;
     const uint64_t q_dim = (uint64_t)s->n_heads * s->head_dim, n = TL_LAST_QUERIES;
     id->mass = carve(host, (uint64_t)s->n_layers * s->n_heads, TL_CURVE_POINTS, TL_F32);
+    if (rows) {
+        id->k_rows = carve(host, (uint64_t)cap * s->n_kv_heads, s->head_dim, TL_F16);
+        id->v_rows = carve(host, (uint64_t)cap * s->n_kv_heads, s->head_dim, TL_F16);
+    }
     if (!codecs) {
         return;
     }
@@ -76,42 +82,43 @@ static void carve_all(struct carve *device, struct carve *host, const struct tl_
     t->n_blocks = carve(host, 1, 1, TL_I32);
 }
 
-void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, uint64_t *device,
-                       uint64_t *host) {
+void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, bool rows,
+                       uint64_t *device, uint64_t *host) {
     tl_identify unused;
     struct carve on_device = {0}, on_host = {0};
-    carve_all(&on_device, &on_host, shape, cap, codecs, &unused);
+    carve_all(&on_device, &on_host, shape, cap, codecs, rows, &unused);
     *device = on_device.at;
     *host = on_host.at;
 }
 
 static tl_err open_parts(tl_identify *id, const struct tl_shape *shape, tl_dev *dev, uint32_t cap) {
     struct carve device = {0}, host = {0};
+    const bool rows = id->params.on_rows != NULL;
     id->layers = calloc(shape->n_layers, sizeof *id->layers);
     if (id->layers == NULL) {
         return TL_ERR_MEMORY;
     }
-    carve_all(&device, &host, shape, cap, id->codecs, id);
+    carve_all(&device, &host, shape, cap, id->params.codecs, rows, id);
     TL_TRY(tl_buf_alloc(&id->host, dev, host.at, TL_MEM_HOST));
     if (device.at > 0) {
         TL_TRY(tl_buf_alloc(&id->device, dev, device.at, TL_MEM_DEVICE));
     }
     device = (struct carve){.buf = id->device};
     host = (struct carve){.buf = id->host};
-    carve_all(&device, &host, shape, cap, id->codecs, id);
+    carve_all(&device, &host, shape, cap, id->params.codecs, rows, id);
     return TL_OK;
 }
 
 tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev, uint32_t cap,
-                        bool codecs, tl_fit fit) {
+                        const struct tl_identify_params *params) {
     tl_identify *id = calloc(1, sizeof *id);
     if (id == NULL) {
         return TL_ERR_MEMORY;
     }
     id->n_layers = shape->n_layers;
     id->n_heads = shape->n_heads;
-    id->codecs = codecs;
-    id->trial.fit = fit;
+    id->params = *params;
+    id->trial.fit = params->fit;
     const tl_err err = open_parts(id, shape, dev, cap);
     if (err) {
         tl_identify_close(&id);
@@ -269,6 +276,24 @@ static tl_err measure_codecs(tl_identify *id, const struct probe *p, struct tl_i
     return TL_OK;
 }
 
+static tl_err give_rows(const tl_identify *id, const struct probe *p) {
+    const uint32_t heads = p->rows.n_kv_heads, cap = p->rows.k.rows / heads, n = p->n_rows;
+    tl_stream *const stream = p->pass->stream;
+    for (uint32_t h = 0; h < heads; h++) {
+        TL_TRY(tl_copy(stream, tl_view_rows(id->k_rows, h * n, n),
+                       tl_view_rows(p->rows.k, h * cap, n)));
+        TL_TRY(tl_copy(stream, tl_view_rows(id->v_rows, h * n, n),
+                       tl_view_rows(p->rows.v, h * cap, n)));
+    }
+    TL_TRY(tl_stream_sync(stream));
+    const struct tl_exact_rows rows = {.k = tl_view_host(id->k_rows),
+                                       .v = tl_view_host(id->v_rows),
+                                       .n_rows = n,
+                                       .n_kv_heads = heads,
+                                       .head_dim = p->rows.k.cols};
+    return id->params.on_rows(id->params.user, p->il, &rows);
+}
+
 tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t il, uint32_t first,
                          uint32_t n) {
     const struct tl_kv_layer *const layer = &pass->kv->layers[il];
@@ -298,7 +323,10 @@ tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t i
     found->n_queries = n_queries;
     found->n_rows = p.n_rows;
     TL_TRY(measure_mass(id, &p));
-    return id->codecs ? measure_codecs(id, &p, found) : TL_OK;
+    if (id->params.on_rows != NULL && p.window == 0) {
+        TL_TRY(give_rows(id, &p));
+    }
+    return id->params.codecs ? measure_codecs(id, &p, found) : TL_OK;
 }
 
 void tl_identify_finish(tl_identify *id) {

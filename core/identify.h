@@ -9,6 +9,7 @@
 #define TL_IDENTIFY_H
 
 #include "decode.h"
+#include "vq_train.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,18 +40,29 @@ struct tl_identity {
 
 typedef struct tl_identify tl_identify;
 
-/* What it takes for a cache of cap rows. */
-void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, uint64_t *device,
-                       uint64_t *host);
-/* codecs: measure what codecs, fitted so, do, too, for which a layer's compressed copy has to have
- * room; head_dim is then a multiple of 8. */
+/* Given the exact rows of layer il, in host memory until it returns. What it returns, the measurement
+ * does. */
+typedef tl_err tl_rows_fn(void *user, uint32_t il, const struct tl_exact_rows *rows);
+
+struct tl_identify_params {
+    /* Measure what codecs, fitted so, do, too, for which a layer's compressed copy has to have room;
+     * head_dim is then a multiple of 8. */
+    bool codecs;
+    tl_fit fit;
+    tl_rows_fn *on_rows; /* optional: for each layer that has no window of the model's */
+    void *user;
+};
+
+/* What it takes for a cache of cap rows; `rows`: somebody is given them. */
+void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, bool rows,
+                       uint64_t *device, uint64_t *host);
 TL_MUST tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev *dev,
-                                uint32_t cap, bool codecs, tl_fit fit);
+                                uint32_t cap, const struct tl_identify_params *params);
 void tl_identify_close(tl_identify **id);
 
 /* Behind tl_decode_prompt_layer of a prompt's last chunk of n rows in layer il, which begins at row
  * `first`; its queries and rows are still where that put them. Layers whose older rows are only
- * there compressed are passed over. Waits for the stream only where codecs are measured. */
+ * there compressed are passed over. Waits for the stream only where codecs are measured or rows given. */
 TL_MUST tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t il,
                                  uint32_t first, uint32_t n);
 

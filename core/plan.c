@@ -106,7 +106,8 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     plan.host_scratch += tl_kv_number_bytes(shape->n_layers);
     if (params->identify) {
         uint64_t device = 0, host = 0;
-        tl_identify_bytes(shape, params->n_ctx, params->identify_codecs, &device, &host);
+        tl_identify_bytes(shape, params->n_ctx, params->identify_codecs,
+                          params->identify_gives, &device, &host);
         plan.scratch += device;
         plan.host_scratch += host;
     }

@@ -17,7 +17,7 @@ struct tl_plan_params {
     bool far;          /* the device has memory of its own: host memory is behind a link */
     uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that one
                         * is filled and sent home while the other is attended; 0 is 1 */
-    bool identify, identify_codecs; /* layers are measured, see identify.h */
+    bool identify, identify_codecs, identify_gives; /* layers are measured, see identify.h */
     bool no_codebooks;              /* the device reads no vector-quantised rows */
 };
 

@@ -113,9 +113,13 @@ static tl_err open_measuring(tl_session *s, const struct tl_session_params *p) {
     if (s->finds_dense && s->identify_rows == 0) {
         s->identify_rows = long_rows(s);
     }
+    const struct tl_identify_params params = {.codecs = p->identify_codecs,
+                                              .fit = p->identify_fit,
+                                              .on_rows = p->on_rows,
+                                              .user = p->on_rows_user};
     return s->identify_rows == 0 ? TL_OK
                                  : tl_identify_open(&s->identify, shape_of(s), s->engine->dev,
-                                                    s->kv->cap, p->identify_codecs, p->identify_fit);
+                                                    s->kv->cap, &params);
 }
 
 /* Peaks with room for what layers may change to; tiers as they are at the beginning. */
@@ -179,7 +183,8 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
                                   .far = !caps.unified,
                                   .no_codebooks = !caps.codebooks,
                                   .identify = s->finds_dense || p->identify_rows > 0,
-                                  .identify_codecs = p->identify_codecs};
+                                  .identify_codecs = p->identify_codecs,
+                                  .identify_gives = p->on_rows != NULL};
     const struct tl_budget budget = tl_budget_of(&caps, p->device_bytes, p->host_bytes);
     TL_TRY(tl_plan_settle(shape_of(s), &plan, &budget, &e->log));
     make_plan(s, &plan);
