@@ -8,6 +8,7 @@
 #ifndef TL_CPU_SKETCH_H
 #define TL_CPU_SKETCH_H
 
+#include "core/vq.h"
 #include "cpu.h"
 
 enum {
@@ -34,6 +35,11 @@ struct sketch_task {
     float *sums, *weights, *most;
     uint32_t stride; /* value groups * SKETCH_PLACES */
     float *work;     /* cpu_sketch_work_floats() of this thread's own, 64-byte aligned */
+    /* Where a side is vector-quantised, q being turned and sums to be turned back: the entries of its
+     * codebook, and for keys the products of scaled queries and entries, (places, entries,
+     * SKETCH_ROWS). A value's numbers are summed one behind the other. */
+    const float *k_book, *v_book;
+    float *table;
 };
 
 typedef void sketch_kernel(const struct sketch_task *task);
@@ -41,6 +47,9 @@ typedef void sketch_kernel(const struct sketch_task *task);
 struct sketch_kernels {
     sketch_kernel *score, *attend;
     uint32_t (*place)(tl_codec codec, uint32_t i);
+    /* Of vector-quantised keys: n halves to floats, n a multiple of 16; the table's places [begin, end). */
+    void (*expand)(const uint16_t *book, uint32_t n, float *dst);
+    void (*tables)(const struct sketch_task *task, uint32_t begin, uint32_t end);
 };
 
 /* How many codes lie before the group's first one in the byte where it starts: with one bit and
@@ -56,12 +65,16 @@ static inline uint32_t cpu_sketch_words(uint32_t head_dim) {
     return (uint32_t)tl_align_up(tl_max_u64(TL_BLOCK, tl_min_u64(head_dim, 256)), 16);
 }
 
+/* Weights of a vector-quantised block, for each number of a code. */
+enum { SKETCH_LANES = TL_BLOCK * SKETCH_ROWS * TL_VQ_DIM_MAX };
+
 /* Room that a kernel has at task->work: queries and their products, the factors rounded for every
- * block of a step, scores, and a copy of one block's values with 64 bytes behind it. */
+ * block of a step, scores, a copy of one block's values with 64 bytes behind it, and lanes. */
 static inline uint64_t cpu_sketch_work_floats(const struct tl_sketch *sketch) {
     const uint64_t of_row = 2 * tl_align_up(sketch->head_dim, 16) +
                             SKETCH_STEP * (cpu_sketch_words(sketch->head_dim) + (uint64_t)TL_BLOCK);
-    return SKETCH_ROWS * of_row + tl_align_up(sketch->v.cols + 64u, 64) / sizeof(float);
+    return SKETCH_ROWS * of_row + tl_align_up(sketch->v.cols + 64u, 64) / sizeof(float) +
+           (tl_vq_is(sketch->v_codec) ? SKETCH_LANES : 0);
 }
 
 /* False where there is no kernel, which is for a few odd head sizes, or no memory for scratch. */
