@@ -294,7 +294,15 @@ tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out) {
              cli_bytes(m->kv.home_host, bytes[1]), cli_bytes(m->weights, bytes[2]),
              cli_bytes(m->scratch, bytes[3]), cli_bytes(m->device, bytes[4]),
              cli_bytes(m->host, bytes[5]));
-    return tl_bytes_add_str(out, text);
+    TL_TRY(tl_bytes_add_str(out, text));
+    const uint32_t n_builtin = tl_session_builtin_books(loaded->session);
+    if (n_builtin > 0) {
+        snprintf(text, sizeof text,
+                 "codebooks: built in, for %u of %u layers (tailor fit learns those of the model)\n",
+                 n_builtin, shape->n_layers);
+        TL_TRY(tl_bytes_add_str(out, text));
+    }
+    return TL_OK;
 }
 
 void cli_print_plan(const struct cli_loaded *loaded) {

@@ -110,6 +110,10 @@ const uint32_t *tl_session_ids(const tl_session *s); /* the tl_session_n tokens 
 /* The plan that the session was opened by. */
 const struct tl_memory_plan *tl_session_plan(const tl_session *s);
 
+/* How many layers have vector-quantised rows by codebooks that come with the program, not by ones that
+ * were learned from the model. */
+uint32_t tl_session_builtin_books(const tl_session *s);
+
 /* Layer il's policy as it runs, and its bytes. */
 void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *policy,
                           struct tl_kv_bytes *bytes);

@@ -20,7 +20,7 @@ struct tl_session {
     struct tl_memory_plan plan;
     struct tl_policy *policies; /* owned, one a layer */
     tl_books *books;            /* owned, or NULL */
-    bool said_builtin;
+    bool was_resumed;           /* it has the codebooks of its file */
     struct tl_policy dense;     /* with finds_dense: what layers found dense change to */
     bool finds_dense;
     double dense_above;
@@ -150,23 +150,13 @@ static bool is_builtin(const tl_session *s, uint32_t il, tl_side side, tl_codec 
            (s->books == NULL || tl_books_find(s->books, side, codec, il) == NULL);
 }
 
-/* Once, with the first tokens: a session that is resumed has the codebooks of its file. */
-static void say_builtin(tl_session *s) {
+uint32_t tl_session_builtin_books(const tl_session *s) {
     uint32_t n = 0;
-    if (s->kv->n_rows > 0 || s->said_builtin) {
-        return;
-    }
-    s->said_builtin = true;
-    for (uint32_t il = 0; il < s->kv->n_layers; il++) {
+    for (uint32_t il = 0; il < s->kv->n_layers && !s->was_resumed; il++) {
         const struct tl_policy *const p = &s->kv->layers[il].policy;
         n += is_builtin(s, il, TL_SIDE_K, p->k_codec) || is_builtin(s, il, TL_SIDE_V, p->v_codec);
     }
-    if (n > 0) {
-        tl_say(&s->engine->log, TL_LEVEL_INFO,
-               "cache: %u of %u layers use the built-in codebooks (tailor fit makes those of a "
-               "model)",
-               n, s->kv->n_layers);
-    }
+    return n;
 }
 
 static tl_err open_session_parts(tl_session *s, const struct tl_session_params *p) {
@@ -434,7 +424,6 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     if (feed->n == 0) {
         return TL_OK;
     }
-    say_builtin(s);
     const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
     uint32_t n_done = 0;
     s->has_logits = s->has_chosen = false;
@@ -519,7 +508,6 @@ static tl_err run_step(tl_session *s) {
 
 tl_err tl_session_step(tl_session *s, uint32_t id) {
     TL_TRY(check_ids(s, &id, 1));
-    say_builtin(s);
     s->has_logits = false;
     TL_TRY(tl_kv_begin_step(s->kv, s->stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;
@@ -663,6 +651,7 @@ const struct tl_policy *tl_session_dense(const tl_session *s, double *above) {
 
 void tl_session_put(tl_session *s, const void *ids, uint32_t n, const void *logits) {
     TL_ASSERT(n <= s->kv->cap);
+    s->was_resumed = true;
     memcpy(s->ids, ids, n * sizeof *s->ids);
     s->kv->n_rows = n;
     s->has_logits = logits != NULL;

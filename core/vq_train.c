@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS_DEFAULT = 30, SEED_VECTORS = 8 /* an entry, that k-means++ draws from */ };
+enum { ROUNDS_DEFAULT = 30, SEED_VECTORS = 8 /* an entry, that k-means++ draws from */,
+       SEED_VECTORS_MIN = 4096 };
 static const double enough = 2e-4;       /* a round that brings less is the last */
 static const float silent_share = 0.01f; /* of the head's largest factor */
 
@@ -168,7 +169,8 @@ static float square_to(const float *a, const float *b, uint32_t dim) {
 
 /* k-means++: each entry is a vector drawn by its squared distance from those that are there. */
 static void seed_entries(struct means *m, uint64_t seed) {
-    const uint64_t n = tl_min_u64(m->n, (uint64_t)SEED_VECTORS * m->n_entries);
+    const uint64_t n = tl_min_u64(
+        m->n, tl_max_u64(SEED_VECTORS_MIN, (uint64_t)SEED_VECTORS * m->n_entries));
     const uint64_t step = m->n / n; /* spread over all of them */
     for (uint64_t i = 0; i < n; i++) {
         m->away[i] = INFINITY;

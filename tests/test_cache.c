@@ -15,8 +15,9 @@ enum { N_IDS = 400, N_CTX = 512 };
 static const char *const models[] = {GOLDEN "smollm-9-3.gguf", GOLDEN "gemma2-swa.gguf",
                                      GOLDEN "qwen3-hd128.gguf"};
 static const char *const presets[] = {"full",    "q8",     "q4",      "kivi2",   "kivi1",
-                                      "offload", "tailor", "tailor1", "tailor2", "quest"};
-enum { N_MODELS = 3, N_PRESETS = 10 };
+                                      "offload", "tailor", "tailor1", "tailor2", "quest",
+                                      "vecinfer4", "vecinfer2", "vecinfer1"};
+enum { N_MODELS = 3, N_PRESETS = sizeof presets / sizeof presets[0] };
 
 struct fixture {
     tl_engine *engine;
@@ -135,7 +136,8 @@ static void test_enough_budget_is_full(void **state) {
                  {"tailor", "topk", "400"},    {"tailor1", "topk", "400"},
                  {"tailor2", "recent", "400"}, {"quest", "topk", "400"},
                  {"tailor", "index", "channels"}, {"tailor", "index", "pages"},
-                 {"quest", "index", "meanstd"}};
+                 {"quest", "index", "meanstd"}, {"vecinfer1", "recent", "400"},
+                 {"tailor", "k_codec", "vq-d8b8"}};
     for (int m = 0; m < N_MODELS; m++) {
         for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
             struct fixture f;
