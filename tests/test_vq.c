@@ -644,6 +644,36 @@ static void test_books_damaged(void **state) {
     tl_books_close(&books);
 }
 
+/* Goal: a device that does not read codebooks is refused such a cache before anything is allocated, with
+ * a sentence, whichever layers would have it. */
+static void test_refused(void **state) {
+    (void)state;
+    struct tl_policy policies[2] = {tl_preset_find("full")->policy,
+                                    tl_preset_find("vecinfer2")->policy};
+    const struct tl_shape shape = {.n_layers = 2,
+                                   .n_heads = 2,
+                                   .n_kv_heads = 1,
+                                   .head_dim = 64,
+                                   .n_embd = 128,
+                                   .n_ff = 128,
+                                   .n_vocab = 100,
+                                   .n_ctx_train = 1024};
+    const struct tl_budget budget = {0};
+    for (int i = 0; i < 3; i++) {
+        struct kept_log kept = {0};
+        const tl_log log = keep_log(&kept);
+        struct tl_plan_params params = {.n_ctx = 512, .policies = policies, .no_codebooks = i < 2};
+        if (i == 1) {
+            policies[1] = policies[0];
+            params.dense = &tl_preset_find("vecinfer1")->policy;
+        }
+        assert_int_equal(tl_plan_settle(&shape, &params, &budget, &log),
+                         i < 2 ? TL_ERR_UNSUPPORTED : TL_OK);
+        assert_int_equal(kept.n_errors, i < 2);
+        assert_true(i == 2 || strstr(kept.sentence, "vq-") != NULL);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hadamard),      cmocka_unit_test(test_scores_stay),
@@ -652,6 +682,7 @@ int main(void) {
         cmocka_unit_test(test_training),      cmocka_unit_test(test_outliers),
         cmocka_unit_test(test_demo_keys),     cmocka_unit_test(test_books_file),
         cmocka_unit_test(test_books_hostile), cmocka_unit_test(test_books_damaged),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
