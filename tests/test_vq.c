@@ -269,7 +269,7 @@ static double error_of(tl_codec codec, const uint16_t *book, const float *vector
     const uint32_t dim = tl_vq_dim(codec), entries = tl_vq_entries(codec);
     double left = 0, all = 0;
     for (uint32_t i = 0; i < n; i++) {
-        double best = INFINITY;
+        double best = (double)INFINITY;
         for (uint32_t c = 0; c < entries; c++) {
             double away = 0;
             for (uint32_t j = 0; j < dim; j++) {
