@@ -161,23 +161,38 @@ static tl_err add_row(struct plan *p, const char *kv, uint32_t n_ctx, const stru
     return TL_OK;
 }
 
-static tl_err add_preset(struct plan *p, const char *kv, const tl_log *log) {
-    struct tl_policies set;
-    TL_TRY(cli_policies(p->args, kv, p->shape.n_layers, p->weights, &set, log));
+/* The layers' policies in a cache of n_ctx rows, and what it does with them. */
+static tl_err add_forecast(struct plan *p, const char *kv, uint32_t n_ctx,
+                           const struct tl_policies *set, struct tl_policy *layers) {
+    for (uint32_t il = 0; il < p->shape.n_layers; il++) {
+        layers[il] = tl_kv_policy_at(&p->shape, il, &set->layers[il], n_ctx);
+    }
     const struct tl_forecast_params params = {.shape = &p->shape,
                                               .weights = p->weights,
                                               .blank = p->blank,
-                                              .policies = set.layers,
+                                              .policies = layers,
                                               .card = &p->card,
                                               .miss = p->report.miss,
                                               .late = LATE_DEFAULT};
     tl_forecast *f = NULL;
     tl_err err = tl_forecast_open(&f, &params);
-    p->report.weight_bytes = err ? 0 : tl_forecast_weight_bytes(f);
-    for (uint32_t i = 0; !err && i < p->n_ctxs; i++) {
-        err = add_row(p, kv, p->ctxs[i], &set, f);
+    if (!err) {
+        p->report.weight_bytes = tl_forecast_weight_bytes(f);
+        err = add_row(p, kv, n_ctx, set, f);
     }
     tl_forecast_close(&f);
+    return err;
+}
+
+static tl_err add_preset(struct plan *p, const char *kv, const tl_log *log) {
+    struct tl_policies set;
+    TL_TRY(cli_policies(p->args, kv, p->shape.n_layers, p->weights, &set, log));
+    struct tl_policy *const layers = calloc(p->shape.n_layers, sizeof *layers);
+    tl_err err = layers != NULL ? TL_OK : TL_ERR_MEMORY;
+    for (uint32_t i = 0; !err && i < p->n_ctxs; i++) {
+        err = add_forecast(p, kv, p->ctxs[i], &set, layers);
+    }
+    free(layers);
     cli_policies_free(&set);
     return err;
 }

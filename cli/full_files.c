@@ -106,7 +106,9 @@ struct matches {
 
 static void add_match(struct matches *m, const char *name) {
     if (m->n++ == 0) {
-        snprintf(m->common, sizeof m->common, "%s", name);
+        const size_t n = strnlen(name, sizeof m->common - 1);
+        memcpy(m->common, name, n);
+        m->common[n] = '\0';
     }
     size_t same = 0;
     while (m->common[same] != '\0' && m->common[same] == name[same]) {

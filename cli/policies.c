@@ -17,6 +17,7 @@ tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *set, con
         struct tl_policy *const p = &set->layers[il];
         if (args->topk != CLI_UNSET && p->select == TL_SELECT_TOPK) {
             p->topk = args->topk;
+            p->share = 0;
             p->hot = p->hot == 0 ? 0 : (uint32_t)tl_max_u64(p->hot, 2ull * args->topk);
         }
         if (args->window != NULL && is_preset_layer(p) && !set->is_dense[il]) {

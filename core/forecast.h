@@ -16,7 +16,7 @@ struct tl_forecast_params {
     /* The weights: a file's header (no tensor is read but vectors), or, with NULL, `blank`. */
     const tl_weights *weights;
     struct tl_blank blank;
-    const struct tl_policy *policies; /* one a layer */
+    const struct tl_policy *policies; /* one a layer, as they are in the cache (tl_kv_policy_at) */
     const struct tl_card *card;
     double miss, late; /* as struct tl_timeline_params has them */
 };

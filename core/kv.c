@@ -60,11 +60,33 @@ static uint64_t book_bytes(tl_codec codec) {
     return tl_vq_is(codec) ? tl_vq_entries(codec) * tl_row_bytes(TL_F16, tl_vq_dim(codec)) : 0;
 }
 
+/* Of all heads. */
+static uint64_t row_bytes(const struct tl_shape *shape) {
+    return 2 * tl_row_bytes(TL_F16, shape->head_dim) * shape->n_kv_heads;
+}
+
+struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
+                                 const struct tl_policy *policy, uint32_t cap) {
+    struct tl_policy at = *policy;
+    at.share = 0;
+    if (policy->share == 0 || policy->select != TL_SELECT_TOPK) {
+        return at;
+    }
+    at.hot = 0;
+    const struct tl_kv_bytes rest = tl_kv_layer_bytes(shape, il, &at, cap);
+    const uint64_t row = row_bytes(shape), held = tl_kv_device_bytes(&rest),
+                   most = cap * row / policy->share;
+    const uint64_t slots = most > held ? (most - held) / row : 0;
+    at.hot = (uint32_t)tl_max_u64(policy->hot, tl_min_u64(slots, 2 * TL_TOPK_GROWN));
+    at.topk = policy->topk + (at.hot - policy->hot) / 2;
+    return at;
+}
+
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *given, uint32_t cap) {
-    const struct tl_policy policy = tl_kv_layer_policy(shape, il, given);
-    const uint64_t heads = shape->n_kv_heads;
-    const uint64_t row = 2 * tl_row_bytes(TL_F16, shape->head_dim) * heads;
+    const struct tl_policy at = tl_kv_policy_at(shape, il, given, cap),
+                           policy = tl_kv_layer_policy(shape, il, &at);
+    const uint64_t heads = shape->n_kv_heads, row = row_bytes(shape);
     struct tl_kv_bytes bytes = {0};
     const uint64_t blocks = heads * block_cap(&policy, cap);
     uint64_t home = policy.home != TL_HOME_NONE ? cap * row : 0;
@@ -293,8 +315,9 @@ static void free_tiers(struct tl_kv_layer *layer) {
 static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *policy,
                          struct tl_kv_layer *layer) {
     const uint32_t first = N_SHARED_INTS + il * N_STEP_INTS;
+    const struct tl_policy at = tl_kv_policy_at(kv->shape, il, policy, kv->cap);
     *layer = (struct tl_kv_layer){
-        .policy = tl_kv_layer_policy(kv->shape, il, policy),
+        .policy = tl_kv_layer_policy(kv->shape, il, &at),
         .model_window = kv->shape->windowed[il] ? kv->shape->window : 0,
         .slot = one_int(kv->ints, first),
         .n_window = one_int(kv->ints, first + 1),

@@ -90,6 +90,10 @@ bool tl_kv_is_exact(const struct tl_kv_layer *layer);
 struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
                                     const struct tl_policy *policy);
 
+/* The policy with topk and hot as they are in a cache of `cap` rows, and share 0. */
+struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
+                                 const struct tl_policy *policy, uint32_t cap);
+
 /* Bytes of one layer at `cap` rows. */
 struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *policy, uint32_t cap);

@@ -11,7 +11,8 @@ enum { CTX_STEP = 256, CHUNK_DEFAULT = 512 };
 
 static struct tl_policy policy_of(const struct tl_shape *shape, const struct tl_plan_params *p,
                                   uint32_t il) {
-    return tl_kv_layer_policy(shape, il, &p->policies[il]);
+    const struct tl_policy at = tl_kv_policy_at(shape, il, &p->policies[il], p->n_ctx);
+    return tl_kv_layer_policy(shape, il, &at);
 }
 
 static bool is_hybrid(const struct tl_shape *shape, const struct tl_plan_params *params) {

@@ -62,24 +62,26 @@ const struct tl_preset tl_presets[] = {
     {"vecinfer2", "the same in 2 bits", SKETCH_ONLY(TL_CODEC_VQ_D4B8, 128), NULL, 0},
     {"vecinfer1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_VQ_D8B8, 128), NULL, 0},
     {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL, 0},
-    /* Resident: 2 bits a number with their scales, 144 rows of the window, 384 slots: at 16k rows less
-     * than a sixth of the exact cache. Codes are fitted by least squares: with ranges the divergence
-     * from the exact cache was 0.119, not 0.026 (demo model, 1152 tokens of stories). Of 3 bits the
-     * values take 2 since they are attended, keys only rank rows: 1 and 2 bits diverge by 0.02, 2 and
-     * 1 by 0.04 to 0.07 (a later demo model, 2048 tokens of stories and of Alice, 256 rows fetched). */
+    /* Resident: 2.5 bits a number with their scales, 88 rows of the window and at least 64 slots; from 15
+     * thousand rows on less than a sixth of the exact cache, which more slots then fill. Codes are
+     * fitted by least squares: with ranges the divergence from the exact cache was 0.119, not 0.026
+     * (demo model, 1152 tokens of stories). Coarse keys cost more than few rows: at equal bytes (demo
+     * model, 4096 tokens of Alice) 1 bit and 192 rows diverge by 0.080, 2 bits and 40 rows by 0.029. */
     {"tailor",
-     "a sketch of every row, by which the best are fetched exactly from host memory",
-     {.sink = 16,
-      .recent = 64,
-      .k_codec = TL_CODEC_INT1,
+     "a sketch of every row in 2 bits, by which the best are fetched exactly from host memory: as many "
+     "as a sixth of the exact cache has room for, 32 to 512",
+     {.sink = 8,
+      .recent = 16,
+      .k_codec = TL_CODEC_INT2,
       .v_codec = TL_CODEC_INT2,
       .home = TL_HOME_HOST,
       .select = TL_SELECT_TOPK,
-      .topk = 192,
+      .topk = 32,
       INDEX_SIZES,
       .rest = TL_REST_SKETCH,
-      .hot = 384,
-      .fit = TL_FIT_SQUARES},
+      .hot = 64,
+      .fit = TL_FIT_SQUARES,
+      .share = 6},
      NULL, 0},
     {"tailor1",
      "TailorKV: 896 rows fetched by 12 channels of all keys; dense layers in 1 bit (its settings for "
@@ -162,6 +164,9 @@ static const char *contradiction(const struct tl_policy *p) {
     if (p->hot != 0 && p->hot < 2 * p->topk) {
         return "hot: at least twice topk, or 0";
     }
+    if (p->share != 0 && p->hot == 0) {
+        return "share: needs slots that can grow (hot)";
+    }
     return NULL;
 }
 
@@ -202,8 +207,8 @@ static const struct knob knobs[] = {
     {"rest", tl_rest_names, AT(rest)},
     {"hot", NULL, AT(hot)},
     {"fit", tl_fit_names, AT(fit)},
+    {"share", NULL, AT(share)}, /* behind topk and hot, which set it to 0 */
 };
-#undef AT
 enum { N_KNOBS = sizeof knobs / sizeof knobs[0] };
 _Static_assert(sizeof(tl_codec) == 4 && sizeof(tl_home) == 4 && sizeof(tl_select) == 4 &&
                    sizeof(tl_rest) == 4 && sizeof(tl_fit) == 4 && sizeof(tl_index) == 4 &&
@@ -233,6 +238,9 @@ tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, c
             return tl_fail(log, TL_ERR_FORMAT, "cache policy: %s cannot be '%s'", knob, value);
         }
         memcpy((char *)p + knobs[i].off, &number, sizeof number);
+        if (knobs[i].off == AT(topk) || knobs[i].off == AT(hot)) {
+            p->share = 0;
+        }
         return TL_OK;
     }
     return tl_fail(log, TL_ERR_FORMAT, "cache policy: there is no knob '%s'", knob);
@@ -252,5 +260,7 @@ const char *tl_policy_get(const struct tl_policy *p, const char *knob, char *tex
     }
     return NULL;
 }
+
+#undef AT
 
 const char *tl_policy_knob(size_t i) { return i < N_KNOBS ? knobs[i].name : NULL; }

@@ -36,7 +36,7 @@ typedef enum tl_predict {
     TL_PREDICT_NONE,  /* nothing; all are fetched late */
 } tl_predict;
 
-enum { TL_WINDOW_MAX = 65536, TL_TOPK_MAX = 65536, TL_CHANNELS_MAX = 512 };
+enum { TL_WINDOW_MAX = 65536, TL_TOPK_MAX = 65536, TL_CHANNELS_MAX = 512, TL_TOPK_GROWN = 512 };
 
 struct tl_policy {
     uint32_t sink, recent; /* rows of the window: the first, and at least the newest ones */
@@ -51,6 +51,10 @@ struct tl_policy {
     tl_rest rest;
     uint32_t hot; /* device slots a KV head for fetched rows; 0: none are kept */
     tl_fit fit;   /* of the codecs */
+    /* Where the context makes room: topk and hot grow as long as the device holds at most one part in
+     * `share` of the layer's exact rows, up to TL_TOPK_GROWN; 0: they stay. Setting topk or hot by
+     * name sets this to 0. See tl_kv_policy_at. */
+    uint32_t share;
 };
 
 /* Contradictions that no layer can have: the sentence names the knob. */

@@ -177,6 +177,9 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
                                   .identify_gives = p->on_rows != NULL};
     const struct tl_budget budget = tl_budget_of(&caps, p->device_bytes, p->host_bytes);
     TL_TRY(tl_plan_settle(shape_of(s), &plan, &budget, &e->log));
+    for (uint32_t il = 0; il < shape_of(s)->n_layers; il++) {
+        s->policies[il] = tl_kv_policy_at(shape_of(s), il, &s->policies[il], plan.n_ctx);
+    }
     make_plan(s, &plan);
     TL_TRY(tl_stream_open(&s->stream, e->dev));
     TL_TRY(tl_stream_open(&s->transfer, e->dev));

@@ -1,5 +1,6 @@
 /* Presets, knobs and policy files: what is allowed, what is refused, and that a file says what it
  * says. Expected values are written out by hand. */
+#include "core/kv.h"
 #include "core/policy_file.h"
 #include "support.h"
 
@@ -52,7 +53,7 @@ static void test_contradictions(void **state) {
     } cases[] = {
         {"v_codec", "none", "both or neither"}, {"home", "none", "needs a home"},
         {"topk", "0", "topk"},                  {"topk", "70000", "topk"},
-        {"hot", "100", "hot"},                  {"sink", "70000", "sink"},
+        {"hot", "40", "hot"},                    {"sink", "70000", "sink"},
         {"select", "all", NULL},                {"hot", "0", NULL},
         {"rest", "drop", NULL},                 {"select", "none", NULL},
     };
@@ -67,6 +68,37 @@ static void test_contradictions(void **state) {
                                         strstr(kept.sentence, cases[i].says) == NULL) {
             fail_msg("%s=%s: %s", cases[i].knob, cases[i].value, kept.sentence);
         }
+    }
+}
+
+/* Goal: what grows with the context keeps to its share of the exact cache where the least it begins with
+ * does, never shrinks, and is the same however often it is asked. */
+static void test_share(void **state) {
+    (void)state;
+    const uint32_t head_dims[] = {64, 80, 128, 256};
+    for (size_t d = 0; d < sizeof head_dims / sizeof head_dims[0]; d++) {
+        const struct tl_shape shape = {
+            .n_layers = 1, .n_heads = 8, .n_kv_heads = 2, .head_dim = head_dims[d]};
+        uint32_t topk = 0;
+        for (uint32_t cap = 512; cap <= 1u << 20; cap += cap / 3) {
+            const struct tl_policy preset = tl_preset_find("tailor")->policy;
+            const struct tl_policy at = tl_kv_policy_at(&shape, 0, &preset, cap);
+            const struct tl_kv_bytes bytes = tl_kv_layer_bytes(&shape, 0, &preset, cap);
+            const uint64_t exact = (uint64_t)cap * 2 * 2 * 2 * head_dims[d];
+            assert_true(at.topk >= topk && at.topk >= preset.topk && at.topk <= TL_TOPK_GROWN);
+            assert_true(at.hot >= 2 * at.topk && at.share == 0);
+            struct tl_policy least = preset;
+            least.share = 0;
+            const struct tl_kv_bytes begins = tl_kv_layer_bytes(&shape, 0, &least, cap);
+            const bool fits = tl_kv_device_bytes(&begins) * 6 <= exact;
+            assert_int_equal(tl_kv_device_bytes(&bytes) * 6 <= exact, fits);
+            assert_true(fits || cap < 16384 || head_dims[d] == 80); /* whose values have two groups */
+            assert_int_equal(bytes.hot, (uint64_t)at.hot * 2 * 2 * 2 * head_dims[d]);
+            const struct tl_policy again = tl_kv_policy_at(&shape, 0, &at, cap / 2);
+            assert_memory_equal(&again, &at, sizeof at);
+            topk = at.topk;
+        }
+        assert_true(topk == TL_TOPK_GROWN || head_dims[d] == 80);
     }
 }
 
@@ -96,10 +128,12 @@ static void test_file(void **state) {
     assert_int_equal(p[0].v_codec, TL_CODEC_INT2);
     assert_int_equal(p[1].select, TL_SELECT_TOPK);
     assert_int_equal(p[1].topk, 10);
-    assert_int_equal(p[2].topk, 192);
+    assert_int_equal(p[1].share, 0);
+    assert_int_equal(p[2].topk, 32);
+    assert_int_equal(p[2].share, 6);
     assert_int_equal(p[2].sink, 7);
     assert_int_equal(p[4].sink, 7);
-    assert_int_equal(p[1].sink, 16);
+    assert_int_equal(p[1].sink, 8);
     for (int il = 0; il < N_LAYERS; il++) {
         assert_int_equal(p[il].recent, 96);
     }
@@ -239,7 +273,8 @@ static void test_bad_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_presets_are_consistent), cmocka_unit_test(test_knobs),
-        cmocka_unit_test(test_contradictions),         cmocka_unit_test(test_file),
+        cmocka_unit_test(test_contradictions),         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_file),
         cmocka_unit_test(test_bad_files),              cmocka_unit_test(test_dense_layers_of_files),
         cmocka_unit_test(test_dense_layers_by_knobs),
     };

@@ -166,7 +166,7 @@ static void test_session(void **state) {
     assert_int_equal(s->ctx_used, 0);
     assert_true(isnan(s->tokens_per_s));
     assert_string_equal(s->backend, "cpu");
-    assert_non_null(strstr(s->layers[0].policy, "int1/int2"));
+    assert_non_null(strstr(s->layers[0].policy, "int2/int2"));
     uint32_t ids[600];
     for (size_t i = 0; i < 600; i++) {
         ids[i] = (uint32_t)(10 + i % 500);
