@@ -52,7 +52,7 @@ struct tui_screen {
 };
 
 /* For signal handlers: there is one terminal a process. */
-static volatile sig_atomic_t end_wanted, stop_wanted, is_open;
+static volatile sig_atomic_t end_wanted, stop_wanted, resized, is_open;
 static struct {
     struct termios modes;
     char text[RESTORE_CAP];
@@ -67,6 +67,11 @@ static void on_end(int signal_number) { end_wanted = signal_number; }
 static void on_stop(int signal_number) {
     (void)signal_number;
     stop_wanted = 1;
+}
+
+static void on_resize(int signal_number) {
+    (void)signal_number;
+    resized = 1;
 }
 
 static void write_all(int fd, const char *data, size_t n) {
@@ -104,7 +109,8 @@ static void on_crash(int signal_number) {
 }
 
 static bool install_handlers(void) {
-    struct sigaction end = {.sa_handler = on_end}, stop = {.sa_handler = on_stop};
+    struct sigaction end = {.sa_handler = on_end}, stop = {.sa_handler = on_stop},
+                     resize = {.sa_handler = on_resize};
     struct sigaction crash = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND};
     static char crash_stack[CRASH_STACK]; /* a stack that overflowed is no place for a handler */
     const stack_t stack = {.ss_sp = crash_stack, .ss_size = sizeof crash_stack};
@@ -113,7 +119,8 @@ static bool install_handlers(void) {
         sigaction(crash_signals[i], &crash, NULL);
     }
     return sigaction(SIGTERM, &end, NULL) == 0 && sigaction(SIGHUP, &end, NULL) == 0 &&
-           sigaction(SIGINT, &end, NULL) == 0 && sigaction(SIGTSTP, &stop, NULL) == 0;
+           sigaction(SIGINT, &end, NULL) == 0 && sigaction(SIGTSTP, &stop, NULL) == 0 &&
+           sigaction(SIGWINCH, &resize, NULL) == 0;
 }
 
 static void remove_handlers(void) {
@@ -121,6 +128,7 @@ static void remove_handlers(void) {
     signal(SIGHUP, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTSTP, SIG_DFL);
+    signal(SIGWINCH, SIG_DFL);
     for (size_t i = 0; i < sizeof crash_signals / sizeof crash_signals[0]; i++) {
         signal(crash_signals[i], SIG_DFL);
     }
@@ -359,7 +367,9 @@ bool tui_screen_size(tui_screen *s, int32_t *rows, int32_t *cols) {
     const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
     *rows = known ? size.ws_row : LINES;
     *cols = known ? size.ws_col : COLS;
-    const bool changed = *rows != s->rows || *cols != s->cols;
+    /* There and back again is no other size, but what was on the screen is lost. */
+    const bool changed = resized != 0 || *rows != s->rows || *cols != s->cols;
+    resized = 0;
     s->rows = *rows;
     s->cols = *cols;
     s->valid = s->valid && !changed;

@@ -19,6 +19,7 @@ printf 'PS1="$ "\n' >"$work/rc"
 
 term() { tmux -S "$work/socket" -f /dev/null "$@"; }
 cleanup() {
+    jobs -p | xargs -r kill -9 2>/dev/null
     term kill-server 2>/dev/null
     sleep 0.3
     rm -rf "$work"

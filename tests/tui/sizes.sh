@@ -130,9 +130,9 @@ wait_for 'no tailor is running'
 wait_for '^code 1'
 printf 'Tell me a story\n' >"$work/say"
 # shellcheck disable=SC2024
-"$tailor" chat -m "$model" --kv tailor -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
+"$tailor" chat -m "$model" -c 120000 --kv tailor -n 200000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
 first=$!
-"$tailor" chat -m "$model" --kv full -n 60000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
+"$tailor" chat -m "$model" -c 120000 --kv full -n 200000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
 second=$!
 line "clear; $tailor top --once; echo code \$?"
 sleep 1
@@ -151,8 +151,7 @@ keys Enter
 wait_for 'layer 0 of'
 keys Escape
 resize 20 5
-sleep 0.5
-resize 80 24
+resize 80 24 # at once: no other size for the program, but the screen is lost
 keys '?'
 wait_for 'the next tailor'
 keys x
