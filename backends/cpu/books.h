@@ -14,6 +14,9 @@ struct cpu_books {
 uint64_t cpu_books_floats(const struct tl_sketch *sketch); /* a whole multiple of 16 */
 void cpu_books_open(struct cpu_books *books, const struct tl_sketch *sketch, float *room);
 
+/* tl_compress with this search for entries (ops_cache.c). */
+bool cpu_compress_by(struct cpu_dev *dev, const struct tl_compress *op, tl_vq_search *search);
+
 /* The smoothing factors of a KV head; NULL where keys are not vector-quantised. */
 const float *cpu_smooth_of(const struct tl_sketch *sketch, uint32_t kv_head);
 

@@ -123,6 +123,8 @@ bool cpu_topk_avx2(struct cpu_dev *dev, const struct tl_topk *op);
 bool cpu_topk_avx512(struct cpu_dev *dev, const struct tl_topk *op);
 bool cpu_attend_slots_avx2(struct cpu_dev *dev, const struct tl_attend_slots *op);
 bool cpu_attend_slots_avx512(struct cpu_dev *dev, const struct tl_attend_slots *op);
+bool cpu_compress_avx2(struct cpu_dev *dev, const struct tl_compress *op);
+bool cpu_compress_avx512(struct cpu_dev *dev, const struct tl_compress *op);
 bool cpu_key_score_avx2(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_key_score_avx512(struct cpu_dev *dev, const struct tl_key_score *op);
 bool cpu_attend_sketch_avx2(struct cpu_dev *dev, const struct tl_attend_sketch *op);

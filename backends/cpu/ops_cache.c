@@ -25,6 +25,7 @@ struct job {
     float *room;
     uint64_t room_floats;
     struct cpu_books books;   /* ops on sketches */
+    tl_vq_search *search;     /* compress */
     atomic_uint hits, misses; /* fetch */
 };
 
@@ -32,7 +33,8 @@ struct job {
  * one; false where there is no memory for it. */
 static bool share(struct cpu_dev *dev, cpu_job *run, const void *op, const struct tl_sketch *sketch,
                   uint64_t room_floats, uint64_t n_elems, struct job *job) {
-    *job = (struct job){.op = op, .room_floats = tl_align_up(room_floats, 16)};
+    job->op = op;
+    job->room_floats = tl_align_up(room_floats, 16);
     const uint64_t of_threads = job->room_floats * cpu_pool_n(dev->pool);
     const uint64_t of_books = sketch != NULL ? cpu_books_floats(sketch) : 0;
     job->room = cpu_scratch(dev, (of_threads + of_books) * sizeof(float));
@@ -70,18 +72,22 @@ static void compress_job(void *arg, uint32_t thread, uint32_t n_threads) {
         const uint64_t from = h * src_cap + op->src_row + i * TL_BLOCK;
         const uint64_t to = h * dst_cap + op->dst_block + i;
         decode_rows(&op->src.k, from, rows);
-        cpu_encode_keys(dst, &job->books, (uint32_t)h, op->fit, rows, tl_vq_nearest,
+        cpu_encode_keys(dst, &job->books, (uint32_t)h, op->fit, rows, job->search,
                         cpu_row(&dst->k, to));
         decode_rows(&op->src.v, from, rows);
-        cpu_encode_values(dst, &job->books, op->fit, rows, tl_vq_nearest, cpu_row(&dst->v, to));
+        cpu_encode_values(dst, &job->books, op->fit, rows, job->search, cpu_row(&dst->v, to));
     }
 }
 
-bool cpu_compress_plain(struct cpu_dev *dev, const struct tl_compress *op) {
-    struct job job;
+bool cpu_compress_by(struct cpu_dev *dev, const struct tl_compress *op, tl_vq_search *search) {
+    struct job job = {.search = search};
     const uint64_t block = (uint64_t)TL_BLOCK * op->dst.head_dim;
     const uint64_t n_blocks = (uint64_t)op->n_blocks * op->dst.n_kv_heads;
     return share(dev, compress_job, op, &op->dst, block, n_blocks * block * 2, &job);
+}
+
+bool cpu_compress_plain(struct cpu_dev *dev, const struct tl_compress *op) {
+    return cpu_compress_by(dev, op, tl_vq_nearest);
 }
 
 static double score_of(const float *q, const float *key, uint32_t d, float scale, float softcap) {
@@ -115,7 +121,7 @@ static void key_score_job(void *arg, uint32_t thread, uint32_t n_threads) {
 }
 
 bool cpu_key_score_plain(struct cpu_dev *dev, const struct tl_key_score *op) {
-    struct job job;
+    struct job job = {.op = NULL};
     return share(dev, key_score_job, op, &op->sketch, (uint64_t)TL_BLOCK * op->sketch.head_dim,
                  UINT64_MAX, &job);
 }
@@ -204,7 +210,7 @@ static void topk_job(void *arg, uint32_t thread, uint32_t n_threads) {
 }
 
 bool cpu_topk_plain(struct cpu_dev *dev, const struct tl_topk *op) {
-    struct job job;
+    struct job job = {.op = NULL};
     const uint64_t room = (uint64_t)op->idx.cols + op->score.rows / op->idx.rows;
     return share(dev, topk_job, op, NULL, room, UINT64_MAX, &job);
 }
@@ -279,7 +285,7 @@ static void attend_sketch_job(void *arg, uint32_t thread, uint32_t n_threads) {
 }
 
 bool cpu_attend_sketch_plain(struct cpu_dev *dev, const struct tl_attend_sketch *op) {
-    struct job job;
+    struct job job = {.op = NULL};
     return share(dev, attend_sketch_job, op, &op->sketch, 2ull * TL_BLOCK * op->sketch.head_dim,
                  UINT64_MAX, &job);
 }

@@ -10,6 +10,7 @@ void cpu_init_avx2(struct cpu_kernels *k) {
     k->rope = rope;
     k->kv_encode = kv_encode;
     k->attend = attend;
+    k->compress = cpu_compress_avx2;
     k->key_score = cpu_key_score_avx2;
     k->topk = cpu_topk_avx2;
     k->attend_slots = cpu_attend_slots_avx2;

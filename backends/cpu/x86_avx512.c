@@ -10,6 +10,7 @@ void cpu_init_avx512(struct cpu_kernels *k) {
     k->rope = rope;
     k->kv_encode = kv_encode;
     k->attend = attend;
+    k->compress = cpu_compress_avx512;
     k->key_score = cpu_key_score_avx512;
     k->topk = cpu_topk_avx512;
     k->attend_slots = cpu_attend_slots_avx512;
