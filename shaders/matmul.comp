@@ -5,34 +5,9 @@
 // read neighbouring bytes, and the parts are added up at the end; best on hardware.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
-layout(constant_id = 2) const uint DTYPE = 0;
 layout(constant_id = 3) const uint TOKENS = 1;
 layout(constant_id = 4) const uint SPLIT = 1;
-
-layout(binding = 0) buffer Y { float y[]; };
-layout(binding = 1) readonly buffer X { float x[]; };
-layout(binding = 2) readonly buffer W_32 { uint W32[]; };
-layout(binding = 2) readonly buffer W_16 { uint16_t W16[]; };
-layout(binding = 3) readonly buffer Bias { float bias[]; };
-layout(push_constant) uniform Push {
-    uint y_first, x_first, w_first, bias_first; // bytes
-    uint n, k, m;                               // x (n, k), y (n, m)
-    uint col, cols;                             // the window's rows of w: y's columns [col, col + cols)
-    uint flags;                                 // 1: accumulate, 2: bias
-    float softcap;
-};
-#include "dtype.glsl"
-
-void store(uint i, uint column, float sum) {
-    const uint at = y_first / 4 + i * m + column;
-    if ((flags & 1) != 0) {
-        sum += y[at];
-    }
-    if ((flags & 2) != 0) {
-        sum += bias[bias_first / 4 + column];
-    }
-    y[at] = cap_softly(sum, softcap);
-}
+#include "matmul.glsl"
 
 void main() {
     const uint rows = SUBGROUP / SPLIT; // of w, for this subgroup

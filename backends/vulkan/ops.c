@@ -8,6 +8,17 @@
 /* Workgroups of kernels that loop: enough for any device, few for a software one. */
 enum { LOOP_GROUPS_MAX = 4096 };
 
+enum {
+    /* matmul_many.comp: measured on lavapipe, 64 tokens by 1536 x 576 halves, 2 threads: 8 x 1 2.4
+     * GFLOP/s, 8 x 2 5.3, 8 x 3 6.6, 8 x 4 7.7; more of either takes its compiler seconds. */
+    MANY_TOKENS = 8,
+    MANY_ROWS = 4,
+    /* matmul_tile.comp: its workgroup, its rows of w, and from how many tokens it is worth it. */
+    TILE_GROUP = 256,
+    TILE_ROWS = 64,
+    TILE_TOKENS_MIN = 16,
+};
+
 bool vk_like_gpu(const struct vk_dev *dev) { return !dev->info.software || dev->debug.as_gpu; }
 
 uint32_t vk_group_size(const struct vk_dev *dev, uint32_t wanted) {
@@ -110,16 +121,41 @@ tl_err vk_gather(tl_stream *s, const struct tl_gather *op) {
     return TL_OK;
 }
 
+/* How a product is shared out: which shader, and what of y a workgroup makes. */
+struct product {
+    vk_shader shader;
+    uint32_t group;        /* invocations wanted */
+    uint32_t tokens, rows; /* of x, of w */
+    uint32_t specs[2], n_specs;
+};
+
+static struct product product_of(const struct vk_dev *dev, const struct tl_matmul *op) {
+    const uint32_t lanes = dev->info.subgroup, n = op->x.rows;
+    const bool gpu = vk_like_gpu(dev);
+    const uint32_t group = vk_group_size(dev, TILE_GROUP), tokens = group / 4;
+    const uint64_t tile_bytes = 32ull * (TILE_ROWS + tokens + 1) * sizeof(float);
+    if (gpu && n >= TILE_TOKENS_MIN && group % 64 == 0 && tile_bytes <= dev->info.shared_bytes) {
+        return (struct product){VK_SHADER_MATMUL_TILE, group, tokens, TILE_ROWS, {0}, 0};
+    }
+    if (!gpu && n >= MANY_TOKENS) {
+        return (struct product){
+            VK_SHADER_MATMUL_MANY, lanes, MANY_TOKENS, MANY_ROWS * lanes, {MANY_TOKENS, MANY_ROWS}, 2};
+    }
+    const uint32_t few = n >= 8 ? 8 : n >= 3 ? 4 : n;
+    const uint32_t rows = gpu ? vk_group_size(dev, 4 * lanes) / lanes : lanes;
+    return (struct product){VK_SHADER_MATMUL, 4 * lanes, few, rows, {few, gpu ? lanes : 1}, 2};
+}
+
 /* Rows of w [row, row + n). */
-static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, uint64_t row, uint64_t n) {
+static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, const struct product *p,
+                            uint64_t row, uint64_t n) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint64_t row_bytes = tl_row_bytes(op->w.dtype, op->w.cols);
-    const bool shared = vk_like_gpu(dev);
-    const uint32_t tokens = op->x.rows >= 8 ? 8 : op->x.rows >= 3 ? 4 : op->x.rows;
-    struct vk_call c = vk_call_of(dev, VK_SHADER_MATMUL, 4 * dev->info.subgroup);
+    struct vk_call c = vk_call_of(dev, p->shader, p->group);
     vk_spec(&c, op->w.dtype);
-    vk_spec(&c, tokens);
-    vk_spec(&c, shared ? dev->info.subgroup : 1);
+    for (uint32_t i = 0; i < p->n_specs; i++) {
+        vk_spec(&c, p->specs[i]);
+    }
     const struct vk_binding y = vk_bind(dev, &op->y, 0, 0, true);
     const struct vk_binding x = vk_bind(dev, &op->x, 0, 0, false);
     vk_push(&c, vk_add(&c, y));
@@ -133,8 +169,8 @@ static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, uint64_t r
     vk_push(&c, (uint32_t)n);
     vk_push(&c, (op->accumulate ? 1u : 0u) | (op->bias.buf != NULL ? 2u : 0u));
     vk_push_float(&c, op->softcap);
-    vk_teams(&c, shared ? n : tl_div_up(n, dev->info.subgroup));
-    c.groups[1] = (uint32_t)tl_div_up(op->x.rows, tokens);
+    c.groups[0] = (uint32_t)tl_div_up(n, p->rows);
+    c.groups[1] = (uint32_t)tl_div_up(op->x.rows, p->tokens);
     return vk_dispatch(s, &c);
 }
 
@@ -145,8 +181,9 @@ tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op) {
     if (rows == 0) {
         return vk_too_wide(dev, "a weight");
     }
+    const struct product p = product_of(dev, op);
     for (uint64_t row = 0; row < op->w.rows; row += rows) {
-        TL_TRY(matmul_window(s, op, row, tl_min_u64(rows, op->w.rows - row)));
+        TL_TRY(matmul_window(s, op, &p, row, tl_min_u64(rows, op->w.rows - row)));
     }
     return TL_OK;
 }

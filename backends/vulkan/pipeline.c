@@ -29,6 +29,8 @@ static const struct {
 #define VK_CODE(name) #name, spirv_##name, sizeof spirv_##name
     [VK_SHADER_GATHER] = {VK_CODE(gather), 3},
     [VK_SHADER_MATMUL] = {VK_CODE(matmul), 4},
+    [VK_SHADER_MATMUL_MANY] = {VK_CODE(matmul_many), 4},
+    [VK_SHADER_MATMUL_TILE] = {VK_CODE(matmul_tile), 4},
     [VK_SHADER_RMSNORM] = {VK_CODE(rmsnorm), 3},
     [VK_SHADER_ROPE] = {VK_CODE(rope), 3},
     [VK_SHADER_GLU] = {VK_CODE(glu), 3},

@@ -170,6 +170,8 @@ void vk_memory_budget(struct vk_dev *dev, uint64_t *total, uint64_t *free_bytes)
 typedef enum vk_shader {
     VK_SHADER_GATHER,
     VK_SHADER_MATMUL,
+    VK_SHADER_MATMUL_MANY,
+    VK_SHADER_MATMUL_TILE,
     VK_SHADER_RMSNORM,
     VK_SHADER_ROPE,
     VK_SHADER_GLU,
