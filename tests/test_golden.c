@@ -426,18 +426,22 @@ static int run_groups(const struct run *base) {
                                 : n_failed + cmocka_run_group_tests(of_shared, NULL, NULL);
 }
 
-/* Ours alone, since a software driver is slow. */
+/* Ours, and short ones of the shared folder: a software driver is slow. */
 static int run_backend(const struct run *base) {
     const tl_backend *const backend = tl_backend_find(base->backend);
     if (backend == NULL || backend->dev_count() == 0) {
         print_message("skipped: %s has no device here\n", base->backend);
         return 77;
     }
-    struct run run = *base;
+    struct run run = *base, shared = *base;
     run.folder = base->folder != NULL ? base->folder : TL_SOURCE_DIR "/tests/golden";
     run.n_max = SIZE_MAX;
-    const struct CMUnitTest tests[] = {{"ours", test_folder, NULL, NULL, &run}};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    shared.n_max = SHORT_TOKENS;
+    const struct CMUnitTest ours[] = {{"ours", test_folder, NULL, NULL, &run}};
+    const struct CMUnitTest of_shared[] = {{"shared, short", test_folder, NULL, NULL, &shared}};
+    const int n_failed = cmocka_run_group_tests(ours, NULL, NULL);
+    return base->folder != NULL ? n_failed
+                                : n_failed + cmocka_run_group_tests(of_shared, NULL, NULL);
 }
 
 int main(int argc, char **argv) {

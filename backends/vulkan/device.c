@@ -38,8 +38,6 @@ static const char *name_of(VkResult result) {
         return "the driver could not start";
     case VK_ERROR_INVALID_SHADER_NV:
         return "the driver does not compile this shader";
-    case VK_TIMEOUT:
-        return "the device does not answer";
     default:
         return "the driver refused";
     }

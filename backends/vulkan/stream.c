@@ -13,7 +13,6 @@ enum {
     OPS_A_SUBMIT = 96, /* a layer or five; lavapipe takes 100 us for a submission */
     SETS_A_POOL = 256,
 };
-#define SYNC_TIMEOUT_NS (120ull * 1000000000ull)
 
 static struct vk_stream *stream_of(tl_stream *s) { return (struct vk_stream *)s; }
 
@@ -32,13 +31,15 @@ tl_err vk_timeline_open(struct vk_dev *dev, VkSemaphore *out) {
                    (dev->handle, &info, NULL, out));
 }
 
+/* For as long as it takes: a software driver may compute for minutes, and of a card that hangs its
+ * own driver says that it is lost. */
 tl_err vk_timeline_wait(struct vk_dev *dev, VkSemaphore timeline, uint64_t value) {
     const VkSemaphoreWaitInfo wait = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
                                       .semaphoreCount = 1,
                                       .pSemaphores = &timeline,
                                       .pValues = &value};
     return VK_CALL(dev, WaitSemaphores, VK_ERROR_DEVICE_LOST,
-                   (dev->handle, &wait, SYNC_TIMEOUT_NS));
+                   (dev->handle, &wait, UINT64_MAX));
 }
 
 /* ---- opening ---- */
