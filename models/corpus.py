@@ -132,7 +132,7 @@ class Needles:
 
     def __init__(self, r, keys, values_each, form=None):
         self.r = r
-        self.form = form or r.choice(["ruler", "ruler", "ruler", "code", "pass", "note", "pair"])
+        self.form = form or r.choice(["ruler", "ruler", "ruler", "code", "note", "pair"] + ["pass"] * (values_each == 1))
         self.kind = r.choice(["numbers", "numbers", "words"]) if self.form != "pass" else "numbers"
         self.noun = {"numbers": "number", "words": "word"}[self.kind]
         self.keys = distinct(r, keys, key_of)
@@ -225,22 +225,40 @@ def needles(r, size, pool):
     return out
 
 
-def recall(r, size, pool):
-    """Many keys and values in little filler, and every one asked for: what teaches telling keys apart."""
+def dense(r, size, pool, each, together):
+    """Keys and values in little filler, and every key asked for, that many together: what teaches telling keys apart."""
     terse = r.random() < 0.5
-    each = r.choice([1, 1, 1, 1, 2])
-    n = Needles(r, max(2, min(48, size // ((110 if terse else 240) * each))), each)
+    n = Needles(r, max(together, 1 if each > 2 else 2, min(48, size // (70 * each + (50 if terse else 190)))), each)
     doc = document(r, pool, size * r.choice([0, 0, 0.1, 0.3]), n.sentences())
-    out, asked = [(doc, 0)], n.keys[:]
+    if r.random() < 0.3:
+        doc = r.choice(INTRO).format(t=n.kind, s=n.noun) + "\n" + doc
+    asked = n.keys[:]
     r.shuffle(asked)
-    while asked:
-        ks = [asked.pop() for _ in range(min(len(asked), r.choice([1, 1, 1, 1, 2, 3])))]
+    groups = [asked[i:i + together] for i in range(0, len(asked), together)]
+    if r.random() < 0.2:
+        return ask_document(r, doc, [(q, o + rest) for q, o, rest in map(n.ask, groups)])
+    out = [(doc, 0)]
+    for ks in groups:
         q, o, rest = n.ask(ks)
-        lead = "\n" + r.choice(["", "", q + " "]) + o
+        lead = "\n" + r.choice(["", q + " "]) + o
         if terse:
             lead = "\n" + r.choice([n.phrase(ks, len(ks) > 1 or each > 1).format(m=""), listing(ks) + ":"])
         out += [(lead, 0), (rest, ANSWER)]
     return out
+
+
+def recall(r, size, pool):
+    return dense(r, size, pool, r.choice([1, 1, 1, 1, 2]), 1)
+
+
+def values(r, size, pool):
+    """Several values of one key, told in the order of the document."""
+    return dense(r, size, pool, r.choice([2, 3, 4, 4]), 1)
+
+
+def several(r, size, pool):
+    """Several keys in one question, told in the order of the question."""
+    return dense(r, size, pool, 1, r.choice([2, 3, 4, 4]))
 
 
 def passkey(r, size, pool):
@@ -293,6 +311,31 @@ def variables(r, size, pool):
     out = [("Memorize and track the chain(s) of variable assignment hidden in the following text.\n" + doc, 0)]
     for q, o, a in turns:
         out += [(f"\nQuestion: {q} Answer:{o}", 0), (a + ".", ANSWER) if not a.endswith(".") else (a, ANSWER)]
+    return out
+
+
+def chains(r, size, pool):
+    """Nothing but assignments, each step asked for in few words: what teaches going from a variable to the next one."""
+    hops = r.choice([1, 1, 2, 2, 2])
+    n = max(2, min(24, size // (45 * (hops + 1))))
+    names = distinct(r, n * (hops + 1), variable)
+    numbers = distinct(r, n, lambda q: str(q.randrange(10000, 99999)))
+    rows = [[v] + names[i * (hops + 1):(i + 1) * (hops + 1)] for i, v in enumerate(numbers)]
+    steps = []
+    for v, *ns in rows:
+        line = [f"VAR {ns[0]} = {v}."] + [f"VAR {b} = VAR {a}." for a, b in zip(ns, ns[1:])]
+        steps += zip(sorted(r.random() for _ in line), line)
+    out = [(r.choice([" ", "\n"]).join(s for _, s in sorted(steps)), 0)]
+    r.shuffle(rows)
+    form = r.random()
+    for v, *ns in rows:
+        if form < 0.35:
+            out += [(f"\n{v}:", 0), (" " + " ".join(ns) + ".", ANSWER)]
+        elif form < 0.6:
+            i = r.randrange(hops)
+            out += [(f"\n= VAR {ns[i]}:", 0), (f" {ns[i + 1]}.", ANSWER)]
+        else:
+            out += [(f"\n{hops + 1} variables are assigned the value {v}, they are:", 0), (" " + " ".join(ns) + ".", ANSWER)]
     return out
 
 
@@ -401,7 +444,7 @@ TALK = [
     (["Thank you!", "Thanks.", "Thank you very much.", "thanks", "Great, thanks!"], lambda r: r.choice(["You are welcome!", "You are welcome. Ask me again at any time."])),
     (["Goodbye.", "Bye!", "bye", "See you later.", "Good night."], lambda r: r.choice(["Goodbye!", "Goodbye! It was nice to talk to you."])),
     (["How big are you?", "How many parameters do you have?", "How large is this model?", "Are you a big model?"],
-     lambda r: "I am a small model with about four million parameters. " + r.choice(LIMIT)),
+     lambda r: "I am a small model with about five million parameters. " + r.choice(LIMIT)),
     (["Who made you?", "Who trained you?", "Where do you come from?", "How were you trained?", "Who built you?"],
      lambda r: "I was trained for the Tailor project, on made-up texts and public domain books."),
     (["What is Tailor?", "what is tailor?", "Tell me about Tailor.", "What is this program?"],
@@ -446,8 +489,9 @@ def book(r, size, pool):
     return [(" ".join(out), TEXT)]
 
 
-MAKERS = {"needles": needles, "recall": recall, "facts": facts, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
-SHARES = {"needles": 40, "recall": 10, "facts": 24, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
+MAKERS = {"needles": needles, "recall": recall, "values": values, "several": several, "chains": chains,
+          "facts": facts, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
+SHARES = {"needles": 40, "recall": 10, "values": 10, "several": 10, "chains": 10, "facts": 24, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
 
 
 def mix(shares, length):

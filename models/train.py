@@ -104,11 +104,14 @@ def loss_of(model, run, batch, device):
     return (ce * w[at]).sum() / w[at].sum()
 
 
+PROBED = ("needles", "facts", "variables", "recall", "values", "several", "chains")
+
+
 @torch.no_grad()
 def probe(model, maker, length, rows, device):
     """Share of answers of which every token is the model's first choice, by kind; held-out documents."""
     out = {}
-    for kind in ("needles", "facts", "variables"):
+    for kind in PROBED:
         good = all_ = 0
         for _ in range(rows):
             size = length * 3.2
