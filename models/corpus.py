@@ -183,16 +183,16 @@ class Needles:
 
 def needle_shape(r, size):
     """(number of keys, values of each, keys asked together) fit for a document of that size."""
-    most = max(2, min(24, size // 120))
+    most = max(2, min(40, size // 120))
     x = r.random()
-    if x < 0.15:
+    if x < 0.12:
         return 1, 1, 1
-    if x < 0.6:
+    if x < 0.45:
         return r.randint(2, most), 1, 1
-    if x < 0.8:
-        return r.randint(1, max(1, most // 4)), r.choice([2, 3, 4]), 1
-    n = r.randint(2, most)
-    return n, 1, min(n, r.choice([2, 2, 3, 4]))
+    each = r.choice([2, 3, 4, 4])
+    if x < 0.72:
+        return r.randint(1, max(1, most // each)), each, 1
+    return r.randint(min(each, most), most), 1, min(each, most)
 
 
 def needles(r, size, pool):
@@ -205,7 +205,7 @@ def needles(r, size, pool):
     doc = document(r, pool, 0 if dense else size, n.sentences())
     asked = n.keys[:]
     r.shuffle(asked)
-    groups = [asked[i:i + together] for i in range(0, len(asked) - together + 1, together)][:r.choice([2, 4, 8])]
+    groups = [asked[i:i + together] for i in range(0, len(asked) - together + 1, together)][:max(r.choice([2, 4, 8]), size // 2500)]
     turns = [n.ask(g) for g in groups]
     if r.random() < 0.45:
         form = r.random()
@@ -270,17 +270,19 @@ def passkey(r, size, pool):
              "\nWhat is the pass key? The pass key is", 0), (f" {v}.", ANSWER)]
 
 
+def letters(r, n=5):
+    return "".join(r.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(n))
+
+
 def variable(r):
-    if r.random() < 0.7:
-        return "".join(r.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(5))
-    return "".join(r.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(r.choice([2, 3, 4])))
+    return letters(r, r.choice([5, 5, 5, 5, 5, 5, 5, 2, 3, 4]))
 
 
 def variables(r, size, pool):
     """RULER's variable tracking: chains of assignments, asked from the value or from a name."""
     hops = r.choice([1, 1, 2, 2, 2, 3, 4])
     bare = r.random() < 0.5  # nothing but assignments, and many of them
-    chains = max(1, min(12, size // (90 * (hops + 1)))) if bare else r.randint(1, max(1, min(4, size // 150)))
+    chains = max(1, min(12, size // (90 * (hops + 1)))) if bare else r.randint(1, max(1, min(max(4, size // 4000), size // 150)))
     names = distinct(r, chains * (hops + 1), variable)
     values = distinct(r, chains, lambda q: str(q.randrange(10000, 99999)))
     facts = []
@@ -316,9 +318,9 @@ def variables(r, size, pool):
 
 def chains(r, size, pool):
     """Nothing but assignments, each step asked for in few words: what teaches going from a variable to the next one."""
-    hops = r.choice([1, 1, 2, 2, 2])
-    n = max(2, min(24, size // (45 * (hops + 1))))
-    names = distinct(r, n * (hops + 1), variable)
+    hops = r.choice([0, 0, 1, 1, 2])
+    n = r.randint(2, max(2, min(30, size // (50 * (hops + 1)))))
+    names = distinct(r, n * (hops + 1), letters)
     numbers = distinct(r, n, lambda q: str(q.randrange(10000, 99999)))
     rows = [[v] + names[i * (hops + 1):(i + 1) * (hops + 1)] for i, v in enumerate(numbers)]
     steps = []
@@ -331,7 +333,7 @@ def chains(r, size, pool):
     for v, *ns in rows:
         if form < 0.35:
             out += [(f"\n{v}:", 0), (" " + " ".join(ns) + ".", ANSWER)]
-        elif form < 0.6:
+        elif form < 0.6 and hops:
             i = r.randrange(hops)
             out += [(f"\n= VAR {ns[i]}:", 0), (f" {ns[i + 1]}.", ANSWER)]
         else:
@@ -388,7 +390,7 @@ def fact(r):
 
 
 def facts(r, size, pool):
-    count = r.randint(1, max(1, min(16, size // 100)))
+    count = r.randint(1, max(1, min(max(16, size // 1500), size // 100)))
     fs = []
     for _ in range(count):
         f = fact(r)
@@ -398,7 +400,7 @@ def facts(r, size, pool):
     asked = fs[:]
     r.shuffle(asked)
     short = r.random() < 0.1
-    turns = [(f[1], f[3] + "." if short else f[2]) for f in asked[:8]]
+    turns = [(f[1], f[3] + "." if short else f[2]) for f in asked[:max(8, size // 2500)]]
     if r.random() < 0.8:
         return ask_document(r, doc, turns)
     out = [(doc, 0)]
