@@ -164,7 +164,8 @@ class Needles:
                 "pair": f"the value{'s' if many else ''} of {k} {verb}"}[self.form]
 
     def ask(self, ks):
-        """(question, opening of the answer, rest of the answer) for one key or several."""
+        """(question, opening of the answer, rest of the answer) for one key or several. No "and" before the last value:
+        to know which is the last one takes a look further ahead than to know whether another follows."""
         r = self.r
         many = len(ks) > 1 or len(self.values[ks[0]]) > 1
         p = self.phrase(ks, many)
@@ -175,9 +176,9 @@ class Needles:
         q = f"{what} {body}{' mentioned in the provided text' if full else ''}?"
         opening = p.format(m=m)
         if len(ks) > 1:
-            rest = " " + ", ".join(f"{k}: {listing(self.values[k])}" for k in ks) + "."
+            rest = " " + ", ".join(f"{k}: {', '.join(self.values[k])}" for k in ks) + "."
         else:
-            rest = " " + listing(self.values[ks[0]]) + "."
+            rest = " " + ", ".join(self.values[ks[0]]) + "."
         return q, opening[0].upper() + opening[1:], rest
 
 
@@ -275,7 +276,7 @@ def letters(r, n=5):
 
 
 def variable(r):
-    return letters(r, r.choice([5, 5, 5, 5, 5, 5, 5, 2, 3, 4]))
+    return letters(r, r.choice([5] * 12 + [2, 3, 4]))
 
 
 def variables(r, size, pool):
@@ -318,7 +319,7 @@ def variables(r, size, pool):
 
 def chains(r, size, pool):
     """Nothing but assignments, each step asked for in few words: what teaches going from a variable to the next one."""
-    hops = r.choice([0, 0, 1, 1, 2])
+    hops = r.choice([0, 1, 1, 2, 2])
     n = r.randint(2, max(2, min(30, size // (50 * (hops + 1)))))
     names = distinct(r, n * (hops + 1), letters)
     numbers = distinct(r, n, lambda q: str(q.randrange(10000, 99999)))
