@@ -209,8 +209,7 @@ def needles(r, size, pool):
     groups = [asked[i:i + together] for i in range(0, len(asked) - together + 1, together)][:max(r.choice([2, 4, 8]), size // 2500)]
     turns = [n.ask(g) for g in groups]
     if r.random() < 0.45:
-        form = r.random()
-        return ask_document(r, doc, [(q, o + rest if form < 0.8 else rest.strip()) for q, o, rest in turns])
+        return ask_document(r, doc, [(q, o + rest) for q, o, rest in turns])
     intro = r.choice(INTRO).format(t=n.kind, s=n.noun) + "\n" if r.random() < 0.7 else ""
     out = [(intro + doc, 0)]
     for q, o, rest in turns:
@@ -304,7 +303,7 @@ def variables(r, size, pool):
         x = r.random()
         if x < 0.7:
             opening = f" According to the chain(s) of variable assignment in the text above, {hops + 1} variables are assigned the value {v}, they are:"
-            turns.append((f"Find all variables that are assigned the value {v} in the text above.", opening if r.random() < 0.6 else "", " " + " ".join(ns)))
+            turns.append((f"Find all variables that are assigned the value {v} in the text above.", opening if chat or r.random() < 0.8 else "", " " + " ".join(ns)))
         else:
             i = r.randint(1, hops)
             steps = [f"{ns[j]} = {ns[j - 1]}" for j in range(i, 0, -1)] + [f"{ns[0]} = {v}"]
@@ -401,7 +400,7 @@ def facts(r, size, pool):
     asked = fs[:]
     r.shuffle(asked)
     short = r.random() < 0.1
-    turns = [(f[1], f[3] + "." if short else f[2]) for f in asked[:max(8, size // 2500)]]
+    turns = [(f[1] + " Answer briefly.", f[3] + ".") if short else (f[1], f[2]) for f in asked[:max(8, size // 2500)]]
     if r.random() < 0.8:
         return ask_document(r, doc, turns)
     out = [(doc, 0)]
