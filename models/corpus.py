@@ -302,7 +302,8 @@ def variables(r, size, pool):
         ns, v = names[c * (hops + 1):(c + 1) * (hops + 1)], values[c]
         x = r.random()
         if x < 0.7:
-            opening = f" According to the chain(s) of variable assignment in the text above, {hops + 1} variables are assigned the value {v}, they are:"
+            done = r.choice(["assigned", "assigned", "assgined"])  # RULER's own prompt has it so
+            opening = f" According to the chain(s) of variable assignment in the text above, {hops + 1} variables are {done} the value {v}, they are:"
             turns.append((f"Find all variables that are assigned the value {v} in the text above.", opening if chat or r.random() < 0.8 else "", " " + " ".join(ns)))
         else:
             i = r.randint(1, hops)

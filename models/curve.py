@@ -3,6 +3,7 @@
 import re
 import sys
 
+KINDS = {"needles": "#c33", "facts": "#28c", "variables": "#2a5", "values": "#a3c", "several": "#c83"}
 W, H, L, B, T = 640, 300, 50, 40, 24
 
 
@@ -13,6 +14,8 @@ def read(path):
         m = re.match(r"step \d+ tokens (\d+) T \d+ loss ([\d.]+) mean ([\d.]+)", line)
         if m:
             tokens = int(m[1])
+            while loss and loss[-1][0] >= tokens:  # steps done again after a restart
+                loss.pop()
             loss.append((tokens, float(m[3])))
         m = re.match(r"probe (\d+) \{(.*)\}", line)
         if m:
@@ -36,8 +39,10 @@ def draw(loss, probes):
         out += [text(L - 6, py(i / 4) + 4, f"{high * i / 4:.1f}", a="end"), text(W - L + 6, py(i / 4) + 4, f"{25 * i}%", a="start"),
                 text(px(far * i / 4), H - B + 15, f"{far * i / 4e6:.1f} M")]
     out += [line([(px(t), py(v / high)) for t, v in loss], "#222"), text(W / 2, H - 6, "tokens"), text(L, 14, "loss (left)", "#222", "start")]
-    for i, (kind, color) in enumerate((("needles", "#c33"), ("facts", "#28c"), ("variables", "#2a5"))):
-        out += [line([(px(t), py(p[kind])) for t, _, p in probes], color), text(150 + 150 * i, 14, f"{kind} answered exactly", color, "start")]
+    out += [text(L + 75, 14, "answered exactly (right):", a="start")]
+    for i, kind in enumerate(KINDS):
+        points = [(px(t), py(p[kind])) for t, _, p in probes if kind in p]
+        out += [line(points, KINDS[kind]), text(L + 210 + 64 * i, 14, kind, KINDS[kind], "start")]
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
@@ -45,7 +50,9 @@ def main():
     loss, probes = read(sys.argv[1])
     with open(sys.argv[2], "w") as h:
         h.write("tokens,loss\n" + "".join(f"{t},{v}\n" for t, v in loss))
-        h.write("tokens,length,needles,facts,variables\n" + "".join(f"{t},{n},{p['needles']:.3f},{p['facts']:.3f},{p['variables']:.3f}\n" for t, n, p in probes))
+        h.write("tokens,length," + ",".join(KINDS) + "\n")
+        for t, n, p in probes:
+            h.write(f"{t},{n}," + ",".join(f"{p[k]:.3f}" if k in p else "" for k in KINDS) + "\n")
     with open(sys.argv[3], "w") as h:
         h.write(draw(loss, probes))
 
