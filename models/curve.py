@@ -42,7 +42,7 @@ def draw(loss, probes):
     out += [text(L + 75, 14, "answered exactly (right):", a="start")]
     for i, kind in enumerate(KINDS):
         points = [(px(t), py(p[kind])) for t, _, p in probes if kind in p]
-        out += [line(points, KINDS[kind]), text(L + 210 + 64 * i, 14, kind, KINDS[kind], "start")]
+        out += [line(points, KINDS[kind]), text(L + 220 + 64 * i, 14, kind, KINDS[kind], "start")]
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
