@@ -228,8 +228,10 @@ def needles(r, size, pool):
 def dense(r, size, pool, each, together):
     """Keys and values in little filler, and every key asked for, that many together: what teaches telling keys apart."""
     terse = r.random() < 0.5
-    n = Needles(r, max(together, 1 if each > 2 else 2, min(48, size // (70 * each + (50 if terse else 190)))), each)
-    doc = document(r, pool, size * r.choice([0, 0, 0.1, 0.3]), n.sentences())
+    most = max(together, 1 if each > 2 else 2, min(48, size // (70 * each + (50 if terse else 190))))
+    few = each > 2 and r.random() < 0.6
+    n = Needles(r, r.randint(1, min(4, most)) if few else most, each)
+    doc = document(r, pool, size * r.choice([0.3, 0.7, 1] if few else [0, 0, 0.1, 0.3]), n.sentences())
     if r.random() < 0.3:
         doc = r.choice(INTRO).format(t=n.kind, s=n.noun) + "\n" + doc
     asked = n.keys[:]
