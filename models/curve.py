@@ -17,7 +17,7 @@ def read(path):
             while loss and loss[-1][0] >= tokens:  # steps done again after a restart
                 loss.pop()
             loss.append((tokens, float(m[3])))
-        m = re.match(r"probe (\d+) \{(.*)\}", line)
+        m = re.match(r"probe (\d+) \{(.+)\}", line)
         if m:
             probes.append((tokens, int(m[1]), {k: float(v) for k, v in re.findall(r"'(\w+)': ([\d.]+)", m[2])}))
     return loss, probes
