@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { N_STEP_INTS = 5, N_SHARED_INTS = 2 };
+enum { SHARE_FROM = 16384 }; /* rows from which on a share is kept, if need be by coarser keys */
 
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n) {
     const uint64_t kept = (uint64_t)policy->sink + policy->recent;
@@ -65,6 +66,17 @@ static uint64_t row_bytes(const struct tl_shape *shape) {
     return 2 * tl_row_bytes(TL_F16, shape->head_dim) * shape->n_kv_heads;
 }
 
+/* Slots that one part in `share` of the exact rows has room for beside all that is no slot. */
+static uint64_t free_slots(const struct tl_shape *shape, uint32_t il, const struct tl_policy *policy,
+                           uint32_t cap, uint32_t share) {
+    struct tl_policy without = *policy;
+    without.hot = 0;
+    const struct tl_kv_bytes rest = tl_kv_layer_bytes(shape, il, &without, cap);
+    const uint64_t row = row_bytes(shape), held = tl_kv_device_bytes(&rest),
+                   most = cap * row / share;
+    return most > held ? (most - held) / row : 0;
+}
+
 struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
                                  const struct tl_policy *policy, uint32_t cap) {
     struct tl_policy at = *policy;
@@ -72,11 +84,11 @@ struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
     if (policy->share == 0 || policy->select != TL_SELECT_TOPK) {
         return at;
     }
-    at.hot = 0;
-    const struct tl_kv_bytes rest = tl_kv_layer_bytes(shape, il, &at, cap);
-    const uint64_t row = row_bytes(shape), held = tl_kv_device_bytes(&rest),
-                   most = cap * row / policy->share;
-    const uint64_t slots = most > held ? (most - held) / row : 0;
+    uint64_t slots = free_slots(shape, il, &at, cap, policy->share);
+    if (cap >= SHARE_FROM && slots < policy->hot && at.k_codec == TL_CODEC_INT2) {
+        at.k_codec = TL_CODEC_INT1;
+        slots = free_slots(shape, il, &at, cap, policy->share);
+    }
     at.hot = (uint32_t)tl_max_u64(policy->hot, tl_min_u64(slots, 2 * TL_TOPK_GROWN));
     at.topk = policy->topk + (at.hot - policy->hot) / 2;
     return at;

@@ -90,7 +90,8 @@ bool tl_kv_is_exact(const struct tl_kv_layer *layer);
 struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
                                     const struct tl_policy *policy);
 
-/* The policy with topk and hot as they are in a cache of `cap` rows, and share 0. */
+/* The policy with topk and hot as they are in a cache of `cap` rows, and share 0. From 16384 rows on keys of
+ * 2 bits that leave no room for the least number of slots get 1 bit: small heads, whose scales weigh more. */
 struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
                                  const struct tl_policy *policy, uint32_t cap);
 

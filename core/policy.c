@@ -238,7 +238,7 @@ tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, c
             return tl_fail(log, TL_ERR_FORMAT, "cache policy: %s cannot be '%s'", knob, value);
         }
         memcpy((char *)p + knobs[i].off, &number, sizeof number);
-        if (knobs[i].off == AT(topk) || knobs[i].off == AT(hot)) {
+        if (knobs[i].off == AT(topk) || knobs[i].off == AT(hot) || knobs[i].off == AT(k_codec)) {
             p->share = 0;
         }
         return TL_OK;

@@ -52,8 +52,8 @@ struct tl_policy {
     uint32_t hot; /* device slots a KV head for fetched rows; 0: none are kept */
     tl_fit fit;   /* of the codecs */
     /* Where the context makes room: topk and hot grow as long as the device holds at most one part in
-     * `share` of the layer's exact rows, up to TL_TOPK_GROWN; 0: they stay. Setting topk or hot by
-     * name sets this to 0. See tl_kv_policy_at. */
+     * `share` of the layer's exact rows, up to TL_TOPK_GROWN; 0: they stay. Setting topk, hot or k_codec
+     * by name sets this to 0. See tl_kv_policy_at. */
     uint32_t share;
 };
 
