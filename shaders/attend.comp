@@ -114,8 +114,11 @@ void main() {
                     s[r] += a * vec4(q[from], q[from + 1], q[from + 2], q[from + 3]);
                     s[r] += b * vec4(q[from + 4], q[from + 5], q[from + 6], q[from + 7]);
                 } else {
-                    for (uint e = 0; e < d - c; e++) {
-                        s[r].x += q[from + e] * (e < 4 ? a[e] : b[e - 4]);
+                    // A fixed count: around a loop of any other the one over r would stay a loop.
+                    [[unroll]] for (uint e = 0; e < 7; e++) {
+                        if (c + e < d) {
+                            s[r].x += q[from + e] * (e < 4 ? a[e] : b[e - 4]);
+                        }
                     }
                 }
             }

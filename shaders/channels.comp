@@ -33,8 +33,12 @@ void main() {
     for (uint base = 0; base < d; base += SUBGROUP) {
         const uint c = base + lane;
         uint rank = c < d ? 0 : k;
-        for (uint other = 0; other < d && c < d; other++) {
-            rank += weight[other] > weight[c] || (weight[other] == weight[c] && other < c) ? 1 : 0;
+        for (uint first = 0; first < d && c < d; first += 8) { // few rounds: see vk_least_teams
+            [[unroll]] for (uint i = 0; i < 8; i++) {
+                const uint other = first + i;
+                const float its = weight[min(other, d - 1)];
+                rank += other < d && (its > weight[c] || (its == weight[c] && other < c)) ? 1 : 0;
+            }
         }
         const uvec4 chosen = subgroupBallot(rank < k);
         if (rank < k) {

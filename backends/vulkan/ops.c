@@ -8,6 +8,8 @@
 /* Workgroups of kernels that loop: enough for any device, few for a software one. */
 enum { LOOP_GROUPS_MAX = 4096 };
 
+enum { ROUNDS_MAX = 40000 }; /* of 65535: what ops count is what grows with the cache */
+
 enum {
     /* matmul_many.comp: measured on lavapipe, 64 tokens by 1536 x 576 halves, 2 threads: 8 x 1 2.4
      * GFLOP/s, 8 x 2 5.3, 8 x 3 6.6, 8 x 4 7.7; more of either takes its compiler seconds. */
@@ -29,12 +31,23 @@ uint32_t vk_group_size(const struct vk_dev *dev, uint32_t wanted) {
     return (uint32_t)tl_max_u64(most / dev->info.subgroup, 1) * dev->info.subgroup;
 }
 
+uint32_t vk_least_teams(const struct vk_dev *dev, uint64_t rounds) {
+    return dev->info.software ? (uint32_t)tl_max_u64(tl_div_up(rounds, ROUNDS_MAX), 1) : 1;
+}
+
 struct vk_call vk_call_of(const struct vk_dev *dev, vk_shader shader, uint32_t wanted_group) {
     struct vk_call c = {.variant = {.shader = shader}, .groups = {1, 1, 1}};
     c.variant.specs[0] = vk_group_size(dev, wanted_group);
     c.variant.specs[1] = dev->info.subgroup;
     c.variant.n_specs = 2;
     return c;
+}
+
+void vk_widen(const struct vk_dev *dev, struct vk_call *c, uint64_t rounds) {
+    const uint32_t lanes = dev->info.subgroup;
+    const uint64_t wanted = (uint64_t)vk_least_teams(dev, rounds) * lanes;
+    const uint64_t most = dev->info.group_max / lanes * lanes;
+    c->variant.specs[0] = (uint32_t)tl_max_u64(c->variant.specs[0], tl_min_u64(wanted, most));
 }
 
 void vk_spec(struct vk_call *c, uint32_t value) {

@@ -28,7 +28,8 @@ static struct tiling tile(const struct vk_dev *dev, uint32_t n, uint32_t heads, 
     const uint64_t teams = tl_div_up(n, t.queries) * tl_div_up(group, t.chunk) * heads;
     const uint64_t wanted = vk_like_gpu(dev) ? TEAMS_HARDWARE : TEAMS_SOFTWARE;
     const uint64_t useful = tl_div_up(cap, 4ull * lanes);
-    t.splits = (uint32_t)tl_max_u64(tl_min_u64(wanted / teams, useful), 1);
+    const uint64_t rounds = tl_div_up(cap, lanes) * (1 + tl_div_up(d, 8) + lanes);
+    t.splits = (uint32_t)tl_max_u64(tl_min_u64(wanted / teams, useful), vk_least_teams(dev, rounds));
     return t;
 }
 

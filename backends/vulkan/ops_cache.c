@@ -18,10 +18,11 @@ static uint32_t heads_of(uint32_t group, uint64_t most) {
     return (uint32_t)tl_div_up(group, tl_div_up(group, limit));
 }
 
-/* Parts that the blocks of a head are cut into. */
-static uint32_t splits_of(const struct vk_dev *dev, uint64_t teams, uint32_t cap) {
+/* Parts that the `cap` blocks of a head are cut into, each block being so many rounds of loops. */
+static uint32_t splits_of(const struct vk_dev *dev, uint64_t teams, uint32_t cap, uint32_t rounds) {
     const uint64_t wanted = vk_like_gpu(dev) ? TEAMS_HARDWARE : TEAMS_SOFTWARE;
-    return (uint32_t)tl_max_u64(tl_min_u64(tl_div_up(wanted, teams), cap), 1);
+    return (uint32_t)tl_max_u64(tl_min_u64(tl_div_up(wanted, teams), cap),
+                                vk_least_teams(dev, (uint64_t)cap * rounds));
 }
 
 static tl_err sketch_windows(struct vk_dev *dev, const struct tl_sketch *k, uint64_t score_head,
@@ -52,7 +53,7 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
     const uint32_t group = op->n_heads / k->n_kv_heads;
     const uint32_t heads = heads_of(group, SCORES_MAX * dev->info.subgroup / TL_BLOCK);
     const uint64_t pieces = tl_div_up(group, heads);
-    const uint32_t strides = splits_of(dev, pieces * at->heads, at->rows);
+    const uint32_t strides = splits_of(dev, pieces * at->heads, at->rows, 1 + k->head_dim);
     struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_SCORE, 2 * dev->info.subgroup);
     vk_spec(&c, tl_codec_bits(k->k_codec));
     vk_spec(&c, heads);
@@ -101,6 +102,7 @@ tl_err vk_topk(tl_stream *s, const struct tl_topk *op) {
     for (uint64_t head = 0; head < kv_heads; head += step) {
         const uint64_t n = tl_min_u64(step, kv_heads - head);
         struct vk_call c = vk_call_of(dev, VK_SHADER_TOPK, 1024);
+        vk_widen(dev, &c, tl_div_up(op->score.cols, dev->info.subgroup) * (2 * group + 8));
         const struct vk_binding count = vk_bind(dev, &op->n_rows, 0, 0, false);
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->idx, 0, 0, true)));
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->score, head * head_bytes, n * head_bytes, false)));
@@ -133,7 +135,8 @@ static struct tiling tile(const struct vk_dev *dev, const struct tl_attend_sketc
     t.heads =
         heads_of(group, tl_min_u64(SUMS_MAX / t.channels, 2ull * SCORES_MAX * lanes / TL_BLOCK));
     t.pieces = tl_div_up(group, t.heads);
-    t.splits = splits_of(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step);
+    t.splits = splits_of(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step,
+                         1 + TL_BLOCK + (op->score.buf != NULL ? 0 : d));
     return t;
 }
 

@@ -108,7 +108,11 @@ tl_err vk_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op) {
 
 tl_err vk_channel_score(tl_stream *s, const struct tl_channel_score *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint32_t n = op->held.rows, strides = 4 * strides_of(dev);
+    const uint32_t n = op->held.rows, group = op->n_heads / n;
+    const uint64_t rounds =
+        tl_div_up(op->part.cols / 2, dev->info.subgroup) * (1 + op->held.cols * (1ull + group));
+    const uint32_t strides =
+        (uint32_t)tl_max_u64(4 * strides_of(dev), vk_least_teams(dev, rounds));
     const uint64_t step =
         vk_window_rows(dev, tl_max_u64(head_bytes(&op->part, n), (uint64_t)op->score.cols * 4));
     if (step == 0) {
@@ -124,7 +128,7 @@ tl_err vk_channel_score(tl_stream *s, const struct tl_channel_score *op) {
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
         vk_push(&c, op->held.cols);
         vk_push(&c, op->head_dim);
-        vk_push(&c, op->n_heads / n);
+        vk_push(&c, group);
         vk_push(&c, op->score.cols);
         vk_push(&c, strides);
         vk_push(&c, (uint32_t)head);
@@ -168,7 +172,10 @@ static tl_err score_pages(tl_stream *s, const struct tl_page_score *op, const st
                           const struct vk_kv_window *at) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const struct tl_pages *const p = &op->pages;
-    const uint32_t group = op->n_heads / p->n_kv_heads, strides = strides_of(dev);
+    const uint32_t group = op->n_heads / p->n_kv_heads;
+    const uint64_t rounds =
+        tl_div_up(at->rows, dev->info.subgroup) * (1 + p->rows.cols / 4 + (uint64_t)p->page);
+    const uint32_t strides = (uint32_t)tl_max_u64(strides_of(dev), vk_least_teams(dev, rounds));
     struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_SCORE, 2 * dev->info.subgroup);
     vk_spec(&c, p->kind == TL_PAGE_MOMENTS);
     vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, p->n_kv_heads, at->head, at->heads, true)));

@@ -15,7 +15,8 @@ static tl_err score_window(tl_stream *s, const struct tl_mass *op, const struct 
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint32_t group = op->n_heads / op->kv.n_kv_heads;
     const uint64_t teams = (uint64_t)b->queries * at->heads * group;
-    const uint32_t strides = (uint32_t)tl_max_u64(256 / teams, 1);
+    const uint64_t rounds = tl_div_up(at->rows, dev->info.subgroup) * (1 + tl_div_up(op->kv.k.cols, 8) * 9);
+    const uint32_t strides = (uint32_t)tl_max_u64(256 / teams, vk_least_teams(dev, rounds));
     struct vk_call c = vk_call_of(dev, VK_SHADER_MASS_SCORE, 4 * dev->info.subgroup);
     vk_spec(&c, op->kv.k.dtype);
     vk_add(&c, vk_bind(dev, scores, 0, 0, true));
@@ -39,6 +40,8 @@ static tl_err pick(tl_stream *s, const struct tl_mass *op, const struct batch *b
                    const tl_view *scores, const tl_view *held) {
     const struct vk_dev *const dev = vk_dev_of(s);
     struct vk_call c = vk_call_of(dev, VK_SHADER_MASS, 256);
+    const uint64_t cap = op->kv.k.rows / op->kv.n_kv_heads;
+    vk_widen(dev, &c, tl_div_up(cap, dev->info.subgroup) * 5 * (op->n_parts + 1ull));
     vk_spec(&c, mean);
     vk_add(&c, vk_bind(dev, held, 0, 0, !mean));
     vk_add(&c, vk_bind(dev, scores, 0, 0, false));
@@ -48,7 +51,7 @@ static tl_err pick(tl_stream *s, const struct tl_mass *op, const struct batch *b
     vk_push(&c, b->query);
     vk_push(&c, b->queries);
     vk_push(&c, op->n_heads);
-    vk_push(&c, op->kv.k.rows / op->kv.n_kv_heads);
+    vk_push(&c, (uint32_t)cap);
     vk_push(&c, op->window);
     vk_push(&c, op->n_parts);
     for (uint32_t i = 0; i < TL_MASS_PARTS_MAX / 2; i++) {

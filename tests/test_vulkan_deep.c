@@ -1,0 +1,184 @@
+/* Long caches on the Vulkan device. Mesa's software driver ends the loops of an invocation after 65535
+ * rounds of all of them together and says nothing, so kernels that are right for the thousands of rows
+ * of parity.c were wrong for a hundred thousand. Here every op whose loops grow with the cache meets
+ * the CPU's plain loops over more rows than one invocation may walk. Skipped where no Vulkan device is. */
+#include "core/backend.h"
+#include "support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    N_ROWS = 98304,
+    N_BLOCKS = N_ROWS / TL_BLOCK,
+    DIM = 128,
+    KV_HEADS = 2,
+    N_HEADS = 8,
+    N_BEST = 64,
+    N_PARTS = 3,
+};
+
+struct side {
+    tl_dev *dev;
+    tl_stream *s;
+    tl_buf *bufs[16];
+    uint32_t n_bufs;
+    tl_view k, v, q, pos, n_rows, n_blocks, score, idx, out, lse, mass, sk, sv;
+};
+
+static tl_view take(struct side *side, uint32_t rows, uint32_t cols, tl_dtype dtype) {
+    tl_buf **const b = &side->bufs[side->n_bufs++];
+    assert_true(side->n_bufs <= sizeof side->bufs / sizeof side->bufs[0]);
+    assert_int_equal(tl_buf_alloc(b, side->dev, rows * tl_row_bytes(dtype, cols), TL_MEM_HOST),
+                     TL_OK);
+    return tl_view_of(*b, 0, rows, cols, dtype);
+}
+
+static tl_view number(struct side *side, int32_t value) {
+    const tl_view v = take(side, 1, 1, TL_I32);
+    memcpy(tl_view_host(v), &value, sizeof value);
+    return v;
+}
+
+static void fill(tl_view v, struct tl_rng *rng) {
+    for (uint64_t i = 0; i < (uint64_t)v.rows * v.cols; i++) {
+        const float x = (float)rng_below(rng, 1 << 20) / (1 << 19) - 1.0f;
+        if (v.dtype == TL_F16) {
+            ((uint16_t *)tl_view_host(v))[i] = tl_f32_to_f16(x);
+        } else {
+            ((float *)tl_view_host(v))[i] = x;
+        }
+    }
+}
+
+static void side_open(struct side *side, const char *backend) {
+    *side = (struct side){0};
+    const struct tl_dev_params params = {.isa_max = "plain", .n_threads = 2};
+    assert_int_equal(tl_dev_open(&side->dev, tl_backend_find(backend), &params), TL_OK);
+    assert_int_equal(tl_stream_open(&side->s, side->dev), TL_OK);
+    struct tl_rng rng = {5};
+    side->k = take(side, KV_HEADS * N_ROWS, DIM, TL_F16);
+    side->v = take(side, KV_HEADS * N_ROWS, DIM, TL_F16);
+    side->q = take(side, 1, N_HEADS * DIM, TL_F32);
+    fill(side->k, &rng);
+    fill(side->v, &rng);
+    fill(side->q, &rng);
+    side->pos = number(side, N_ROWS - 1);
+    side->n_rows = number(side, N_ROWS);
+    side->n_blocks = number(side, N_BLOCKS);
+    side->score = take(side, N_HEADS, N_ROWS, TL_F32);
+    side->idx = take(side, KV_HEADS, N_BEST, TL_I32);
+    side->out = take(side, 1, N_HEADS * DIM, TL_F32);
+    side->lse = take(side, 1, N_HEADS, TL_F32);
+    side->mass = take(side, N_HEADS, N_PARTS, TL_F32);
+    side->sk = take(side, KV_HEADS * N_BLOCKS,
+                    (uint32_t)tl_codec_key_bytes(TL_CODEC_INT1, DIM), TL_U8);
+    side->sv = take(side, KV_HEADS * N_BLOCKS,
+                    (uint32_t)tl_codec_value_bytes(TL_CODEC_INT1, DIM), TL_U8);
+}
+
+static void side_close(struct side *side) {
+    for (uint32_t i = 0; i < side->n_bufs; i++) {
+        tl_buf_free(&side->bufs[i]);
+    }
+    tl_stream_close(&side->s);
+    tl_dev_close(&side->dev);
+}
+
+static void expect_close(tl_view want, tl_view got, double tolerance, const char *what) {
+    double worst = 0.0;
+    for (uint64_t i = 0; i < (uint64_t)want.rows * want.cols; i++) {
+        const double off = fabs((double)((const float *)tl_view_host(want))[i] -
+                                (double)((const float *)tl_view_host(got))[i]);
+        worst = off <= worst ? worst : off; /* a NaN stays */
+    }
+    print_message("%s: off by %.1e\n", what, worst);
+    assert_true(worst <= tolerance);
+}
+
+enum { ATTEND, COMPRESS, KEY_SCORE, TOPK, SKETCH, SKETCH_SCORED, MASS, N_STEPS };
+
+static tl_err attend_sketch(struct side *s, const struct tl_sketch *sketch, float scale, bool scored) {
+    struct tl_attend_sketch op = {.out = s->out,
+                                  .lse = s->lse,
+                                  .q = s->q,
+                                  .n_blocks = s->n_blocks,
+                                  .sketch = *sketch,
+                                  .n_heads = N_HEADS,
+                                  .scale = scale};
+    if (scored) {
+        op.score = s->score;
+        op.skip = s->idx;
+    }
+    return tl_attend_sketch(s->s, &op);
+}
+
+static tl_err run_step(struct side *s, int step) {
+    const float scale = 0.1f;
+    const struct tl_kv_rows kv = {s->k, s->v, KV_HEADS};
+    const struct tl_sketch sketch = {.k = s->sk,
+                                     .v = s->sv,
+                                     .k_codec = TL_CODEC_INT1,
+                                     .v_codec = TL_CODEC_INT1,
+                                     .n_kv_heads = KV_HEADS,
+                                     .head_dim = DIM};
+    const struct tl_attend attend = {.out = s->out, .lse = s->lse, .q = s->q, .q_pos = s->pos,
+                                     .n_rows = s->n_rows, .kv = kv, .n_heads = N_HEADS,
+                                     .scale = scale};
+    const struct tl_compress compress = {
+        .dst = sketch, .src = kv, .n_blocks = N_BLOCKS, .fit = TL_FIT_SQUARES};
+    const struct tl_key_score key_score = {.score = s->score, .q = s->q, .n_blocks = s->n_blocks,
+                                           .sketch = sketch, .n_heads = N_HEADS, .scale = scale};
+    const struct tl_topk topk = {.idx = s->idx, .score = s->score, .n_rows = s->n_rows};
+    const struct tl_mass mass = {.mass = s->mass, .q = s->q, .q_pos = s->pos,
+                                 .n_rows = s->n_rows, .kv = kv, .n_heads = N_HEADS,
+                                 .scale = scale, .n_parts = N_PARTS, .parts = {10, 500, 5000}};
+    return step == ATTEND      ? tl_attend(s->s, &attend)
+           : step == COMPRESS  ? tl_compress(s->s, &compress)
+           : step == KEY_SCORE ? tl_key_score(s->s, &key_score)
+           : step == TOPK      ? tl_topk(s->s, &topk)
+           : step == MASS      ? tl_mass(s->s, &mass)
+                               : attend_sketch(s, &sketch, scale, step == SKETCH_SCORED);
+}
+
+/* Outputs are means of so many random rows that a tenth of them left out is far above the tolerance. */
+static void test_deep(void **state) {
+    (void)state;
+    struct side sides[2];
+    side_open(&sides[0], "cpu");
+    side_open(&sides[1], "vulkan");
+    const struct side *const a = &sides[0], *const b = &sides[1];
+    for (int step = 0; step < N_STEPS; step++) {
+        for (uint32_t i = 0; i < 2; i++) {
+            assert_int_equal(run_step(&sides[i], step), TL_OK);
+            assert_int_equal(tl_stream_sync(sides[i].s), TL_OK);
+        }
+        if (step == COMPRESS) {
+            assert_memory_equal(tl_view_host(a->sk), tl_view_host(b->sk), tl_view_bytes(a->sk));
+            assert_memory_equal(tl_view_host(a->sv), tl_view_host(b->sv), tl_view_bytes(a->sv));
+        } else if (step == KEY_SCORE) {
+            expect_close(a->score, b->score, 1e-5, "key_score");
+            memcpy(tl_view_host(b->score), tl_view_host(a->score), tl_view_bytes(a->score));
+        } else if (step == TOPK) {
+            assert_memory_equal(tl_view_host(a->idx), tl_view_host(b->idx), tl_view_bytes(a->idx));
+        } else if (step == MASS) {
+            expect_close(a->mass, b->mass, 1e-5, "mass");
+        } else {
+            expect_close(a->out, b->out, 1e-5, step == ATTEND ? "attend" : "attend_sketch");
+            expect_close(a->lse, b->lse, 1e-5, "its weight");
+        }
+    }
+    side_close(&sides[0]);
+    side_close(&sides[1]);
+}
+
+int main(void) {
+    if (tl_backend_find("vulkan") == NULL || tl_backend_find("vulkan")->dev_count() == 0) {
+        print_message("skipped: no Vulkan device here\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
