@@ -89,7 +89,8 @@ static const struct option options[] = {
     {"--ctx", "-c", O_U32, AT(n_ctx), CLI_ENGINE & ~CLI_EVAL, "N",
      "context in tokens (default: the model's, as far as memory goes)"},
     {"--kv", NULL, O_STRING, AT(kv), CLI_ENGINE | CLI_PLAN, "PRESET|FILE",
-     "cache preset (see --kv help) or policy file; bench, eval, plan: A[,B] (default tailor)"},
+     "cache preset (see --kv help) or policy file; bench, eval, plan: A[,B] (default tailor, up to "
+     "4096 tokens full; eval, plan: both)"},
     {"--topk", NULL, O_U32, AT(topk), CLI_ENGINE | CLI_PLAN, "N",
      "cache rows a KV head attends exactly in a step"},
     {"--window", NULL, O_STRING, AT(window), CLI_ENGINE | CLI_PLAN, "S,R",

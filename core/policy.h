@@ -72,7 +72,7 @@ extern const struct tl_preset tl_presets[]; /* ends with a NULL name */
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
 /* How n_ctx tokens are kept where nobody says: `tailor`; `full` as long as the exact cache is so small
- * that there is nothing to save. */
+ * that there is little to save. */
 const struct tl_preset *tl_preset_default(uint32_t n_ctx);
 
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
