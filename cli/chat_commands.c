@@ -456,6 +456,8 @@ static int run_model(struct chat *chat, const char *rest) {
     other->share = chat->loaded->share;
     if (name == NULL || cli_load(other, &args) != 0) {
         free(name);
+        cli_share_session(chat->loaded->share, chat->loaded->engine, chat->loaded->session,
+                          chat->loaded->kv);
         chat_note(chat, "the model is still %s", chat->args.model);
         return 0;
     }

@@ -2,7 +2,6 @@
  * second, and only when something changed. The invariant: this thread never waits for the engine,
  * but at the very end. */
 #include "full.h"
-#include "gpu.h"
 
 #include <fcntl.h>
 #include <langinfo.h>
@@ -176,6 +175,15 @@ static void warn_of_context(struct full *f) {
     full_say(f, TUI_ITEM_WARN, text, (size_t)n);
 }
 
+/* What the device said when it was asked last, and asks again. */
+static void ask_device(struct full *f) {
+    struct gpu_who who = {.pid = f->stats.pid};
+    snprintf(who.backend, sizeof who.backend, "%s", f->stats.backend);
+    snprintf(who.device, sizeof who.device, "%s", f->stats.device);
+    gpu_latest(f->gpu, &f->dash.device);
+    gpu_ask(f->gpu, &who);
+}
+
 static void look(struct full *f) {
     uint64_t seq = 0;
     const uint64_t now = tl_now_ns();
@@ -189,7 +197,7 @@ static void look(struct full *f) {
     const bool sampled = f->show_dash && !f->dash.paused &&
                          now - f->dash.sampled_ns >= (uint64_t)f->dash.interval_ms * 1000000;
     if (sampled) {
-        gpu_read(f->stats.backend, f->stats.device, &f->dash.device);
+        ask_device(f);
     }
     if (seq != f->stats_seq || sampled) {
         tui_dash_update(&f->dash, &f->stats, now);
@@ -316,6 +324,7 @@ static int close_parts(struct full *f) {
     }
     const int code = cli_worker_close(&f->worker);
     cli_share_close(&f->share);
+    gpu_close(&f->gpu);
     close(f->wake[0]);
     close(f->wake[1]);
     tui_grid_free(&f->grid);
@@ -341,6 +350,12 @@ bool full_chat(const struct cli_args *args, int *code) {
     f.grid.ascii = ascii;
     cli_share_open(&f.share, "chat");
     err = f.share == NULL || tui_dash_init(&f.dash) || !open_wake(&f) ? TL_ERR_MEMORY : TL_OK;
+    if (!err) {
+        err = gpu_open(&f.gpu, &gpu_places);
+    }
+    if (!err) {
+        err = gpu_start(f.gpu);
+    }
     if (!err) {
         err = cli_worker_open(&f.worker, args, f.share, f.wake[1]);
     }

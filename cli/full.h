@@ -3,8 +3,10 @@
 #ifndef TL_CLI_FULL_H
 #define TL_CLI_FULL_H
 
+#include "gpu.h"
 #include "worker.h"
 
+#include "tui/box.h"
 #include "tui/dash.h"
 #include "tui/edit.h"
 #include "tui/layout.h"
@@ -13,6 +15,8 @@
 
 /* What lies over the panes. */
 typedef enum full_overlay { OVER_NONE, OVER_HELP, OVER_PLAN } full_overlay;
+
+enum { FULL_BUTTONS = 4 };
 
 struct full {
     tui_screen *screen;
@@ -23,11 +27,17 @@ struct full {
     tui_dash dash;
     cli_worker *worker;
     struct cli_share *share;
+    gpu *gpu;
     int wake[2]; /* a pipe: the worker writes */
     struct tl_stats stats;
     uint64_t stats_seq;
     tl_bytes plan, history_path, hint; /* hint: a short word in the status line */
     full_overlay over;
+    int32_t over_first; /* its first line in view */
+    struct full_button {
+        int32_t from, to; /* columns of the status line */
+        uint32_t key;     /* the function key that a click there is */
+    } buttons[FULL_BUTTONS];
     bool show_dash, ready, busy, pasting, chord, quit_armed, quit, ended, dirty;
     bool warned_soon, warned_full; /* of the context */
     int code, signal;              /* signal: that ended it; 0: none */

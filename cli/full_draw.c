@@ -6,24 +6,44 @@
 #include <math.h>
 #include <string.h>
 
-static const char help_text[] =
-    "Enter            send            Alt+Enter, Ctrl+J  new line\n"
-    "Ctrl+C, Esc      stop the answer; Ctrl+C again or Ctrl+D leaves\n"
-    "Up, Down         history         Tab                complete; on an empty prompt: dashboard\n"
-    "PgUp, PgDn       scroll          Ctrl+Home, +End    to the beginning, to the end\n"
-    "Ctrl+A E B F     move            Ctrl+K U W Y       cut to the end, the beginning, a word; "
-    "put back\n"
-    "Ctrl+X Ctrl+E    $EDITOR         Ctrl+L             draw anew    Ctrl+Z  stop\n"
-    "\n"
-    "F1  this         F2  dashboard   F3  keys to the dashboard   F4  plan\n"
-    "F5  pause        F6  sort        F7, F8  faster, slower      F10 leave\n"
-    "F9  what the last token looked at, as text\n"
-    "\n"
-    "In the dashboard: arrows choose a layer, Enter shows it, s sorts, r turns the order,\n"
-    "t tells what it looked at, p pauses, + and - set the interval, ? helps, Esc goes back, q "
-    "leaves. Clicks choose too.\n"
-    "\n"
-    "Commands: /help";
+static const struct tui_help help[] = {
+    {"Enter", "send"},
+    {"Alt+Enter, Ctrl+J", "new line (a paste keeps its lines)"},
+    {"Ctrl+C, Esc", "stop the answer; a second Ctrl+C leaves, as Ctrl+D does"},
+    {"Up, Down", "older and newer messages"},
+    {"Ctrl+R", "search them; again: older, Ctrl+S: newer, Ctrl+G: give up"},
+    {"Tab", "complete a command, a file; on an empty prompt: F2"},
+    {"PgUp, PgDn, wheel", "scroll; Ctrl+Home, Ctrl+End: to the beginning, the end"},
+    {"Ctrl+A E B F", "move, as the arrows do; Alt+B, Alt+F by words"},
+    {"Ctrl+K U W, Alt+D", "cut to the end, the beginning, a word; Ctrl+Y puts it back"},
+    {"Ctrl+X Ctrl+E", "write in $EDITOR (Ctrl+O too)"},
+    {"Ctrl+L", "draw the screen anew"},
+    {"Ctrl+Z", "stop; fg goes on"},
+    {NULL, ""},
+    {"F1", "this"},
+    {"F2", "dashboard of the cache"},
+    {"F3", "keys go to the dashboard (a click there too), and back"},
+    {"F4", "plan: memory by tier, types and kernels by part"},
+    {"F5", "pause"},
+    {"F6", "sort by the next column"},
+    {"F7, F8", "faster, slower"},
+    {"F9", "what the last token looked at, as text"},
+    {"F10", "leave"},
+    {NULL, ""},
+    {NULL, "In the dashboard:"},
+    {"Up, Down, j, k", "choose a layer; PgUp, PgDn, Home, End; clicks too"},
+    {"Enter", "show all of it, and back"},
+    {"s, Left, Right", "sort by another column (clicks on their names too)"},
+    {"r", "turn the order"},
+    {"t", "what the last token looked at, as text"},
+    {"p", "pause"},
+    {"+, -", "slower, faster"},
+    {"?", "this"},
+    {"Esc, Tab", "back to the chat"},
+    {"q", "leave"},
+    {NULL, ""},
+    {NULL, "/help lists the commands. To select text with the mouse hold Shift."},
+};
 
 static struct tui_at at_of(struct tui_rect rect, int32_t row, int32_t col, unsigned style) {
     return (struct tui_at){rect, row, col, style};
@@ -57,125 +77,126 @@ static void draw_title(struct full *f) {
     }
 }
 
-/* What is going on, with rate and time left where they are known. */
-static int32_t draw_activity(struct full *f, struct tui_rect r) {
+/* What is going on, with rate and time left where they are known; cols: room for it. */
+static int32_t draw_activity(struct full *f, struct tui_rect r, int32_t cols) {
     static const char *const wheel[] = {"|", "/", "-", "\\"};
-    const struct tl_stats *const s = &f->stats;
     const uint64_t now = tl_now_ns();
     const char *const turning = wheel[now / 150000000 % 4];
     tui_grid *const g = &f->grid;
     const struct tui_at at = at_of(r, 0, 1, TUI_STATUS);
+    char text[96];
     if (f->ended) {
-        return tui_puts(g, at, "the model did not load; any key leaves");
+        return tui_puts(g, at, cols < 40 ? "no model; press a key"
+                                         : "the model did not load; any key leaves");
     }
-    if (!f->ready) {
+    if (!f->ready && f->stats.load_bytes == 0) {
         return tui_putf(g, at, "%s loading, %.1f s", turning,
                         (double)(now - f->load_begin_ns) / 1e9);
     }
-    const bool busy = f->busy || f->n_waiting > 0;
-    if (s->activity == TL_ACTIVITY_PROMPT && busy) {
-        const double seconds = (double)(now - s->prompt_begin_ns) / 1e9;
-        if (s->prompt_done == 0) {
-            return tui_putf(g, at, "%s reading %llu tokens, %.1f s", turning,
-                            (unsigned long long)s->prompt_total, seconds);
+    const bool busy = f->busy || f->n_waiting > 0 || !f->ready;
+    struct tl_stats s = f->stats;
+    s.activity = !busy                             ? TL_ACTIVITY_IDLE
+                 : s.activity == TL_ACTIVITY_IDLE  ? TL_ACTIVITY_ANSWER
+                                                   : s.activity;
+    tui_activity(&s, now, cols - (busy ? 3 : 1), text);
+    return busy ? tui_putf(g, at, "%s %s", turning, text) : tui_puts(g, at, text);
+}
+
+/* What is searched for in the history. */
+static int32_t draw_search(struct full *f, struct tui_rect r) {
+    const int32_t col = tui_putf(&f->grid, at_of(r, 0, 1, TUI_STATUS | TUI_BOLD), "search: %s_",
+                                 f->edit.query.data);
+    return f->edit.missed ? tui_puts(&f->grid, at_of(r, 0, col, TUI_STATUS), " (no more)") : col;
+}
+
+/* The function keys, as many as there is room for behind column `col`. */
+static void draw_buttons(struct full *f, struct tui_rect r, int32_t col) {
+    static const struct {
+        const char *name;
+        uint32_t key;
+    } keys[FULL_BUTTONS] = {{"help", 1}, {"cache", 2}, {"plan", 4}, {"quit", 10}};
+    int32_t right = r.cols;
+    for (size_t i = FULL_BUTTONS; i > 0; i--) {
+        char key[8];
+        const int32_t n = snprintf(key, sizeof key, "F%u", keys[i - 1].key) +
+                          (int32_t)strlen(keys[i - 1].name) + 2;
+        const bool fits = right - n > col + 1;
+        f->buttons[i - 1] =
+            (struct full_button){fits ? right - n : 0, fits ? right - 1 : 0, keys[i - 1].key};
+        if (!fits) {
+            continue;
         }
-        const double rate =
-            (double)s->prompt_done * 1e9 / (double)(s->prompt_end_ns - s->prompt_begin_ns + 1);
-        const double left = (double)(s->prompt_total - s->prompt_done) / rate;
-        return tui_putf(g, at, "%s reading %llu of %llu tokens, %.0f/s, %.0f s left", turning,
-                        (unsigned long long)s->prompt_done, (unsigned long long)s->prompt_total,
-                        rate, left);
+        right -= n;
+        const int32_t at = tui_puts(&f->grid, at_of(r, 0, right, TUI_KEY), key);
+        tui_puts(&f->grid, at_of(r, 0, at + 1, TUI_STATUS), keys[i - 1].name);
     }
-    if (busy) {
-        return isnan(s->tokens_per_s)
-                   ? tui_putf(g, at, "%s working", turning)
-                   : tui_putf(g, at, "%s answering, %.1f tokens/s", turning, s->tokens_per_s);
-    }
-    if (isnan(s->tokens_per_s)) {
-        return tui_puts(g, at, "ready");
-    }
-    return tui_putf(g, at, "ready, %.1f tokens/s", s->tokens_per_s);
 }
 
 static void draw_status(struct full *f) {
-    static const struct {
-        const char *key, *name;
-    } keys[] = {{"F1", "help"}, {"F2", "cache"}, {"F4", "plan"}, {"F10", "quit"}};
     tui_grid *const g = &f->grid;
-    const struct tui_rect r = f->layout.status;
+    struct tui_rect r = f->layout.status;
+    char full[16] = "";
     if (r.rows == 0) {
         return;
     }
     tui_fill(g, r, TUI_STATUS);
-    int32_t col = f->hint.len > 0
+    if (f->layout.title.rows == 0 && f->stats.ctx_cap > 0) { /* there is no other gauge */
+        const uint64_t percent = (uint64_t)f->stats.ctx_used * 100 / f->stats.ctx_cap;
+        const int n = snprintf(full, sizeof full, " %llu%%", (unsigned long long)percent);
+        const unsigned style = percent >= 80 ? TUI_WARN | TUI_BOLD : TUI_STATUS;
+        tui_puts(g, at_of(r, 0, r.cols - n, style), full);
+        r.cols -= n;
+    }
+    int32_t col = f->edit.searching ? draw_search(f, r)
+                  : f->hint.len > 0
                       ? tui_put(g, at_of(r, 0, 1, TUI_STATUS | TUI_BOLD), f->hint.data, f->hint.len)
-                      : draw_activity(f, r);
+                      : draw_activity(f, r, r.cols);
     if (f->n_waiting > 0 && f->busy) {
         col = tui_putf(g, at_of(r, 0, col, TUI_STATUS), ", %u waiting", f->n_waiting);
     }
-    if (f->layout.title.rows == 0 && f->stats.ctx_cap > 0) {
-        col = tui_putf(g, at_of(r, 0, col + 1, TUI_STATUS), "%llu%%",
-                       (unsigned long long)f->stats.ctx_used * 100 / f->stats.ctx_cap);
-    }
-    int32_t right = r.cols;
-    for (size_t i = sizeof keys / sizeof keys[0]; i > 0; i--) {
-        const int32_t n = (int32_t)(strlen(keys[i - 1].key) + strlen(keys[i - 1].name)) + 2;
-        if (right - n <= col + 1) {
-            break;
-        }
-        right -= n;
-        const int32_t at = tui_puts(g, at_of(r, 0, right, TUI_KEY), keys[i - 1].key);
-        tui_puts(g, at_of(r, 0, at + 1, TUI_STATUS), keys[i - 1].name);
+    draw_buttons(f, r, col);
+}
+
+static void draw_box(struct full *f, const char *title, const tl_bytes *text) {
+    if (tui_box_draw(&f->grid, title, text->data, text->len, &f->over_first)) {
+        full_hint(f, "out of memory");
     }
 }
 
-/* A box with a border, as wide as its text and the screen allow. */
-static void draw_box(struct full *f, const char *title, const char *text, size_t n) {
-    tui_grid *const g = &f->grid;
-    const struct tui_rect screen = tui_grid_rect(g);
-    tui_text lines = {0};
-    const int32_t cols = screen.cols - 4 < 94 ? screen.cols - 4 : 94;
-    if (cols < 8 || tui_text_wrap(&lines, text, n, cols - 2, TUI_TEXT)) {
-        tui_text_free(&lines);
-        return;
+static void draw_help(struct full *f) {
+    tl_bytes text = {0};
+    if (tui_help_spell(help, sizeof help / sizeof help[0], f->grid.cols, &text) == TL_OK) {
+        draw_box(f, "keys", &text);
     }
-    const struct tui_rect box =
-        tui_layout_box(screen, (struct tui_rect){0, 0, (int32_t)lines.n_lines + 2, cols + 2});
-    const struct tui_rect inside = {box.row + 1, box.col + 2, box.rows - 2, box.cols - 4};
-    tui_fill(g, box, TUI_TEXT);
-    for (int32_t row = 0; row < box.rows; row++) {
-        const bool edge = row == 0 || row + 1 == box.rows;
-        if (edge) {
-            tui_repeat(g, at_of(box, row, 0, TUI_BORDER), 0x2500, box.cols);
-        }
-        tui_repeat(g, at_of(box, row, 0, TUI_BORDER), edge ? '+' : 0x2502, 1);
-        tui_repeat(g, at_of(box, row, box.cols - 1, TUI_BORDER), edge ? '+' : 0x2502, 1);
-    }
-    tui_putf(g, at_of(box, 0, 2, TUI_HEADING | TUI_BOLD), " %s ", title);
-    for (uint32_t i = 0; i < lines.n_lines; i++) {
-        tui_text_draw(g, at_of(inside, (int32_t)i, 0, TUI_TEXT), &lines, i, text);
-    }
-    tui_text_free(&lines);
-    g->cursor_row = g->cursor_col = -1;
+    tl_bytes_free(&text);
+}
+
+/* Layers from..to, as one line. */
+static tl_err spell_layers(const struct tl_stats *s, uint32_t from, uint32_t to, tl_bytes *out) {
+    const struct tl_stats_layer *const l = &s->layers[from];
+    char line[192], name[32], bytes[2][16];
+    snprintf(name, sizeof name, from == to ? "layer %u" : "layers %u to %u", from, to);
+    snprintf(line, sizeof line, "%s: %s, each %s on the device, %s on the host\n", name, l->policy,
+             tui_bytes((double)tl_kv_device_bytes(&l->room), bytes[0]),
+             tui_bytes((double)l->room.home_host, bytes[1]));
+    return tl_bytes_add_str(out, line);
 }
 
 static void draw_plan(struct full *f) {
     static const char none[] = "nothing is loaded yet";
+    const struct tl_stats *const s = &f->stats;
     tl_bytes text = {0};
     tl_err err = tl_bytes_add_str(&text, f->plan.len > 0 ? f->plan.data : none);
-    for (uint32_t il = 0; il < f->stats.n_layers_shown && !err; il++) {
-        const struct tl_stats_layer *const l = &f->stats.layers[il];
-        char line[192], bytes[2][16];
-        if (il > 0 && strcmp(l->policy, l[-1].policy) == 0) {
-            continue; /* like the one before */
+    for (uint32_t from = 0, to; from < s->n_layers_shown && !err; from = to + 1) {
+        to = from;
+        while (to + 1 < s->n_layers_shown &&
+               strcmp(s->layers[from].policy, s->layers[to + 1].policy) == 0) {
+            to++;
         }
-        snprintf(line, sizeof line, "layers from %u: %s, each %s on the device, %s on the host\n",
-                 il, l->policy, tui_bytes((double)tl_kv_device_bytes(&l->room), bytes[0]),
-                 tui_bytes((double)l->room.home_host, bytes[1]));
-        err = tl_bytes_add_str(&text, line);
+        err = spell_layers(s, from, to, &text);
     }
     if (!err) {
-        draw_box(f, "plan", text.data, text.len);
+        draw_box(f, "plan", &text);
     }
     tl_bytes_free(&text);
 }
@@ -207,7 +228,7 @@ void full_draw(struct full *f) {
         g->cursor_row = g->cursor_col = -1;
     }
     if (f->over == OVER_HELP) {
-        draw_box(f, "keys", help_text, sizeof help_text - 1);
+        draw_help(f);
     } else if (f->over == OVER_PLAN) {
         draw_plan(f);
     }

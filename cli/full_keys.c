@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { WHEEL_LINES = 3, INTERVAL_MIN_MS = 100, INTERVAL_MAX_MS = 10000 };
+enum { WHEEL_LINES = 3 };
 
 static void must(struct full *f, tl_err err) {
     if (err) {
@@ -62,9 +62,11 @@ static void interrupt(struct full *f) {
     }
 }
 
-static void escape(struct full *f) {
+static void dash_key(struct full *f, const struct tui_key *key);
+
+static void escape(struct full *f, const struct tui_key *key) {
     if (f->dash.focus) {
-        f->dash.focus = f->dash.detail = false;
+        dash_key(f, key);
     } else if (f->busy) {
         cli_worker_stop(f->worker);
         full_hint(f, "stopping");
@@ -79,18 +81,6 @@ static void toggle_dash(struct full *f) {
 static void focus_dash(struct full *f) {
     f->dash.focus = !f->show_dash || !f->dash.focus;
     f->show_dash = true;
-}
-
-static void change_interval(struct full *f, bool slower) {
-    const uint32_t ms = slower ? f->dash.interval_ms * 2 : f->dash.interval_ms / 2;
-    f->dash.interval_ms = ms < INTERVAL_MIN_MS   ? INTERVAL_MIN_MS
-                          : ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS
-                                                 : ms;
-}
-
-static void next_sort(struct full *f) {
-    f->dash.sort = (tui_sort)((f->dash.sort + 1) % TUI_SORT_COUNT);
-    f->dash.descending = f->dash.sort != TUI_SORT_LAYER;
 }
 
 /* The text of the places that the last token looked at comes into the chat, when the answer is
@@ -108,109 +98,68 @@ static void look(struct full *f) {
     }
 }
 
-/* True where the function key means something. */
-static bool function_key(struct full *f, uint32_t n) {
-    switch (n) {
-    case 1:
-        f->over = f->over == OVER_HELP ? OVER_NONE : OVER_HELP;
-        return true;
-    case 2:
-        toggle_dash(f);
-        return true;
-    case 3:
-        focus_dash(f);
-        return true;
-    case 4:
-        f->over = f->over == OVER_PLAN ? OVER_NONE : OVER_PLAN;
-        return true;
-    case 5:
-        f->dash.paused = !f->dash.paused;
-        return true;
-    case 6:
-        next_sort(f);
-        return true;
-    case 7:
-    case 8:
-        change_interval(f, n == 8);
-        return true;
-    case 9:
-        look(f);
-        return true;
-    case 10:
-        f->quit = true;
-        return true;
-    default:
-        return false;
-    }
+static void toggle_over(struct full *f, full_overlay over) {
+    f->over = f->over == over ? OVER_NONE : over;
+    f->over_first = 0;
 }
 
 /* ---- the dashboard ---- */
 
-static void dash_char(struct full *f, uint32_t ch) {
-    switch (ch) {
-    case 'q':
-        f->quit = true;
+static void take_wish(struct full *f, tui_dash_wish wish) {
+    switch (wish) {
+    case TUI_DASH_DONE:
         return;
-    case '?':
-    case 'h':
-        f->over = OVER_HELP;
+    case TUI_DASH_UNKNOWN:
+        full_hint(f, "no such key here; ? lists them, Esc goes back to the chat");
         return;
-    case 'p':
-    case ' ':
-        f->dash.paused = !f->dash.paused;
+    case TUI_DASH_HELP:
+        toggle_over(f, OVER_HELP);
         return;
-    case 's':
-    case '>':
-        next_sort(f);
-        return;
-    case 't':
+    case TUI_DASH_LOOK:
         look(f);
         return;
-    case 'r':
-        f->dash.descending = !f->dash.descending;
+    case TUI_DASH_BACK:
+        f->dash.focus = false;
         return;
-    case '+':
-    case '-':
-        change_interval(f, ch == '+');
-        return;
-    case 'j':
-    case 'k':
-        tui_dash_move(&f->dash, ch == 'j' ? 1 : -1);
-        return;
-    default:
+    case TUI_DASH_QUIT:
+        f->quit = true;
         return;
     }
 }
 
 static void dash_key(struct full *f, const struct tui_key *key) {
-    switch (key->kind) {
-    case TUI_KEY_UP:
-    case TUI_KEY_DOWN:
-        tui_dash_move(&f->dash, key->kind == TUI_KEY_DOWN ? 1 : -1);
-        return;
-    case TUI_KEY_PAGE_UP:
-    case TUI_KEY_PAGE_DOWN:
-        tui_dash_move(&f->dash, key->kind == TUI_KEY_PAGE_DOWN ? 10 : -10);
-        return;
-    case TUI_KEY_HOME:
-    case TUI_KEY_END:
-        tui_dash_move(&f->dash,
-                      key->kind == TUI_KEY_END ? TL_STATS_LAYERS_MAX : -TL_STATS_LAYERS_MAX);
-        return;
-    case TUI_KEY_ENTER:
-        f->dash.detail = !f->dash.detail;
-        return;
-    case TUI_KEY_TAB:
+    if (key->kind == TUI_KEY_TAB) {
         f->dash.focus = false;
+    } else if (key->kind != TUI_KEY_OTHER) { /* such as a button that is let go */
+        take_wish(f, tui_dash_key(&f->dash, key));
+    }
+}
+
+static void function_key(struct full *f, const struct tui_key *key) {
+    switch (key->ch) {
+    case 2:
+        toggle_dash(f);
         return;
-    case TUI_KEY_LEFT:
-    case TUI_KEY_RIGHT:
-        next_sort(f);
+    case 3:
+        focus_dash(f);
         return;
-    case TUI_KEY_CHAR:
-        dash_char(f, key->ch);
+    case 4:
+        toggle_over(f, OVER_PLAN);
+        return;
+    case 1:
+    case 9:
+    case 10:
+        take_wish(f, tui_dash_key(&f->dash, key));
+        return;
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        f->show_dash = true; /* to be seen */
+        take_wish(f, tui_dash_key(&f->dash, key));
         return;
     default:
+        full_hint(f, "no such key; F1 lists them");
         return;
     }
 }
@@ -221,10 +170,10 @@ static void edit_move(struct full *f, const struct tui_key *key) {
     tui_edit *const e = &f->edit;
     switch (key->kind) {
     case TUI_KEY_LEFT:
-        tui_edit_move(e, key->ctrl ? TUI_WORD_LEFT : TUI_SIGN_LEFT);
+        tui_edit_move(e, key->ctrl || key->alt ? TUI_WORD_LEFT : TUI_SIGN_LEFT);
         return;
     case TUI_KEY_RIGHT:
-        tui_edit_move(e, key->ctrl ? TUI_WORD_RIGHT : TUI_SIGN_RIGHT);
+        tui_edit_move(e, key->ctrl || key->alt ? TUI_WORD_RIGHT : TUI_SIGN_RIGHT);
         return;
     case TUI_KEY_HOME:
         if (key->ctrl) {
@@ -270,6 +219,7 @@ static void alt_char(struct full *f, uint32_t ch) {
         f->talk.scrolled = false;
         return;
     default:
+        full_hint(f, "no such key; F1 lists them");
         return;
     }
 }
@@ -306,8 +256,14 @@ static void control_char(struct full *f, uint32_t ch) {
     case 'N':
         must(f, tui_edit_newer(e));
         return;
+    case 'O':
+        full_edit_outside(f);
+        return;
     case 'P':
         must(f, tui_edit_older(e));
+        return;
+    case 'R':
+        must(f, tui_edit_search_begin(e));
         return;
     case 'U':
         must(f, tui_edit_cut(e, TUI_LINE_START, true));
@@ -323,6 +279,7 @@ static void control_char(struct full *f, uint32_t ch) {
         must(f, tui_edit_yank(e));
         return;
     default:
+        full_hint(f, "no such key; F1 lists them");
         return;
     }
 }
@@ -369,6 +326,31 @@ static void prompt_key(struct full *f, const struct tui_key *key) {
     }
 }
 
+/* While the history is searched; false where the key ends that and means what it always does. */
+static bool search_key(struct full *f, const struct tui_key *key) {
+    tui_edit *const e = &f->edit;
+    const uint32_t control = key->kind == TUI_KEY_CHAR && key->ch < 0x20 ? key->ch + '@' : 0;
+    if (control == 'R' || control == 'S') {
+        must(f, control == 'R' ? tui_edit_search_older(e) : tui_edit_search_newer(e));
+        return true;
+    }
+    if (control == 'C' || control == 'G') {
+        must(f, tui_edit_search_end(e, false));
+        return true;
+    }
+    if (key->kind == TUI_KEY_BACKSPACE) {
+        must(f, tui_edit_search_shorten(e));
+        return true;
+    }
+    if (key->kind == TUI_KEY_CHAR && control == 0 && !key->alt) {
+        char text[4];
+        must(f, tui_edit_search_add(e, text, tui_utf8_put(key->ch, text)));
+        return true;
+    }
+    must(f, tui_edit_search_end(e, true));
+    return key->kind == TUI_KEY_ESCAPE;
+}
+
 /* ---- everywhere ---- */
 
 /* What a paste brings is text, whatever keys it looks like. */
@@ -384,9 +366,22 @@ static void paste_key(struct full *f, const struct tui_key *key) {
     }
 }
 
+static void click_status(struct full *f, int32_t col) {
+    for (size_t i = 0; i < FULL_BUTTONS; i++) {
+        if (col >= f->buttons[i].from && col < f->buttons[i].to) {
+            function_key(f, &(struct tui_key){.kind = TUI_KEY_FUNCTION, .ch = f->buttons[i].key});
+            return;
+        }
+    }
+}
+
 static void mouse_key(struct full *f, const struct tui_key *key) {
     const bool on_dash = tui_rect_has(f->layout.dash, key->row, key->col);
     const int32_t lines = key->kind == TUI_KEY_WHEEL_UP ? -WHEEL_LINES : WHEEL_LINES;
+    if (key->kind == TUI_KEY_CLICK && tui_rect_has(f->layout.status, key->row, key->col)) {
+        click_status(f, key->col - f->layout.status.col);
+        return;
+    }
     if (key->kind != TUI_KEY_CLICK) {
         if (on_dash) {
             tui_dash_move(&f->dash, lines / WHEEL_LINES);
@@ -405,7 +400,8 @@ static void mouse_key(struct full *f, const struct tui_key *key) {
 static bool common_key(struct full *f, const struct tui_key *key) {
     switch (key->kind) {
     case TUI_KEY_FUNCTION:
-        return function_key(f, key->ch);
+        function_key(f, key);
+        return true;
     case TUI_KEY_PASTE_BEGIN:
         f->pasting = true;
         f->dash.focus = false;
@@ -416,7 +412,7 @@ static bool common_key(struct full *f, const struct tui_key *key) {
         mouse_key(f, key);
         return true;
     case TUI_KEY_ESCAPE:
-        escape(f);
+        escape(f, key);
         return true;
     case TUI_KEY_PAGE_UP:
     case TUI_KEY_PAGE_DOWN:
@@ -459,7 +455,12 @@ void full_key(struct full *f, const struct tui_key *key) {
     }
     const bool function = key->kind == TUI_KEY_FUNCTION;
     if (f->over != OVER_NONE && !is_interrupt && !function) {
-        f->over = OVER_NONE; /* any key puts it away */
+        if (!tui_box_key(key, f->grid.rows, &f->over_first) && key->kind != TUI_KEY_OTHER) {
+            f->over = OVER_NONE; /* any other key puts it away */
+        }
+        return;
+    }
+    if (f->edit.searching && search_key(f, key)) {
         return;
     }
     if (f->ended && !f->ready) { /* the model did not load, which was read by now */

@@ -1,158 +1,184 @@
-/* NVML by dlopen, its few types declared here, so that one program runs where it is missing; a
- * library that fails to start is not asked again. amdgpu and xe by files. The device is found by
- * its name. */
-#include "gpu.h"
+/* Which reader is asked, the host's own numbers, and the thread that asks so that no screen has to
+ * wait. The invariant of the thread: the lock is held for copies only, never while reading. */
+#include "gpu_priv.h"
+#include "thread.h"
 
-#include <dirent.h>
-#include <dlfcn.h>
 #include <math.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef void *nvml_device;
-struct nvml_memory {
-    unsigned long long total, free, used;
+const struct gpu_places gpu_places = {"libnvidia-ml.so.1", "/sys/class/drm", "/proc"};
+
+struct gpu {
+    const struct gpu_places *places;
+    gpu_nvml *nvml; /* owned; NULL until it is needed */
+    char device[128];
+    struct gpu_counters before; /* of `device` */
+    /* the thread's */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    sem_t asked;
+    bool started, ends; /* ends: under the lock */
+    struct gpu_who who;
+    struct tui_device latest;
 };
-struct nvml_utilization {
-    unsigned gpu, memory; /* percent */
-};
-enum { NVML_TX = 0, NVML_RX = 1, NVML_DEVICES_MAX = 64 };
 
-/* Loaded once; a const table after that. */
-static struct nvml {
-    bool tried, works;
-    int (*init)(void);
-    int (*count)(unsigned *n);
-    int (*by_index)(unsigned i, nvml_device *out);
-    int (*name)(nvml_device d, char *text, unsigned cap);
-    int (*memory)(nvml_device d, struct nvml_memory *out);
-    int (*utilization)(nvml_device d, struct nvml_utilization *out);
-    int (*throughput)(nvml_device d, unsigned direction, unsigned *kib_s);
-} nvml;
-
-/* POSIX says that dlsym's result may become a function; C has no cast for it. */
-static bool bind(void *library, const char *name, void *field, size_t size) {
-    void *const symbol = dlsym(library, name);
-    memcpy(field, &symbol, size);
-    return symbol != NULL;
+static struct tui_device unknown(void) {
+    const double nan = (double)NAN;
+    return (struct tui_device){"", nan, nan, nan, nan, nan};
 }
 
-static bool nvml_open(void) {
-    if (nvml.tried) {
-        return nvml.works;
+tl_err gpu_open(gpu **out, const struct gpu_places *places) {
+    gpu *const g = calloc(1, sizeof *g);
+    if (g == NULL) {
+        return TL_ERR_MEMORY;
     }
-    nvml.tried = true;
-    void *const library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    nvml.works =
-        library != NULL && bind(library, "nvmlInit_v2", &nvml.init, sizeof nvml.init) &&
-        bind(library, "nvmlDeviceGetCount_v2", &nvml.count, sizeof nvml.count) &&
-        bind(library, "nvmlDeviceGetHandleByIndex_v2", &nvml.by_index, sizeof nvml.by_index) &&
-        bind(library, "nvmlDeviceGetName", &nvml.name, sizeof nvml.name) &&
-        bind(library, "nvmlDeviceGetMemoryInfo", &nvml.memory, sizeof nvml.memory) &&
-        bind(library, "nvmlDeviceGetUtilizationRates", &nvml.utilization,
-             sizeof nvml.utilization) &&
-        bind(library, "nvmlDeviceGetPcieThroughput", &nvml.throughput, sizeof nvml.throughput) &&
-        nvml.init() == 0;
-    return nvml.works;
+    g->places = places;
+    g->latest = unknown();
+    *out = g;
+    return TL_OK;
 }
 
-static bool nvml_find(const char *wanted, nvml_device *out) {
-    unsigned n = 0;
-    char name[128];
-    if (!nvml_open() || nvml.count(&n) != 0) {
-        return false;
-    }
-    for (unsigned i = 0; i < n && i < NVML_DEVICES_MAX; i++) {
-        if (nvml.by_index(i, out) == 0 && nvml.name(*out, name, sizeof name) == 0 &&
-            strstr(wanted, name) != NULL) {
-            return true;
-        }
-    }
-    return false;
+/* ---- the host ---- */
+
+/* "MemTotal:   16313572 kB" in bytes. */
+static double memory_line(const char *line, const char *name, double otherwise) {
+    const size_t n = strlen(name);
+    return strncmp(line, name, n) == 0 ? 1024 * strtod(line + n, NULL) : otherwise;
 }
 
-static bool nvml_read(const char *device, struct tui_device *out) {
-    nvml_device d = NULL;
-    struct nvml_memory memory;
-    struct nvml_utilization utilization;
-    unsigned kib_s = 0;
-    if (!nvml_find(device, &d)) {
-        return false;
-    }
-    snprintf(out->source, sizeof out->source, "NVML");
-    if (nvml.memory(d, &memory) == 0) {
-        out->used_bytes = (double)memory.used;
-        out->total_bytes = (double)memory.total;
-    }
-    if (nvml.utilization(d, &utilization) == 0) {
-        out->busy = utilization.gpu / 100.0;
-    }
-    if (nvml.throughput(d, NVML_RX, &kib_s) == 0) {
-        out->rx_bytes_s = 1024.0 * kib_s;
-    }
-    if (nvml.throughput(d, NVML_TX, &kib_s) == 0) {
-        out->tx_bytes_s = 1024.0 * kib_s;
-    }
-    return true;
-}
-
-/* The number in a file of sysfs; NaN where there is none. */
-static double read_number(const char *folder, const char *name) {
-    char path[512], text[64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+static void read_memory(const char *proc, struct tui_device *out) {
+    char path[GPU_PATH_CAP], line[128];
+    double total = (double)NAN, available = (double)NAN;
+    snprintf(path, sizeof path, "%s/meminfo", proc);
     FILE *const f = fopen(path, "r");
-    char *end = text;
-    double value = (double)NAN;
-    if (f != NULL && fgets(text, sizeof text, f) != NULL) {
-        value = strtod(text, &end);
-        value = end != text ? value : (double)NAN;
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        total = memory_line(line, "MemTotal:", total);
+        available = memory_line(line, "MemAvailable:", available);
     }
     if (f != NULL) {
         fclose(f);
     }
-    return value;
+    out->total_bytes = total;
+    out->used_bytes = total - available;
 }
 
-/* The first card of sysfs with this driver's vendor number. */
-static bool find_card(double vendor, char *folder, size_t cap) {
-    DIR *const dir = opendir("/sys/class/drm");
-    bool found = false;
-    for (const struct dirent *e; dir != NULL && !found && (e = readdir(dir)) != NULL;) {
-        if (strncmp(e->d_name, "card", 4) == 0 && strchr(e->d_name, '-') == NULL) {
-            const int n = snprintf(folder, cap, "/sys/class/drm/%s/device", e->d_name);
-            found = n > 0 && (size_t)n < cap && read_number(folder, "vendor") == vendor;
-        }
+/* "cpu  user nice system idle iowait irq softirq steal": all but idle and iowait is work. */
+static double read_load(const char *proc, struct gpu_counters *before) {
+    enum { FIELDS = 8, IDLE = 3, IOWAIT = 4 };
+    char path[GPU_PATH_CAP], line[256] = "";
+    struct gpu_counters now = {0};
+    snprintf(path, sizeof path, "%s/stat", proc);
+    FILE *const f = fopen(path, "r");
+    const bool there = f != NULL && fgets(line, sizeof line, f) != NULL;
+    if (f != NULL) {
+        fclose(f);
     }
-    if (dir != NULL) {
-        closedir(dir);
+    if (!there || strncmp(line, "cpu ", 4) != 0) {
+        return (double)NAN;
     }
-    return found;
+    char *at = line + 4;
+    for (int i = 0; i < FIELDS; i++) {
+        const double ticks = strtod(at, &at);
+        now.all += ticks;
+        now.busy += i == IDLE || i == IOWAIT ? 0 : ticks;
+    }
+    return gpu_busy_since(before, now);
 }
 
-/* Vulkan's names: "AMD Radeon ...", "Intel(R) Arc ...". xe tells of its memory and load in debugfs
- * only, which users cannot read: those stay unknown. */
-static bool sysfs_read(const char *device, struct tui_device *out) {
-    const bool amd = strstr(device, "AMD") != NULL || strstr(device, "Radeon") != NULL;
-    const bool intel = strstr(device, "Intel") != NULL;
-    char folder[300];
-    if (!(amd || intel) || !find_card(amd ? 0x1002 : 0x8086, folder, sizeof folder)) {
-        return false;
+void gpu_read(gpu *g, const struct gpu_who *who, struct tui_device *out) {
+    *out = unknown();
+    if (strcmp(g->device, who->device) != 0) {
+        snprintf(g->device, sizeof g->device, "%s", who->device);
+        g->before = (struct gpu_counters){0};
     }
-    snprintf(out->source, sizeof out->source, amd ? "amdgpu" : "xe");
-    out->used_bytes = read_number(folder, "mem_info_vram_used");
-    out->total_bytes = read_number(folder, "mem_info_vram_total");
-    out->busy = read_number(folder, "gpu_busy_percent") / 100;
-    return true;
-}
-
-void gpu_read(const char *backend, const char *device, struct tui_device *out) {
-    const double unknown = (double)NAN;
-    *out = (struct tui_device){"", unknown, unknown, unknown, unknown, unknown};
-    if (strcmp(backend, "cpu") == 0 || *backend == '\0') {
+    if (who->backend[0] == '\0') {
         return;
     }
-    if (!nvml_read(device, out)) {
-        sysfs_read(device, out);
+    if (strcmp(who->backend, "cpu") == 0) {
+        snprintf(out->source, sizeof out->source, "host");
+        read_memory(g->places->proc, out);
+        out->busy = read_load(g->places->proc, &g->before);
+        return;
     }
+    if (g->nvml == NULL) {
+        g->nvml = gpu_nvml_open(g->places->nvml);
+    }
+    if (g->nvml == NULL || !gpu_nvml_read(g->nvml, who, out)) {
+        gpu_drm_read(g->places, who, &g->before, out);
+    }
+}
+
+/* ---- the thread ---- */
+
+static void *run(void *user) {
+    gpu *const g = user;
+    for (;;) {
+        while (sem_wait(&g->asked) != 0) {
+        }
+        while (sem_trywait(&g->asked) == 0) { /* several wishes are one */
+        }
+        pthread_mutex_lock(&g->lock);
+        const struct gpu_who who = g->who;
+        const bool ends = g->ends;
+        pthread_mutex_unlock(&g->lock);
+        if (ends) {
+            return NULL;
+        }
+        struct tui_device now;
+        gpu_read(g, &who, &now);
+        pthread_mutex_lock(&g->lock);
+        g->latest = now;
+        pthread_mutex_unlock(&g->lock);
+    }
+}
+
+tl_err gpu_start(gpu *g) {
+    if (pthread_mutex_init(&g->lock, NULL) != 0) {
+        return TL_ERR_MEMORY;
+    }
+    if (sem_init(&g->asked, 0, 0) != 0) {
+        pthread_mutex_destroy(&g->lock);
+        return TL_ERR_MEMORY;
+    }
+    g->started = cli_thread_start(&g->thread, run, g);
+    if (!g->started) {
+        sem_destroy(&g->asked);
+        pthread_mutex_destroy(&g->lock);
+    }
+    return g->started ? TL_OK : TL_ERR_MEMORY;
+}
+
+void gpu_ask(gpu *g, const struct gpu_who *who) {
+    pthread_mutex_lock(&g->lock);
+    g->who = *who;
+    pthread_mutex_unlock(&g->lock);
+    sem_post(&g->asked);
+}
+
+void gpu_latest(gpu *g, struct tui_device *out) {
+    pthread_mutex_lock(&g->lock);
+    *out = g->latest;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void gpu_close(gpu **gpu_at) {
+    gpu *const g = *gpu_at;
+    if (g == NULL) {
+        return;
+    }
+    if (g->started) {
+        pthread_mutex_lock(&g->lock);
+        g->ends = true;
+        pthread_mutex_unlock(&g->lock);
+        sem_post(&g->asked);
+        pthread_join(g->thread, NULL);
+        sem_destroy(&g->asked);
+        pthread_mutex_destroy(&g->lock);
+    }
+    gpu_nvml_close(g->nvml);
+    free(g);
+    *gpu_at = NULL;
 }

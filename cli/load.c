@@ -7,6 +7,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+static const uint64_t show_after_ns = 300000000, show_every_ns = 100000000;
+
 bool cli_bundled_model(char *path, size_t cap) {
     char exe[4096];
     const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -183,7 +185,26 @@ struct loading {
     struct cli_loaded *loaded;
     const struct cli_args *args;
     const struct tl_session_params *session;
+    uint64_t begin_ns, shown_ns; /* of the weights; shown_ns: their progress was written; 0: never */
 };
+
+/* Who types lines sees how far a slow loading is; the full screen reads it from the shared page. */
+static void show_load(void *user, uint64_t done_bytes, uint64_t bytes) {
+    struct loading *const l = user;
+    const uint64_t now = tl_now_ns();
+    cli_share_load(l->loaded->share, done_bytes, bytes);
+    l->begin_ns = done_bytes == 0 ? now : l->begin_ns;
+    const uint64_t last_ns = l->shown_ns != 0 ? l->shown_ns : l->begin_ns + show_after_ns;
+    if (l->loaded->hooks != NULL || !cli_stderr_is_tty() || now < last_ns + show_every_ns) {
+        return;
+    }
+    char text[3][16];
+    const double rate = (double)done_bytes * 1e9 / (double)(now - l->begin_ns);
+    l->shown_ns = now;
+    fprintf(stderr, "\r\033[Kloading %s of %s, %s/s, %.0f s left", cli_bytes(done_bytes, text[0]),
+            cli_bytes(bytes, text[1]), cli_bytes((uint64_t)rate, text[2]),
+            (double)(bytes - done_bytes) / (rate + 1));
+}
 
 /* Before weights go anywhere: does the session fit that will be opened on them? What is worth saying
  * of a plan that does is said when that happens. */
@@ -233,15 +254,19 @@ int cli_load(struct cli_loaded *out, const struct cli_args *args) {
                                       .debug = getenv("TAILOR_TEST_DEVICE"),
                                       .log = cli_log_of(&out->log)};
     tl_err err = cli_keep_open(&out->keep, args, &params.log);
-    struct loading loading = {out, args, &session};
+    struct loading loading = {out, args, &session, 0, 0};
+    params.on_load = show_load;
+    params.user = &loading;
     if (!err && out->keep.file == NULL) {
         params.before_load = check_plan;
-        params.user = &loading;
     } else if (!err && params.n_ctx == 0) {
         params.n_ctx = tl_session_file_info(out->keep.file).n_ctx;
     }
     if (!err) {
         err = tl_engine_open(&out->engine, &params);
+    }
+    if (loading.shown_ns != 0) {
+        fprintf(stderr, "\r\033[K");
     }
     if (!err) {
         err = begin_session(out, args, &session);

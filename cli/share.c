@@ -172,6 +172,20 @@ static void publish(struct cli_share *share) {
     tl_stats_publish(share->page, &share->now);
 }
 
+void cli_share_load(struct cli_share *share, uint64_t done_bytes, uint64_t bytes) {
+    if (share == NULL) {
+        return;
+    }
+    struct tl_stats *const now = &share->now;
+    if (done_bytes == 0) {
+        now->load_begin_ns = tl_now_ns();
+        now->activity = TL_ACTIVITY_LOADING;
+    }
+    now->load_done_bytes = done_bytes;
+    now->load_bytes = bytes;
+    publish(share);
+}
+
 void cli_share_session(struct cli_share *share, const tl_engine *e, const tl_session *s,
                        const char *kv) {
     if (share != NULL) {

@@ -18,7 +18,8 @@ struct cli_share {
 void cli_share_open(struct cli_share **out, const char *command);
 void cli_share_close(struct cli_share **share);
 
-/* What happened; share may be NULL. A prompt begins with done == 0. */
+/* What happened; share may be NULL. A prompt and the loading of weights begin with done == 0. */
+void cli_share_load(struct cli_share *share, uint64_t done_bytes, uint64_t bytes);
 void cli_share_session(struct cli_share *share, const tl_engine *e, const tl_session *s,
                        const char *kv);
 void cli_share_prompt(struct cli_share *share, size_t done, size_t total);

@@ -1,7 +1,6 @@
 /* The full screen of `tailor top`: a list of the tailors where there are several, and the dashboard
  * of one of them. It outlives them: who has gone is marked and keeps what it showed last. */
 #include "full.h"
-#include "gpu.h"
 #include "top.h"
 
 #include <math.h>
@@ -14,19 +13,29 @@ struct view {
     tui_screen *screen;
     tui_grid grid;
     tui_dash dash;
+    gpu *gpu;
     struct top *top;
     struct tui_rect list, rest, status;
-    uint64_t shown; /* the process whose dashboard it is */
+    uint64_t shown;   /* the process whose dashboard it is */
+    const char *hint; /* a short word in the status line, or NULL */
+    int32_t list_first, help_first; /* the first lines in view */
     bool help, quit, dirty;
 };
 
-static const char help_text[] =
-    "Tab, 1 to 9    the next tailor, that one\n"
-    "Up, Down       choose a layer            Enter  show it, and back\n"
-    "s, F6          sort by the next column   r      turn the order\n"
-    "p, F5          pause                     + -    slower, faster\n"
-    "?, F1          this                      q, F10 leave\n"
-    "Clicks choose a tailor, a layer or a column.";
+static const struct tui_help help[] = {
+    {"Tab, 1 to 9", "the next tailor, that one"},
+    {"Up, Down, j, k", "choose a layer; PgUp, PgDn, Home, End; clicks too"},
+    {"Enter", "show all of it; Esc, Enter: back"},
+    {"s, Left, Right, F6", "sort by another column (clicks on their names too)"},
+    {"r", "turn the order"},
+    {"p, F5", "pause"},
+    {"+, F8", "slower"},
+    {"-, F7", "faster"},
+    {"?, F1", "this"},
+    {"q, F10, Ctrl+C", "leave"},
+    {NULL, ""},
+    {NULL, "tailor top --help tells of --once, --json, --csv and --prometheus."},
+};
 
 static size_t index_of(const struct view *v) {
     for (size_t i = 0; i < v->top->n; i++) {
@@ -61,7 +70,11 @@ static void refresh(struct view *v) {
     if (!one->ended && watched != UINT32_MAX) {
         tl_stats_watch(one->page, watched, tl_now_ns());
     }
-    gpu_read(one->stats.backend, one->stats.device, &v->dash.device);
+    struct gpu_who who = {.pid = one->pid};
+    snprintf(who.backend, sizeof who.backend, "%s", one->stats.backend);
+    snprintf(who.device, sizeof who.device, "%s", one->stats.device);
+    gpu_latest(v->gpu, &v->dash.device);
+    gpu_ask(v->gpu, &who);
 }
 
 /* ---- drawing ---- */
@@ -69,17 +82,23 @@ static void refresh(struct view *v) {
 static void draw_list(struct view *v) {
     static const char *const doing[] = {"loading", "idle", "reading", "answering"};
     tui_grid *const g = &v->grid;
-    for (int32_t row = 0; row < v->list.rows; row++) {
-        const struct top_one *const one = &v->top->ones[row];
+    const int32_t n = (int32_t)v->top->n, rows = v->list.rows, at = (int32_t)index_of(v);
+    v->list_first = at < v->list_first           ? at
+                    : at >= v->list_first + rows ? at - rows + 1
+                                                 : v->list_first;
+    v->list_first = v->list_first > n - rows ? n - rows : v->list_first;
+    for (int32_t row = 0; row < rows; row++) {
+        const int32_t i = v->list_first + row;
+        const struct top_one *const one = &v->top->ones[i];
         const struct tl_stats *const s = &one->stats;
         const unsigned style = one->pid == v->shown ? TUI_SELECTED : TUI_TEXT;
-        const struct tui_at at = {v->list, row, 0, style};
+        const struct tui_at where = {v->list, row, 0, style};
         char rate[24] = "N/A";
         if (!isnan(s->tokens_per_s)) {
             snprintf(rate, sizeof rate, "%.1f", s->tokens_per_s);
         }
         tui_fill(g, (struct tui_rect){v->list.row + row, v->list.col, 1, v->list.cols}, style);
-        tui_putf(g, at, " %d %8llu %-5s %-9s %7s/s %6u/%-6u %s, %s", row + 1,
+        tui_putf(g, where, " %d %8llu %-5s %-9s %7s/s %6u/%-6u %s, %s", i + 1,
                  (unsigned long long)one->pid, s->command,
                  one->ended ? "ENDED" : doing[s->activity & 3], rate, s->ctx_used, s->ctx_cap,
                  s->model, s->kv);
@@ -87,18 +106,13 @@ static void draw_list(struct view *v) {
 }
 
 static void draw_help(struct view *v) {
-    tui_grid *const g = &v->grid;
-    tui_text lines = {0};
-    const struct tui_rect box = tui_layout_box(tui_grid_rect(g), (struct tui_rect){0, 0, 8, 76});
-    if (tui_text_wrap(&lines, help_text, sizeof help_text - 1, box.cols - 2, TUI_TEXT) == TL_OK) {
-        tui_fill(g, box, TUI_TITLE);
-        const struct tui_rect inside = {box.row + 1, box.col + 1, box.rows - 2, box.cols - 2};
-        for (uint32_t i = 0; i < lines.n_lines; i++) {
-            tui_text_draw(g, (struct tui_at){inside, (int32_t)i, 0, TUI_TEXT}, &lines, i,
-                          help_text);
-        }
+    tl_bytes text = {0};
+    tl_err err = tui_help_spell(help, sizeof help / sizeof help[0], v->grid.cols, &text);
+    if (!err) {
+        err = tui_box_draw(&v->grid, "keys", text.data, text.len, &v->help_first);
     }
-    tui_text_free(&lines);
+    v->help = v->help && !err;
+    tl_bytes_free(&text);
 }
 
 static void draw(struct view *v) {
@@ -121,7 +135,9 @@ static void draw(struct view *v) {
     }
     tui_fill(g, v->status, TUI_STATUS);
     const struct tui_at at = {v->status, 0, 1, TUI_STATUS};
-    if (n > 0) {
+    if (v->hint != NULL) {
+        tui_puts(g, at, v->hint);
+    } else if (n > 0) {
         tui_putf(g, at, "%llu%s  ?:help s:sort p:pause Enter:layer q:quit",
                  (unsigned long long)v->shown, v->dash.ended ? " has ended" : "");
     } else {
@@ -134,103 +150,65 @@ static void draw(struct view *v) {
 
 /* ---- keys ---- */
 
-static void next_sort(struct view *v) {
-    v->dash.sort = (tui_sort)((v->dash.sort + 1) % TUI_SORT_COUNT);
-    v->dash.descending = v->dash.sort != TUI_SORT_LAYER;
-}
-
-static void set_interval(struct view *v, bool slower) {
-    const uint32_t ms = slower ? v->dash.interval_ms * 2 : v->dash.interval_ms / 2;
-    v->dash.interval_ms = ms < 100 ? 100 : ms > 10000 ? 10000 : ms;
-}
-
-static void char_key(struct view *v, uint32_t ch) {
-    if (ch == 'q' || ch == 'C' - '@' || ch == 'D' - '@') {
+/* Keys that are not the dashboard's; false where this is none of them. */
+static bool own_key(struct view *v, const struct tui_key *key) {
+    if (key->kind == TUI_KEY_TAB && v->top->n > 0) {
+        show_one(v, (index_of(v) + 1) % v->top->n);
+    } else if (key->kind != TUI_KEY_CHAR || key->alt) {
+        return false;
+    } else if (key->ch == 'C' - '@' || key->ch == 'D' - '@') {
         v->quit = true;
-    } else if (ch == '?' || ch == 'h') {
-        v->help = !v->help;
-    } else if (ch == 'p' || ch == ' ') {
-        v->dash.paused = !v->dash.paused;
-    } else if (ch == 's' || ch == '>') {
-        next_sort(v);
-    } else if (ch == 'r') {
-        v->dash.descending = !v->dash.descending;
-    } else if (ch == '+' || ch == '-') {
-        set_interval(v, ch == '+');
-    } else if (ch == 'j' || ch == 'k') {
-        tui_dash_move(&v->dash, ch == 'j' ? 1 : -1);
-    } else if (ch == 'L' - '@') {
+    } else if (key->ch == 'L' - '@') {
         tui_screen_redraw(v->screen);
-    } else if (ch == 'Z' - '@') {
+    } else if (key->ch == 'Z' - '@') {
         tui_screen_stop(v->screen);
-    } else if (ch >= '1' && ch <= '9') {
-        show_one(v, ch - '1');
+    } else if (key->ch >= '1' && key->ch <= '9') {
+        show_one(v, key->ch - '1');
+    } else {
+        return false;
     }
+    return true;
 }
 
-static void function_key(struct view *v, uint32_t n) {
-    static const char as_char[] = {
-        [1] = '?', [5] = 'p', [6] = 's', [7] = '-', [8] = '+', [10] = 'q'};
-    if (n < sizeof as_char && as_char[n] != 0) {
-        char_key(v, (unsigned char)as_char[n]);
+static void take_wish(struct view *v, tui_dash_wish wish) {
+    switch (wish) {
+    case TUI_DASH_DONE:
+    case TUI_DASH_BACK:
+        return;
+    case TUI_DASH_UNKNOWN:
+        v->hint = "no such key; ? lists them";
+        return;
+    case TUI_DASH_HELP:
+        v->help = !v->help;
+        v->help_first = 0;
+        return;
+    case TUI_DASH_LOOK:
+        v->hint = "the words are the chat's: F9 there";
+        return;
+    case TUI_DASH_QUIT:
+        v->quit = true;
+        return;
     }
 }
 
 static void click(struct view *v, const struct tui_key *key) {
     if (tui_rect_has(v->list, key->row, key->col)) {
-        show_one(v, (size_t)(key->row - v->list.row));
+        show_one(v, (size_t)(v->list_first + key->row - v->list.row));
     } else if (tui_rect_has(v->rest, key->row, key->col) && v->top->n > 0) {
         tui_dash_click(&v->dash, v->rest, key->row, key->col);
     }
 }
 
 static void take_key(struct view *v, const struct tui_key *key) {
+    const bool control = key->kind == TUI_KEY_CHAR && key->ch < 0x20;
     v->dirty = true;
-    if (v->help && !(key->kind == TUI_KEY_CHAR && key->ch < 0x20)) {
-        v->help = false; /* any key puts it away */
-        return;
-    }
-    switch (key->kind) {
-    case TUI_KEY_UP:
-    case TUI_KEY_WHEEL_UP:
-        tui_dash_move(&v->dash, -1);
-        return;
-    case TUI_KEY_DOWN:
-    case TUI_KEY_WHEEL_DOWN:
-        tui_dash_move(&v->dash, 1);
-        return;
-    case TUI_KEY_PAGE_UP:
-        tui_dash_move(&v->dash, -10);
-        return;
-    case TUI_KEY_PAGE_DOWN:
-        tui_dash_move(&v->dash, 10);
-        return;
-    case TUI_KEY_LEFT:
-    case TUI_KEY_RIGHT:
-        next_sort(v);
-        return;
-    case TUI_KEY_ENTER:
-        v->dash.detail = !v->dash.detail;
-        return;
-    case TUI_KEY_ESCAPE:
-        v->dash.detail = false;
-        return;
-    case TUI_KEY_TAB:
-        if (v->top->n > 0) {
-            show_one(v, (index_of(v) + 1) % v->top->n);
-        }
-        return;
-    case TUI_KEY_CLICK:
+    v->hint = NULL;
+    if (v->help && !control && key->kind != TUI_KEY_OTHER) {
+        v->help = tui_box_key(key, v->grid.rows, &v->help_first); /* other keys put it away */
+    } else if (key->kind == TUI_KEY_CLICK) {
         click(v, key);
-        return;
-    case TUI_KEY_FUNCTION:
-        function_key(v, key->ch);
-        return;
-    case TUI_KEY_CHAR:
-        char_key(v, key->ch);
-        return;
-    default:
-        return;
+    } else if (key->kind != TUI_KEY_OTHER && !own_key(v, key)) {
+        take_wish(v, tui_dash_key(&v->dash, key));
     }
 }
 
@@ -279,6 +257,12 @@ int top_screen(struct top *top, const struct cli_args *args) {
     v.grid.ascii = ascii;
     tl_err err = tui_dash_init(&v.dash);
     if (!err) {
+        err = gpu_open(&v.gpu, &gpu_places);
+    }
+    if (!err) {
+        err = gpu_start(v.gpu);
+    }
+    if (!err) {
         v.dash.interval_ms = args->delay > 0 ? (uint32_t)(args->delay * 1000) : v.dash.interval_ms;
         v.dash.interval_ms = v.dash.interval_ms < 100 ? 100 : v.dash.interval_ms;
         uint64_t refreshed_ns = 0;
@@ -288,6 +272,7 @@ int top_screen(struct top *top, const struct cli_args *args) {
     }
     const int signal_number = tui_screen_ended(v.screen);
     tui_screen_close(&v.screen);
+    gpu_close(&v.gpu);
     tui_grid_free(&v.grid);
     tui_dash_free(&v.dash);
     return err ? 1 : signal_number != 0 ? 128 + signal_number : 0;

@@ -3,9 +3,9 @@
  * here. */
 #include "worker.h"
 
-#include <pthread.h>
+#include "thread.h"
+
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,19 +114,6 @@ static void *run(void *user) {
     return NULL;
 }
 
-static tl_err start_thread(cli_worker *w) {
-    sigset_t all, old;
-    sigfillset(&all);
-    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
-    for (size_t i = 0; i < sizeof crashes / sizeof crashes[0]; i++) {
-        sigdelset(&all, crashes[i]);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int failed = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return failed ? TL_ERR_MEMORY : TL_OK;
-}
-
 tl_err cli_worker_open(cli_worker **out, const struct cli_args *args, struct cli_share *share,
                        int wake_fd) {
     cli_worker *const w = calloc(1, sizeof *w);
@@ -147,7 +134,7 @@ tl_err cli_worker_open(cli_worker **out, const struct cli_args *args, struct cli
     }
     if (!err) {
         cli_set_sink(sentence, w);
-        err = start_thread(w);
+        err = cli_thread_start(&w->thread, run, w) ? TL_OK : TL_ERR_MEMORY;
     }
     if (err) {
         cli_set_sink(NULL, NULL);

@@ -53,7 +53,8 @@ static tl_err open_parts(tl_engine *e, const struct tl_engine_params *p) {
         tl_dev_get_caps(e->dev, &caps);
         TL_TRY(p->before_load(p->user, e->weights, &shape, &caps));
     }
-    const tl_err err = tl_model_open(&e->model, e->weights, &shape, e->dev);
+    const tl_err err = tl_model_open(&e->model, e->weights, &shape, e->dev,
+                                     &(struct tl_load_watch){p->on_load, p->user});
     return err == TL_ERR_MEMORY
                ? tl_fail(&p->log, err, "%s: out of memory for the weights", p->model_path)
                : err;

@@ -63,6 +63,7 @@ struct binder {
     const struct tl_shape *shape;
     tl_model *model; /* NULL: check only */
     tl_dev *dev;
+    struct tl_load_watch watch;
     uint64_t n_used; /* tensors */
     uint64_t bytes;  /* of them, as they are bound */
 };
@@ -127,6 +128,12 @@ static bool has_tensor(const struct binder *b, const char *name) {
     return b->blank == NULL && tl_weights_find_tensor(b->w, name) != NULL;
 }
 
+static void tell(const struct binder *b) {
+    if (b->model != NULL && b->watch.on_load != NULL) {
+        b->watch.on_load(b->watch.user, b->bytes, b->shape->weight_bytes);
+    }
+}
+
 /* One tensor: present where required, of the right shape, bound where there is a model. */
 static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t cols, tl_need need,
                    tl_view *view) {
@@ -150,9 +157,11 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
                        "%s: tensor %s: a vector of type %s is not supported",
                        tl_weights_path(b->w), name, tl_dtype_info(t->dtype)->name);
     }
+    TL_TRY(b->model != NULL ? bind(b, t, rows == 1, view) : TL_OK);
     b->n_used++;
     b->bytes += rows == 1 ? (uint64_t)cols * sizeof(float) : t->bytes;
-    return b->model != NULL ? bind(b, t, rows == 1, view) : TL_OK;
+    tell(b);
+    return TL_OK;
 }
 
 struct tensor_name {
@@ -331,6 +340,7 @@ static tl_err open_model(tl_model **out, struct binder *b) {
     b->shape = &m->shape;
     b->model = m;
     if (!err) {
+        tell(b);
         err = take_all(b, m->layers);
     }
     m->weight_bytes = b->bytes;
@@ -358,8 +368,9 @@ static tl_err open_model(tl_model **out, struct binder *b) {
 }
 
 tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
-                     tl_dev *dev) {
+                     tl_dev *dev, const struct tl_load_watch *watch) {
     struct binder b = {.w = w, .shape = shape, .dev = dev};
+    b.watch = watch != NULL ? *watch : b.watch;
     return open_model(out, &b);
 }
 

@@ -103,10 +103,17 @@ typedef struct tl_model {
     uint64_t weight_bytes; /* of the bound tensors */
 } tl_model;
 
+/* Who wants to know how far the weights are: called before the first tensor and behind each. */
+struct tl_load_watch {
+    void (*on_load)(void *user, uint64_t done_bytes, uint64_t bytes); /* may be NULL */
+    void *user;
+};
+
 /* Binds the tensors of w to dev: in place where the device can read the mapping, else copied. w and
- * dev must outlive the model. A dtype that the device cannot run is TL_ERR_UNSUPPORTED here. */
+ * dev must outlive the model. A dtype that the device cannot run is TL_ERR_UNSUPPORTED here. watch
+ * may be NULL. */
 TL_MUST tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
-                             tl_dev *dev);
+                             tl_dev *dev, const struct tl_load_watch *watch);
 /* A model whose weights nobody has written, for plans and timings: every tensor that the shape's
  * family needs, matrices of the given types (where a row is no whole number of blocks, Q8_0 or F16). */
 struct tl_blank {

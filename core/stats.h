@@ -16,7 +16,7 @@ extern "C" {
 enum {
     TL_STATS_LAYERS_MAX = 256, /* a deeper model shows its first ones, and how many it has */
     TL_STATS_HEAT = 256,       /* places of the heat strip */
-    TL_STATS_VERSION = 1,
+    TL_STATS_VERSION = 2,
 };
 
 typedef enum tl_activity {
@@ -59,6 +59,8 @@ struct tl_stats {
     uint32_t ctx_used, ctx_cap, n_layers_shown, unified;
     /* Since the process began. */
     uint64_t n_prompt_tokens, n_answer_tokens, n_answers, prompt_ns, answer_ns;
+    /* The weights that are brought to the device, or were last; load_bytes 0: not known yet. */
+    uint64_t load_done_bytes, load_bytes, load_begin_ns;
     /* The prompt that goes in, or went in last. */
     uint64_t prompt_done, prompt_total, prompt_begin_ns, prompt_end_ns;
     /* The last step: nanoseconds by part; bit p of times_known: part p is known. */

@@ -102,7 +102,8 @@ double tui_hit_rate(const struct tl_traffic *t) {
 }
 
 const char *tui_sort_name(tui_sort sort) {
-    static const char *const names[] = {"layer", "device", "host", "step", "hit"};
+    static const char *const names[] = {"layer", "policy", "rows by tier", "device",
+                                        "host",  "step",   "hit",          "history"};
     return names[sort];
 }
 
@@ -110,6 +111,8 @@ static double sort_value(const tui_dash *d, uint32_t il) {
     const struct tl_stats_layer *const l = &d->now.layers[il];
     const double hit = tui_hit_rate(&l->total);
     switch (d->sort) {
+    case TUI_SORT_BYTES:
+        return (double)(tl_kv_device_bytes(&l->held) + l->held.home_host);
     case TUI_SORT_DEVICE:
         return (double)tl_kv_device_bytes(&l->held);
     case TUI_SORT_HOST:
@@ -118,23 +121,31 @@ static double sort_value(const tui_dash *d, uint32_t il) {
         return (double)moved(&l->step);
     case TUI_SORT_HIT:
         return isnan(hit) ? -1 : hit;
+    case TUI_SORT_MOVED:
+        return (double)moved(&l->total);
     case TUI_SORT_LAYER:
+    case TUI_SORT_POLICY:
     case TUI_SORT_COUNT:
         break;
     }
     return (double)il;
 }
 
+/* True where layer b, which has the smaller number, stays before layer a. */
+static bool stays_before(const tui_dash *d, uint32_t b, uint32_t a) {
+    if (d->sort == TUI_SORT_POLICY) {
+        const int order = strcmp(d->now.layers[b].policy, d->now.layers[a].policy);
+        return d->descending ? order >= 0 : order <= 0;
+    }
+    const double value_b = sort_value(d, b), value_a = sort_value(d, a);
+    return d->descending ? value_b >= value_a : value_b <= value_a;
+}
+
 void tui_dash_order(const tui_dash *d, uint32_t *order) {
     const uint32_t n = d->now.n_layers_shown;
     for (uint32_t i = 0; i < n; i++) { /* by insertion: 256 at the most, and nearly in order */
-        const double value = sort_value(d, i);
         uint32_t at = i;
-        for (; at > 0; at--) {
-            const double other = sort_value(d, order[at - 1]);
-            if (d->descending ? other >= value : other <= value) {
-                break;
-            }
+        for (; at > 0 && !stays_before(d, order[at - 1], i); at--) {
             order[at] = order[at - 1];
         }
         order[at] = i;
@@ -168,5 +179,82 @@ const char *tui_bytes(double bytes, char *text) {
         unit++;
     }
     snprintf(text, 16, unit == 0 || bytes >= 100 ? "%.0f%c" : "%.1f%c", bytes, units[unit]);
+    return text;
+}
+
+/* "40 s", "12 min", "3.5 h"; text must hold 16 bytes. */
+static const char *spell_seconds(double seconds, char *text) {
+    if (seconds < 100) {
+        snprintf(text, 16, "%.0f s", seconds);
+    } else if (seconds < 6000) {
+        snprintf(text, 16, "%.0f min", seconds / 60);
+    } else {
+        snprintf(text, 16, seconds < 3.6e6 ? "%.1f h" : "days", seconds / 3600);
+    }
+    return text;
+}
+
+enum { ACTIVITY_CAP = 96 };
+
+/* done of all units since `ns` ago. */
+struct progress {
+    const char *verb;
+    double done, all, ns;
+    bool bytes;
+};
+
+static void spell_progress(const struct progress *p, bool brief, char *text) {
+    char left[16], number[3][16];
+    const double rate = p->ns > 0 ? p->done * 1e9 / p->ns : 0;
+    const bool known = rate > 0 && p->all > 0;
+    spell_seconds(known ? (p->all - p->done) / rate : 0, left);
+    if (p->all <= 0) {
+        snprintf(text, ACTIVITY_CAP, "%s", p->verb);
+    } else if (brief) {
+        snprintf(text, ACTIVITY_CAP, "%s %.0f%%%s%s", p->verb, 100 * p->done / p->all,
+                 known ? " " : "", known ? left : "");
+    } else if (p->bytes) {
+        snprintf(text, ACTIVITY_CAP, "%s %s of %s%s%s%s%s%s", p->verb, tui_bytes(p->done, number[0]),
+                 tui_bytes(p->all, number[1]), known ? ", " : "",
+                 known ? tui_bytes(rate, number[2]) : "", known ? "/s, " : "", known ? left : "",
+                 known ? " left" : "");
+    } else if (known) {
+        snprintf(text, ACTIVITY_CAP, "%s %.0f of %.0f tokens, %.0f/s, %s left", p->verb, p->done,
+                 p->all, rate, left);
+    } else {
+        snprintf(text, ACTIVITY_CAP, "%s %.0f tokens, %s", p->verb, p->all,
+                 spell_seconds(p->ns / 1e9, number[0]));
+    }
+}
+
+static void spell_activity(const struct tl_stats *s, uint64_t now_ns, bool brief, char *text) {
+    const bool loading = s->activity == TL_ACTIVITY_LOADING;
+    if (loading || s->activity == TL_ACTIVITY_PROMPT) {
+        const uint64_t begin = loading ? s->load_begin_ns : s->prompt_begin_ns;
+        const uint64_t end = loading || s->prompt_done == 0 ? now_ns : s->prompt_end_ns;
+        const struct progress p = {
+            .verb = loading ? "loading" : "reading",
+            .done = (double)(loading ? s->load_done_bytes : s->prompt_done),
+            .all = (double)(loading ? s->load_bytes : s->prompt_total),
+            .ns = end > begin ? (double)(end - begin) : 0,
+            .bytes = loading};
+        spell_progress(&p, brief, text);
+        return;
+    }
+    const bool answering = s->activity == TL_ACTIVITY_ANSWER;
+    const char *const verb = answering ? "answering" : "ready";
+    if (isnan(s->tokens_per_s)) {
+        snprintf(text, ACTIVITY_CAP, "%s", answering ? "working" : verb);
+    } else {
+        snprintf(text, ACTIVITY_CAP, brief ? "%s %.1f/s" : "%s, %.1f tokens/s", verb,
+                 s->tokens_per_s);
+    }
+}
+
+const char *tui_activity(const struct tl_stats *s, uint64_t now_ns, int32_t cols, char *text) {
+    spell_activity(s, now_ns, false, text);
+    if ((int32_t)strlen(text) > cols) {
+        spell_activity(s, now_ns, true, text);
+    }
     return text;
 }

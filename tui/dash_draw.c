@@ -7,12 +7,17 @@
 #include "dash.h"
 
 #include "plot.h"
+#include "width.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum {
+    NARROW = 30, /* columns; the following too */
+    CONTEXT_COLS = 8,
+    TIMES_COLS = 60,
+    GAUGE_COLS = 58,
     SIGN_FULL = 0x2588,
     SIGN_DARK = 0x2593,
     SIGN_MEDIUM = 0x2592,
@@ -36,8 +41,11 @@ static void draw_title(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     if (d->paused) {
         col = tui_puts(g, at_of(r, 0, col + 1, TUI_TITLE | TUI_BOLD), "PAUSED");
     }
-    char right[48];
-    const int n = snprintf(right, sizeof right, "every %u ms ", d->interval_ms);
+    char right[64];
+    const bool sorted = d->sort != TUI_SORT_LAYER; /* by a column that may be out of view */
+    const int n = snprintf(right, sizeof right, "%s%s%severy %u ms ", sorted ? "by " : "",
+                           sorted ? tui_sort_name(d->sort) : "", sorted ? ", " : "",
+                           d->interval_ms);
     if (col + n < r.cols) {
         tui_puts(g, at_of(r, 0, r.cols - n, TUI_TITLE), right);
     }
@@ -49,47 +57,60 @@ static void draw_model(tui_grid *g, struct tui_rect r, const tui_dash *d) {
              s->backend, s->device, s->kernels);
 }
 
+/* The long text, or the brief one where it is too long. */
+static void put_either(tui_grid *g, struct tui_at at, const char *text, const char *brief) {
+    const bool fits = tui_text_width(text, strlen(text)) + at.col <= at.rect.cols;
+    tui_puts(g, at, fits ? text : brief);
+}
+
 static void draw_context(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
     const double share = s->ctx_cap > 0 ? (double)s->ctx_used / s->ctx_cap : (double)NAN;
-    char text[64];
-    snprintf(text, sizeof text, " %u/%u", s->ctx_used, s->ctx_cap);
-    const int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "context ");
-    const int32_t room = r.cols - col - (int32_t)strlen(text);
-    const int32_t cols = room < 4 ? 4 : room > 32 ? 32 : room;
     const unsigned style = share > 0.95 ? TUI_ERROR : share > 0.8 ? TUI_WARN : TUI_GOOD;
-    tui_plot_gauge(g, at_of(r, 0, col, style), cols, share);
-    tui_puts(g, at_of(r, 0, col + cols, TUI_TEXT), text);
+    char text[64];
+    snprintf(text, sizeof text, " %u/%u %.0f%%", s->ctx_used, s->ctx_cap,
+             isnan(share) ? 0 : 100 * share);
+    const int32_t room = r.cols - CONTEXT_COLS - (int32_t)strlen(text);
+    if (room < 4) {
+        tui_puts(g, at_of(r, 0, 0, style), text + 1);
+        return;
+    }
+    const int32_t cols = room > 32 ? 32 : room;
+    tui_puts(g, at_of(r, 0, 0, TUI_DIM), "context ");
+    tui_plot_gauge(g, at_of(r, 0, CONTEXT_COLS, style), cols, share);
+    tui_puts(g, at_of(r, 0, CONTEXT_COLS + cols, TUI_TEXT), text);
 }
 
 static void draw_rate(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
-    static const char *const doing[] = {"loading", "idle", "reading", "answering"};
-    int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), doing[s->activity & 3]);
-    if (s->activity == TL_ACTIVITY_PROMPT) {
-        const double seconds = (double)(s->now_ns - s->prompt_begin_ns) / 1e9;
-        const double rate = seconds > 0 ? (double)s->prompt_done / seconds : (double)NAN;
-        tui_putf(g, at_of(r, 0, col, TUI_TEXT), " %llu/%llu tokens, %.0f/s",
-                 (unsigned long long)s->prompt_done, (unsigned long long)s->prompt_total, rate);
+    char text[96];
+    if (s->activity == TL_ACTIVITY_LOADING || s->activity == TL_ACTIVITY_PROMPT) {
+        tui_puts(g, at_of(r, 0, 0, TUI_TEXT), tui_activity(s, s->now_ns, r.cols, text));
         return;
     }
+    int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM),
+                           s->activity == TL_ACTIVITY_ANSWER ? "answering" : "idle");
     if (isnan(s->tokens_per_s)) {
         tui_puts(g, at_of(r, 0, col + 1, TUI_DIM), "tokens/s N/A yet");
         return;
     }
-    tui_putf(g, at_of(r, 0, col, TUI_TEXT | TUI_BOLD), " %.1f tokens/s, %.1f ms each",
-             s->tokens_per_s, 1e3 / s->tokens_per_s);
+    col = tui_putf(g, at_of(r, 0, col, TUI_TEXT | TUI_BOLD),
+                   r.cols < NARROW ? " %.1f/s" : " %.1f tokens/s", s->tokens_per_s);
+    tui_putf(g, at_of(r, 0, col, TUI_TEXT | TUI_BOLD), ", %.1f ms each", 1e3 / s->tokens_per_s);
 }
 
 /* Where a step went: the parts that the backend can tell apart. */
 static void draw_times(tui_grid *g, struct tui_rect r, const tui_dash *d) {
-    static const char *const names[] = {"step", "compute", "transfer", "wait", "sample"};
+    static const char *const names[2][TL_TIME_COUNT] = {
+        {"step", "compute", "transfer", "wait", "sample"}, {"step", "comp", "pcie", "wait", "pick"}};
+    const bool brief = r.cols < TIMES_COLS;
     int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "ms");
     for (int part = 0; part < TL_TIME_COUNT; part++) {
         const bool known = (d->now.times_known >> part & 1) != 0;
         const double ms = (double)d->now.time_ns[part] / 1e6;
-        col = tui_putf(g, at_of(r, 0, col, TUI_DIM), " %s ", names[part]);
-        col = known ? tui_putf(g, at_of(r, 0, col, TUI_TEXT), "%.*f", ms < 10 ? 2 : ms < 100, ms)
+        const int digits = ms >= 100 ? 0 : ms >= 10 || brief ? 1 : 2;
+        col = tui_putf(g, at_of(r, 0, col, TUI_DIM), " %s ", names[brief][part]);
+        col = known ? tui_putf(g, at_of(r, 0, col, TUI_TEXT), "%.*f", digits, ms)
                     : tui_puts(g, at_of(r, 0, col, TUI_DIM), "N/A");
     }
 }
@@ -97,29 +118,40 @@ static void draw_times(tui_grid *g, struct tui_rect r, const tui_dash *d) {
 static void draw_memory(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
     struct tl_kv_bytes sum = {0};
-    char text[5][16];
+    char text[5][16], all[128], brief[128];
     for (uint32_t il = 0; il < s->n_layers_shown; il++) {
         const struct tl_kv_bytes *const room = &s->layers[il].room;
         sum.window += tl_kv_device_bytes(room);
         sum.home_host += room->home_host;
     }
-    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "weights %s cache %s + host %s scratch %s peak %s",
-             tui_bytes((double)s->weights_bytes, text[0]), tui_bytes((double)sum.window, text[1]),
-             tui_bytes((double)sum.home_host, text[2]),
-             tui_bytes((double)s->scratch_bytes, text[3]),
-             tui_bytes((double)s->device_bytes, text[4]));
+    tui_bytes((double)s->weights_bytes, text[0]);
+    tui_bytes((double)sum.window, text[1]);
+    tui_bytes((double)sum.home_host, text[2]);
+    tui_bytes((double)s->scratch_bytes, text[3]);
+    tui_bytes((double)s->device_bytes, text[4]);
+    snprintf(all, sizeof all, "weights %s cache %s + host %s scratch %s peak %s", text[0], text[1],
+             text[2], text[3], text[4]);
+    snprintf(brief, sizeof brief, "w %s kv %s+%s peak %s", text[0], text[1], text[2], text[4]);
+    put_either(g, at_of(r, 0, 0, TUI_TEXT), all, brief);
 }
 
 static void draw_device(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tui_device *const dev = &d->device;
-    char text[4][16], busy[16] = "N/A";
+    char text[4][16], busy[16] = "N/A", all[160], brief[160];
     if (!isnan(dev->busy)) {
         snprintf(busy, sizeof busy, "%.0f%%", 100 * dev->busy);
     }
-    tui_putf(g, at_of(r, 0, 0, TUI_DIM), "device%s%s mem %s/%s  busy %s  link in %s/s out %s/s",
-             dev->source[0] != '\0' ? " " : "", dev->source, tui_bytes(dev->used_bytes, text[0]),
-             tui_bytes(dev->total_bytes, text[1]), busy, tui_bytes(dev->rx_bytes_s, text[2]),
-             tui_bytes(dev->tx_bytes_s, text[3]));
+    tui_bytes(dev->used_bytes, text[0]);
+    tui_bytes(dev->total_bytes, text[1]);
+    tui_bytes(dev->rx_bytes_s, text[2]);
+    tui_bytes(dev->tx_bytes_s, text[3]);
+    const char *const of = isnan(dev->total_bytes) ? "" : "/", *const total = *of ? text[1] : "";
+    const char *const source = dev->source[0] != '\0' ? dev->source : "device";
+    snprintf(all, sizeof all, "%s: memory %s%s%s, busy %s, link %s/s in, %s/s out", source, text[0],
+             of, total, busy, text[2], text[3]);
+    snprintf(brief, sizeof brief, "%s %s%s%s %s in %s out %s", source, text[0], of, total, busy,
+             text[2], text[3]);
+    put_either(g, at_of(r, 0, 0, TUI_DIM), all, brief);
 }
 
 static void draw_heat(tui_grid *g, struct tui_rect r, const tui_dash *d) {
@@ -135,28 +167,36 @@ static void draw_heat(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     tui_plot_heat(g, at_of(r, 1, 0, TUI_TEXT), r.cols, s->heat, TL_STATS_HEAT);
 }
 
-/* Over the layers that were looked at. */
+/* Of all layers that were looked at, and of the rows that all layers wanted. */
 static void draw_gauge(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     double mass = 0, error = 0;
     uint32_t n = 0;
+    struct tl_traffic rows = {0};
     for (uint32_t il = 0; il < d->now.n_layers_shown; il++) {
         const struct tl_stats_layer *const l = &d->now.layers[il];
+        rows.rows_hit += l->total.rows_hit;
+        rows.rows_fetched += l->total.rows_fetched;
         if (!isnan(l->gauge_error)) {
             mass += l->gauge_mass;
             error += l->gauge_error;
             n++;
         }
     }
+    char hits[32] = "hits N/A", all[96], brief[96];
+    if (!isnan(tui_hit_rate(&rows))) {
+        snprintf(hits, sizeof hits, "hits %.0f%%", 100 * tui_hit_rate(&rows));
+    }
     if (n == 0) {
-        tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity N/A");
+        tui_putf(g, at_of(r, 0, 0, TUI_DIM), "fidelity N/A, %s", hits);
         return;
     }
     const double share = mass / n;
-    int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity ");
-    const unsigned style = share < 0.5 ? TUI_WARN : TUI_GOOD;
-    tui_plot_gauge(g, at_of(r, 0, col, style), 16, share);
-    tui_putf(g, at_of(r, 0, col + 16, TUI_TEXT), " %.1f%% exact, error %.3f",
-             100 * share, error / n);
+    const int32_t col = r.cols < GAUGE_COLS ? 0 : tui_puts(g, at_of(r, 0, 0, TUI_DIM), "fidelity ");
+    const int32_t cols = r.cols < GAUGE_COLS ? 0 : 16;
+    tui_plot_gauge(g, at_of(r, 0, col, share < 0.5 ? TUI_WARN : TUI_GOOD), cols, share);
+    snprintf(all, sizeof all, " %.1f%% exact, error %.3f, %s", 100 * share, error / n, hits);
+    snprintf(brief, sizeof brief, "exact %.0f%% err %.3f %s", 100 * share, error / n, hits);
+    put_either(g, at_of(r, 0, col + cols, TUI_TEXT), all, brief);
 }
 
 static void draw_legend(tui_grid *g, struct tui_rect r) {
@@ -194,14 +234,14 @@ struct columns {
 };
 
 static const struct {
-    const char *name;
+    tui_sort sort; /* which names it too */
     int32_t least, share; /* share: of what is left over */
-    int sort;             /* tui_sort, -1: none */
+    bool left;            /* its name stands left */
 } column_of[N_COLS] = {
-    [COL_LAYER] = {"layer", 6, 0, TUI_SORT_LAYER}, [COL_POLICY] = {"policy", 10, 4, -1},
-    [COL_BAR] = {"rows by tier", 8, 3, -1},        [COL_DEVICE] = {"device", 7, 0, TUI_SORT_DEVICE},
-    [COL_HOST] = {"host", 7, 0, TUI_SORT_HOST},    [COL_STEP] = {"step", 7, 0, TUI_SORT_STEP},
-    [COL_HIT] = {"hit", 5, 0, TUI_SORT_HIT},       [COL_SPARK] = {"history", 8, 2, -1},
+    [COL_LAYER] = {TUI_SORT_LAYER, 6, 0, false},  [COL_POLICY] = {TUI_SORT_POLICY, 10, 4, true},
+    [COL_BAR] = {TUI_SORT_BYTES, 8, 3, true},     [COL_DEVICE] = {TUI_SORT_DEVICE, 7, 0, false},
+    [COL_HOST] = {TUI_SORT_HOST, 7, 0, false},    [COL_STEP] = {TUI_SORT_STEP, 7, 0, false},
+    [COL_HIT] = {TUI_SORT_HIT, 5, 0, false},      [COL_SPARK] = {TUI_SORT_MOVED, 8, 2, true},
 };
 
 static struct columns choose_columns(int32_t cols) {
@@ -292,16 +332,16 @@ static void draw_head(tui_grid *g, struct tui_rect table, const struct columns *
                       const tui_dash *d) {
     for (size_t i = 0; i < N_COLS; i++) {
         const struct tui_rect cell = cell_rect(table, c, (column)i, 0);
-        const bool sorted = column_of[i].sort == (int)d->sort;
+        const bool sorted = column_of[i].sort == d->sort;
         const unsigned style = TUI_DIM | TUI_UNDERLINE | (sorted ? TUI_BOLD : 0u);
-        if (column_of[i].sort < 0) {
-            tui_puts(g, at_of(cell, 0, 0, style), column_of[i].name);
-            continue;
-        }
         char text[24];
         snprintf(text, sizeof text, "%s%s", sorted ? (d->descending ? "v" : "^") : "",
-                 column_of[i].name);
-        draw_right(g, cell, style, text);
+                 tui_sort_name(column_of[i].sort));
+        if (column_of[i].left) {
+            tui_puts(g, at_of(cell, 0, 0, style), text);
+        } else {
+            draw_right(g, cell, style, text);
+        }
     }
 }
 
@@ -379,7 +419,9 @@ void tui_dash_draw(tui_grid *g, struct tui_rect rect, tui_dash *d) {
     const int32_t n = (int32_t)d->now.n_layers_shown;
     const bool detail = d->detail && n > 0;
     if (!d->known || d->now.n_layers == 0) {
-        tui_puts(g, at_of(rect, 0, 0, TUI_DIM), "nothing is loaded yet");
+        char text[96] = "nothing is loaded yet";
+        tui_puts(g, at_of(rect, 0, 0, TUI_DIM),
+                 d->known ? tui_activity(&d->now, d->now.now_ns, rect.cols, text) : text);
         return;
     }
     tui_layout_dash(rect, detail && n < 14 ? 14 : n + 1, parts);
@@ -415,9 +457,8 @@ void tui_dash_click(tui_dash *d, struct tui_rect rect, int32_t row, int32_t col)
         const struct columns c = choose_columns(table.cols);
         for (size_t i = 0; i < N_COLS; i++) {
             const int32_t x = col - table.col - c.from[i];
-            if (c.cols[i] > 0 && x >= 0 && x < c.cols[i] && column_of[i].sort >= 0) {
-                d->descending = column_of[i].sort == (int)d->sort ? !d->descending : i != COL_LAYER;
-                d->sort = (tui_sort)column_of[i].sort;
+            if (c.cols[i] > 0 && x >= 0 && x < c.cols[i]) {
+                tui_dash_sort(d, column_of[i].sort);
             }
         }
         return;

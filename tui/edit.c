@@ -17,6 +17,7 @@ void tui_edit_free(tui_edit *e) {
     tl_bytes_free(&e->text);
     tl_bytes_free(&e->killed);
     tl_bytes_free(&e->draft);
+    tl_bytes_free(&e->query);
     *e = (tui_edit){0};
 }
 
@@ -188,14 +189,20 @@ tl_err tui_edit_commit(tui_edit *e) {
     return tui_edit_set(e, "", 0);
 }
 
+/* Keeps a new text before an older one takes its place. */
+static tl_err keep_draft(tui_edit *e) {
+    if (e->at_history < e->n_history) {
+        return TL_OK;
+    }
+    e->draft.len = 0;
+    return tl_bytes_add(&e->draft, text_of(e), e->text.len);
+}
+
 tl_err tui_edit_older(tui_edit *e) {
     if (e->at_history == 0) {
         return TL_OK;
     }
-    if (e->at_history == e->n_history) {
-        e->draft.len = 0;
-        TL_TRY(tl_bytes_add(&e->draft, text_of(e), e->text.len));
-    }
+    TL_TRY(keep_draft(e));
     const char *const text = e->history[e->at_history - 1];
     TL_TRY(tui_edit_set(e, text, strlen(text)));
     e->at_history--;
@@ -213,6 +220,80 @@ tl_err tui_edit_newer(tui_edit *e) {
     e->at_history++;
     return TL_OK;
 }
+
+/* ---- searching it ---- */
+
+static bool has_query(const tui_edit *e, size_t i) {
+    return strstr(e->history[i], e->query.data) != NULL;
+}
+
+/* Shows entry i with the cursor where the query stands in it. */
+static tl_err show_found(tui_edit *e, size_t i) {
+    const char *const text = e->history[i];
+    TL_TRY(tui_edit_set(e, text, strlen(text)));
+    e->at_history = i;
+    e->cursor = (size_t)(strstr(text, e->query.data) - text);
+    e->missed = false;
+    return TL_OK;
+}
+
+/* The newest entry below `end` that has the query. */
+static tl_err search_below(tui_edit *e, size_t end) {
+    for (size_t i = end; i > 0; i--) {
+        if (has_query(e, i - 1)) {
+            return show_found(e, i - 1);
+        }
+    }
+    e->missed = true;
+    return TL_OK;
+}
+
+tl_err tui_edit_search_begin(tui_edit *e) {
+    TL_TRY(keep_draft(e));
+    e->query.len = 0;
+    TL_TRY(tl_bytes_add(&e->query, "", 0));
+    e->searching = true;
+    e->missed = false;
+    return TL_OK;
+}
+
+tl_err tui_edit_search_add(tui_edit *e, const char *text, size_t n) {
+    TL_TRY(clean(text, n, &e->query));
+    return search_below(e, e->at_history < e->n_history ? e->at_history + 1 : e->n_history);
+}
+
+tl_err tui_edit_search_shorten(tui_edit *e) {
+    if (e->query.len == 0) {
+        return TL_OK;
+    }
+    e->query.len = tui_prev_sign(e->query.data, e->query.len);
+    TL_TRY(tl_bytes_add(&e->query, "", 0));
+    e->missed = false;
+    return e->query.len > 0 ? search_below(e, e->n_history) : TL_OK;
+}
+
+tl_err tui_edit_search_older(tui_edit *e) { return search_below(e, e->at_history); }
+
+tl_err tui_edit_search_newer(tui_edit *e) {
+    for (size_t i = e->at_history + 1; i < e->n_history; i++) {
+        if (has_query(e, i)) {
+            return show_found(e, i);
+        }
+    }
+    e->missed = true;
+    return TL_OK;
+}
+
+tl_err tui_edit_search_end(tui_edit *e, bool take) {
+    e->searching = false;
+    if (take) {
+        return TL_OK;
+    }
+    e->at_history = e->n_history;
+    return tui_edit_set(e, e->draft.data != NULL ? e->draft.data : "", e->draft.len);
+}
+
+/* ---- history files ---- */
 
 tl_err tui_history_line(const char *text, tl_bytes *out) {
     for (const char *c = text; *c != '\0'; c++) {

@@ -18,6 +18,8 @@ typedef struct tui_edit {
     char **history;               /* owned strings, oldest first */
     size_t n_history, at_history; /* at_history == n_history: the text is a new one */
     tl_bytes draft;               /* owned: the new text while looking at older ones */
+    tl_bytes query;               /* owned: what is searched for in the history ... */
+    bool searching, missed;       /* ... while this is set; missed: nothing older has it */
 } tui_edit;
 
 void tui_edit_free(tui_edit *e);
@@ -49,6 +51,15 @@ TL_MUST tl_err tui_edit_up(tui_edit *e, int32_t cols);
 TL_MUST tl_err tui_edit_down(tui_edit *e, int32_t cols);
 TL_MUST tl_err tui_edit_older(tui_edit *e);
 TL_MUST tl_err tui_edit_newer(tui_edit *e);
+
+/* Searches the history for texts with the query in them, backwards from the newest. The text is the one
+ * that was found last; ending without `take` brings back what was there before. */
+TL_MUST tl_err tui_edit_search_begin(tui_edit *e);
+TL_MUST tl_err tui_edit_search_add(tui_edit *e, const char *text, size_t n);
+TL_MUST tl_err tui_edit_search_shorten(tui_edit *e); /* by its last sign */
+TL_MUST tl_err tui_edit_search_older(tui_edit *e);
+TL_MUST tl_err tui_edit_search_newer(tui_edit *e);
+TL_MUST tl_err tui_edit_search_end(tui_edit *e, bool take);
 
 /* The text goes into the history (not twice in a row), and the editor is empty. */
 TL_MUST tl_err tui_edit_commit(tui_edit *e);

@@ -52,7 +52,7 @@ struct tui_screen {
 };
 
 /* For signal handlers: there is one terminal a process. */
-static volatile sig_atomic_t end_wanted, stop_wanted, resized, is_open;
+static volatile sig_atomic_t end_wanted, stop_wanted, resized, continued, is_open;
 static struct {
     struct termios modes;
     char text[RESTORE_CAP];
@@ -72,6 +72,11 @@ static void on_stop(int signal_number) {
 static void on_resize(int signal_number) {
     (void)signal_number;
     resized = 1;
+}
+
+static void on_continue(int signal_number) {
+    (void)signal_number;
+    continued = 1;
 }
 
 static void write_all(int fd, const char *data, size_t n) {
@@ -110,7 +115,7 @@ static void on_crash(int signal_number) {
 
 static bool install_handlers(void) {
     struct sigaction end = {.sa_handler = on_end}, stop = {.sa_handler = on_stop},
-                     resize = {.sa_handler = on_resize};
+                     resize = {.sa_handler = on_resize}, go_on = {.sa_handler = on_continue};
     struct sigaction crash = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND};
     static char crash_stack[CRASH_STACK]; /* a stack that overflowed is no place for a handler */
     const stack_t stack = {.ss_sp = crash_stack, .ss_size = sizeof crash_stack};
@@ -120,7 +125,7 @@ static bool install_handlers(void) {
     }
     return sigaction(SIGTERM, &end, NULL) == 0 && sigaction(SIGHUP, &end, NULL) == 0 &&
            sigaction(SIGINT, &end, NULL) == 0 && sigaction(SIGTSTP, &stop, NULL) == 0 &&
-           sigaction(SIGWINCH, &resize, NULL) == 0;
+           sigaction(SIGWINCH, &resize, NULL) == 0 && sigaction(SIGCONT, &go_on, NULL) == 0;
 }
 
 static void remove_handlers(void) {
@@ -129,6 +134,7 @@ static void remove_handlers(void) {
     signal(SIGINT, SIG_DFL);
     signal(SIGTSTP, SIG_DFL);
     signal(SIGWINCH, SIG_DFL);
+    signal(SIGCONT, SIG_DFL);
     for (size_t i = 0; i < sizeof crash_signals / sizeof crash_signals[0]; i++) {
         signal(crash_signals[i], SIG_DFL);
     }
@@ -329,6 +335,7 @@ void tui_screen_stop(tui_screen *s) {
     signal(SIGTSTP, SIG_DFL);
     kill(0, SIGTSTP); /* the whole job: a pager or make beside us stops too */
     signal(SIGTSTP, on_stop);
+    continued = 0;
     tui_screen_enter(s);
 }
 
@@ -490,8 +497,24 @@ void tui_screen_draw(tui_screen *s, const tui_grid *g) {
 
 /* ---- keys ---- */
 
+/* Goes on after a stop that nobody could see coming (SIGSTOP): the shell has had the terminal since,
+ * and where it still has it, reading stops us until it is given back. */
+static void go_on(tui_screen *s) {
+    continued = 0;
+    const pid_t has_it = tcgetpgrp(STDIN_FILENO);
+    if (has_it > 0 && has_it != getpgrp()) {
+        raise(SIGTTIN);
+        continued = 0;
+    }
+    tui_screen_leave(s);
+    tui_screen_enter(s);
+    resized = 1; /* it may be, and all of it is to be drawn */
+}
+
 void tui_screen_wait(tui_screen *s, int fd, int timeout_ms) {
-    (void)s;
+    if (continued) {
+        go_on(s);
+    }
     struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
     const int n = poll(fds, fd >= 0 ? 2 : 1, timeout_ms);
     if (n > 0 && (fds[0].revents & (POLLHUP | POLLERR)) != 0) {

@@ -4,6 +4,7 @@
 #define TUI_SCREEN_H
 
 #include "grid.h"
+#include "key.h"
 #include "theme.h"
 
 #ifdef __cplusplus
@@ -34,37 +35,6 @@ bool tui_screen_size(tui_screen *s, int32_t *rows, int32_t *cols);
 /* Writes what is different from the last time. */
 void tui_screen_draw(tui_screen *s, const tui_grid *g);
 void tui_screen_redraw(tui_screen *s); /* the next draw writes everything */
-
-typedef enum tui_key_kind {
-    TUI_KEY_CHAR, /* ch; controls are 1 .. 31 */
-    TUI_KEY_ENTER,
-    TUI_KEY_TAB,
-    TUI_KEY_BACKSPACE,
-    TUI_KEY_DELETE,
-    TUI_KEY_ESCAPE,
-    TUI_KEY_UP,
-    TUI_KEY_DOWN,
-    TUI_KEY_LEFT,
-    TUI_KEY_RIGHT,
-    TUI_KEY_HOME,
-    TUI_KEY_END,
-    TUI_KEY_PAGE_UP,
-    TUI_KEY_PAGE_DOWN,
-    TUI_KEY_FUNCTION, /* ch: 1 .. 12 */
-    TUI_KEY_CLICK,    /* row, col */
-    TUI_KEY_WHEEL_UP,
-    TUI_KEY_WHEEL_DOWN,
-    TUI_KEY_PASTE_BEGIN, /* what comes until the end is text, whatever keys it looks like */
-    TUI_KEY_PASTE_END,
-    TUI_KEY_OTHER,
-} tui_key_kind;
-
-struct tui_key {
-    tui_key_kind kind;
-    uint32_t ch;
-    bool alt, ctrl; /* ctrl: of arrows, Home, End */
-    int32_t row, col;
-};
 
 /* Waits until a key, a byte on fd (-1: none), a signal, or the time is up (-1: no limit). */
 void tui_screen_wait(tui_screen *s, int fd, int timeout_ms);
