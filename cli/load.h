@@ -51,6 +51,8 @@ void cli_unload(struct cli_loaded *loaded);
 
 /* Backend, device, kernel class, context and memory in a few lines: as text, and on stderr. */
 TL_MUST tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out);
+/* More of it: parts of the model with size, types and kernels, and memory by tier. plan_text.c */
+TL_MUST tl_err cli_spell_tiers(const struct cli_loaded *loaded, tl_bytes *out);
 void cli_print_plan(const struct cli_loaded *loaded);
 
 /* args' sampling options; a random seed where none was given, so that it can be reported. Where a

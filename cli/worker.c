@@ -68,6 +68,7 @@ static void sentence(void *user, tl_level level, const char *text) {
 static void send_plan(cli_worker *w, int kind) {
     tl_bytes plan = {0};
     if (cli_spell_plan(w->chat.loaded, &plan) == TL_OK &&
+        cli_spell_tiers(w->chat.loaded, &plan) == TL_OK &&
         (w->plan.data == NULL || strcmp(w->plan.data, plan.data) != 0)) {
         emit(w, kind, plan.data, plan.len);
         tl_bytes_free(&w->plan);
