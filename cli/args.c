@@ -2,6 +2,7 @@
  * can know (a token id, a context that fits) is checked by who uses it. */
 #include "args.h"
 
+#include "others.h"
 #include "out.h"
 
 #include "core/gauge.h"
@@ -235,7 +236,10 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
         snprintf(name, sizeof name, "%.*s", (int)tl_min_u64(n, sizeof name - 1), argv[i]);
         const struct option *const o = find_option(name, command);
         if (o == NULL) {
-            cli_error("%s: unknown option '%s' (see tailor %s --help)", argv[0], argv[i], argv[0]);
+            const char *const instead = argv[i][0] != '-' ? "a model is named by -m FILE"
+                                                          : cli_others_option(name);
+            cli_error("%s: unknown option '%s' (%s%ssee tailor %s --help)", argv[0], argv[i],
+                      instead != NULL ? instead : "", instead != NULL ? "; " : "", argv[0]);
             return false;
         }
         const char *text = equals != NULL ? equals + 1 : NULL;

@@ -146,9 +146,34 @@ void chat_show_all(struct chat *chat) {
     }
 }
 
+tl_err chat_unquote(const char *text, bool *whole, tl_bytes *out) {
+    const char *const begin = text + strspn(text, " \t");
+    const bool quoted = strncmp(begin, "\"\"\"", 3) == 0 || strncmp(begin, ":::", 3) == 0;
+    const char *const inner = begin + (quoted ? 3 + (begin[3] == '\n') : 0);
+    size_t n = strlen(inner);
+    out->len = 0;
+    *whole = !quoted;
+    if (!quoted) {
+        return tl_bytes_add_str(out, text);
+    }
+    while (n > 0 && strchr(" \t\n", inner[n - 1]) != NULL) {
+        n--;
+    }
+    if (n < 3 || strncmp(inner + n - 3, begin, 3) != 0) {
+        return TL_OK;
+    }
+    n -= 3;
+    n -= n > 0 && inner[n - 1] == '\n';
+    *whole = true;
+    return tl_bytes_add(out, inner, n);
+}
+
 int chat_line(struct chat *chat, const char *text, bool *leave) {
     *leave = false;
     if (text[strspn(text, " \t\n")] == '\0') {
+        return 0;
+    }
+    if (chat_is_dotted(text)) {
         return 0;
     }
     return text[0] == '/' ? chat_command(chat, text, leave) : chat_say(chat, text, strlen(text));

@@ -58,6 +58,10 @@ int chat_close(struct chat *chat);
  * chatting cannot go on, else 0. */
 int chat_line(struct chat *chat, const char *text, bool *leave);
 
+/* A message of several lines may stand between two of """ (as in ollama) or of ::: (aichat). *whole:
+ * what began so has its end, or did not begin so; the message without these signs is then in *out. */
+TL_MUST tl_err chat_unquote(const char *text, bool *whole, tl_bytes *out);
+
 /* The commands' names with their slash, NULL behind the last; and whether one takes a file's name.
  */
 const char *chat_command_name(size_t i);
@@ -76,6 +80,8 @@ int chat_say(struct chat *chat, const char *text, size_t n);
 void chat_show_all(struct chat *chat);
 TL_MUST tl_err chat_open_sampler(struct chat *chat);
 /* chat_commands.c */
+/* True, after a sentence, for what is a command in aichat: ".help". */
+bool chat_is_dotted(const char *text);
 int chat_command(struct chat *chat, const char *line, bool *leave);
 
 #endif

@@ -3,6 +3,7 @@
 #include "chat.h"
 #include "look.h"
 #include "new_file.h"
+#include "others.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -271,6 +272,22 @@ static int run_save(struct chat *chat, const char *rest) {
     return err ? chat_failed(chat, err) : 0;
 }
 
+/* A model, or a file of --session, is meant by other commands. */
+static void say_no_conversation(const char *name, const char *path, const char *why) {
+    char magic[4] = "";
+    FILE *const f = fopen(path, "rb");
+    const bool read = f != NULL && fread(magic, 1, sizeof magic, f) == sizeof magic;
+    if (f != NULL) {
+        fclose(f);
+    }
+    if (read && memcmp(magic, "GGUF", sizeof magic) == 0) {
+        cli_error("%s: is a model, no saved conversation; /model %s loads it", name, name);
+    } else {
+        cli_error("%s: is no saved conversation%s%s", name, why != NULL ? ": " : "",
+                  why != NULL ? why : "");
+    }
+}
+
 static int run_load(struct chat *chat, const char *rest) {
     char path[4096];
     tl_bytes text = {0};
@@ -286,8 +303,7 @@ static int run_load(struct chat *chat, const char *rest) {
     const json_t *const list = json_is_array(whole) ? whole : json_object_get(whole, "messages");
     tl_bytes_free(&text);
     if (!json_is_array(list)) {
-        cli_error("%s: is no saved conversation%s%s", rest, whole == NULL ? ": " : "",
-                  whole == NULL ? error.text : "");
+        say_no_conversation(rest, path, whole == NULL ? error.text : NULL);
         json_decref(whole);
         return 0;
     }
@@ -374,12 +390,24 @@ static void show_settings(struct chat *chat) {
               (double)p->repeat_penalty, p->repeat_last, (unsigned long long)p->seed, n);
 }
 
+/* Names of how long an answer may be. */
+static bool is_length(const char *name) {
+    static const char *const names[] = {"n", "n-predict", "num-predict", "max-tokens",
+                                        "max-output-tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One of the numbers above; false after an error line. */
 static bool set_number(struct chat *chat, const char *name, const char *value) {
     char *end = NULL;
     const double number = strtod(value, &end);
     const bool valid = *value != '\0' && *end == '\0' && number >= 0 && number <= 9e15;
-    const bool is_seed = strcmp(name, "seed") == 0, is_n = strcmp(name, "n") == 0;
+    const bool is_seed = strcmp(name, "seed") == 0, is_n = is_length(name);
     if (valid && (is_seed || is_n)) {
         if (is_seed) {
             chat->sampling.seed = strtoull(value, NULL, 10);
@@ -405,6 +433,10 @@ static bool set_number(struct chat *chat, const char *name, const char *value) {
             *(float *)field = (float)number;
         }
         return true;
+    }
+    if (cli_others_setting(name) != NULL) {
+        cli_error("/set: '%s' is no setting; %s", name, cli_others_setting(name));
+        return false;
     }
     cli_error(
         "/set: '%s' is none of temp, top-k, top-p, min-p, repeat-penalty, repeat-last-n, seed, n%s",
@@ -567,6 +599,37 @@ static int run_look(struct chat *chat, const char *rest) {
     return err ? chat_failed(chat, err) : 0;
 }
 
+/* What ollama's users ask for by these words. */
+static int run_show(struct chat *chat, const char *rest) {
+    tl_bytes text = {0};
+    if (strcmp(rest, "parameters") == 0) {
+        show_settings(chat);
+        return 0;
+    }
+    if (strcmp(rest, "system") == 0) {
+        return run_system(chat, "");
+    }
+    if (strcmp(rest, "template") == 0) {
+        const tl_str own = chat->talk.template_text;
+        const tl_str t = own.len > 0 ? own : tl_str_from("the model has no chat template");
+        chat_note(chat, "%.*s", (int)tl_min_u64(t.len, INT32_MAX), t.data);
+        return 0;
+    }
+    if (*rest != '\0' && strcmp(rest, "info") != 0) {
+        cli_error("/show: '%s' is none of info, parameters, system, template", rest);
+        return 0;
+    }
+    tl_err err = cli_spell_plan(chat->loaded, &text);
+    if (!err) {
+        err = cli_spell_tiers(chat->loaded, &text);
+    }
+    if (!err) {
+        chat_note(chat, "%s\n%s", chat->args.model, text.data);
+    }
+    tl_bytes_free(&text);
+    return err ? chat_failed(chat, err) : 0;
+}
+
 static int run_help(struct chat *chat, const char *rest);
 
 static int run_quit(struct chat *chat, const char *rest) {
@@ -577,10 +640,11 @@ static int run_quit(struct chat *chat, const char *rest) {
 
 static const struct command commands[] = {
     {"/help", "/?", "", "this", run_help, false},
-    {"/read", NULL, "FILE", "put a document into your next message", run_read, true},
-    {"/new", "/clear", "", "start over (/clear does the same)", run_clear, false},
+    {"/read", "/file", "FILE", "put a document into your next message", run_read, true},
+    {"/new", "/reset", "", "start over (/clear, /reset)", run_clear, false},
     {"/clear", NULL, NULL, NULL, run_clear, false},
-    {"/regen", NULL, "", "answer the last message again", run_regen, false},
+    {"/regen", "/retry", "", "answer the last message again (/regenerate, /retry)", run_regen, false},
+    {"/regenerate", NULL, NULL, NULL, run_regen, false},
     {"/continue", NULL, "", "go on with the last answer", run_continue, false},
     {"/edit", NULL, "[TEXT]", "write the last message anew", run_edit, false},
     {"/undo", NULL, "", "take the last message and its answer back", run_undo, false},
@@ -598,7 +662,8 @@ static const struct command commands[] = {
     {"/context", NULL, "", "how full the context is", run_context, false},
     {"/stats", NULL, "", "speed of the last answer", run_stats, false},
     {"/look", NULL, "[LAYER]", "what the last token looked at, as text", run_look, false},
-    {"/quit", "/exit", "", "leave (Ctrl+D too; /exit and /bye do the same)", run_quit, false},
+    {"/show", "/info", "[PART]", "info, parameters, system or template of the model", run_show, false},
+    {"/quit", "/q", "", "leave (Ctrl+D too; /exit, /bye, /q)", run_quit, false},
     {"/exit", "/bye", NULL, NULL, run_quit, false},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
@@ -617,8 +682,8 @@ static int run_help(struct chat *chat, const char *rest) {
     }
     snprintf(
         text + at, sizeof text - at,
-        "A line of \"\"\" begins and ends a message of several lines. Ctrl+C stops an answer, a "
-        "second\none leaves.");
+        "A message of several lines stands between \"\"\" and \"\"\", or its lines end with a "
+        "backslash.\nCtrl+C stops an answer, a second one leaves.");
     chat_note(chat, "%s", text);
     return 0;
 }
@@ -640,12 +705,47 @@ bool chat_command_takes_file(const char *name) {
     return command != NULL && command->takes_file;
 }
 
+/* What was meant: a habit from elsewhere, or one of ours that is written almost so. */
+static void unknown_command(tl_str name) {
+    enum { TYPOS_MAX = 2 };
+    char word[32];
+    const char *nearest = NULL;
+    size_t best = TYPOS_MAX + 1;
+    snprintf(word, sizeof word, "%.*s", (int)tl_min_u64(name.len, sizeof word - 1), name.data);
+    const char *const instead = cli_others_command(word + 1);
+    for (size_t i = 0; i < N_COMMANDS && instead == NULL; i++) {
+        const bool begins = name.len > 1 && strncmp(commands[i].name, word, strlen(word)) == 0;
+        const size_t far = begins ? 0 : cli_word_distance(word, commands[i].name, TYPOS_MAX);
+        nearest = far < best ? commands[i].name : nearest;
+        best = far < best ? far : best;
+    }
+    if (instead != NULL) {
+        cli_error("%s: no such command; %s", word, instead);
+    } else if (nearest != NULL) {
+        cli_error("%s: no such command; is it %s? (see /help)", word, nearest);
+    } else {
+        cli_error("%s: no such command (see /help)", word);
+    }
+}
+
+bool chat_is_dotted(const char *text) {
+    char word[32];
+    const size_t n = strcspn(text + 1, " \t\n");
+    snprintf(word, sizeof word, "/%.*s", (int)tl_min_u64(n, sizeof word - 2), text + 1);
+    const bool known = find_command(tl_str_from(word)) != NULL || cli_others_command(word + 1) != NULL;
+    if (text[0] == '.' && n > 0 && known) {
+        cli_error(".%s: commands begin with a slash here (see /help)", word + 1);
+        return true;
+    }
+    return false;
+}
+
 int chat_command(struct chat *chat, const char *line, bool *leave) {
     const size_t n = strcspn(line, " \t\n");
     const char *const rest = line + n + strspn(line + n, " \t\n");
     const struct command *const command = find_command((tl_str){line, n});
     if (command == NULL) {
-        cli_error("%.*s: no such command (see /help)", (int)tl_min_u64(n, 40), line);
+        unknown_command((tl_str){line, n});
         return 0;
     }
     if (command->run == run_quit) {

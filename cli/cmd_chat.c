@@ -35,28 +35,29 @@ static void show_prompt(const struct lines *lines, const char *text) {
     }
 }
 
-/* A message: one line, or the lines between two of """. */
-static bool read_message(const struct lines *lines, tl_bytes *line, tl_bytes *out) {
-    show_prompt(lines, "> ");
-    if (!read_line(line)) {
+/* True where a person ends the line with a backslash, which goes: another line follows. */
+static bool takes_more(const struct lines *lines, tl_bytes *text) {
+    if (!lines->prompts || text->len == 0 || text->data[text->len - 1] != '\\') {
         return false;
     }
-    out->len = 0;
-    if (strcmp(line->data, "\"\"\"") != 0) {
-        return tl_bytes_add(out, line->data, line->len) == TL_OK;
+    text->data[--text->len] = '\0';
+    return true;
+}
+
+/* A message: one line, or several (chat_unquote). */
+static bool read_message(const struct lines *lines, tl_bytes *line, tl_bytes *out) {
+    tl_bytes all = {0};
+    bool ok = true, whole = false;
+    for (const char *prompt = "> "; ok && !whole; prompt = "| ") {
+        show_prompt(lines, prompt);
+        ok = read_line(line) && tl_bytes_add_str(&all, *prompt == '|' ? "\n" : "") == TL_OK &&
+             tl_bytes_add(&all, line->data, line->len) == TL_OK;
+        if (ok && !takes_more(lines, &all)) {
+            ok = chat_unquote(all.data, &whole, out) == TL_OK;
+        }
     }
-    for (;;) {
-        show_prompt(lines, "| ");
-        if (!read_line(line)) {
-            return false;
-        }
-        if (strcmp(line->data, "\"\"\"") == 0) {
-            return tl_bytes_add(out, "", 0) == TL_OK;
-        }
-        if (tl_bytes_add(out, line->data, line->len) || tl_bytes_add(out, "\n", 1)) {
-            return false;
-        }
-    }
+    tl_bytes_free(&all);
+    return ok;
 }
 
 static void clip(const char *text, size_t n) {

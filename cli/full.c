@@ -180,8 +180,8 @@ static void ask_device(struct full *f) {
     struct gpu_who who = {.pid = f->stats.pid};
     snprintf(who.backend, sizeof who.backend, "%s", f->stats.backend);
     snprintf(who.device, sizeof who.device, "%s", f->stats.device);
-    gpu_latest(f->gpu, &f->dash.device);
-    gpu_ask(f->gpu, &who);
+    gpu_latest(f->device, &f->dash.device);
+    gpu_ask(f->device, &who);
 }
 
 static void look(struct full *f) {
@@ -324,7 +324,7 @@ static int close_parts(struct full *f) {
     }
     const int code = cli_worker_close(&f->worker);
     cli_share_close(&f->share);
-    gpu_close(&f->gpu);
+    gpu_close(&f->device);
     close(f->wake[0]);
     close(f->wake[1]);
     tui_grid_free(&f->grid);
@@ -351,10 +351,10 @@ bool full_chat(const struct cli_args *args, int *code) {
     cli_share_open(&f.share, "chat");
     err = f.share == NULL || tui_dash_init(&f.dash) || !open_wake(&f) ? TL_ERR_MEMORY : TL_OK;
     if (!err) {
-        err = gpu_open(&f.gpu, &gpu_places);
+        err = gpu_open(&f.device, &gpu_places);
     }
     if (!err) {
-        err = gpu_start(f.gpu);
+        err = gpu_start(f.device);
     }
     if (!err) {
         err = cli_worker_open(&f.worker, args, f.share, f.wake[1]);

@@ -27,7 +27,7 @@ struct full {
     tui_dash dash;
     cli_worker *worker;
     struct cli_share *share;
-    gpu *gpu;
+    gpu *device;
     int wake[2]; /* a pipe: the worker writes */
     struct tl_stats stats;
     uint64_t stats_seq;

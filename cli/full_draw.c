@@ -8,7 +8,7 @@
 
 static const struct tui_help help[] = {
     {"Enter", "send"},
-    {"Alt+Enter, Ctrl+J", "new line (a paste keeps its lines)"},
+    {"Alt+Enter, Ctrl+J", "new line; so does \\ at the end, or \"\"\" around all"},
     {"Ctrl+C, Esc", "stop the answer; a second Ctrl+C leaves, as Ctrl+D does"},
     {"Up, Down", "older and newer messages"},
     {"Ctrl+R", "search them; again: older, Ctrl+S: newer, Ctrl+G: give up"},

@@ -18,6 +18,26 @@ static const char *text_of(const struct full *f) {
     return f->edit.text.data != NULL ? f->edit.text.data : "";
 }
 
+/* What is written, to the engine; or, where it is to go on (chat_unquote, or a backslash at its end, as
+ * in llama-cli), a new line. */
+static tl_err send_message(struct full *f, bool *whole) {
+    tui_edit *const e = &f->edit;
+    tl_bytes message = {0};
+    if (e->cursor == e->text.len && e->text.data[e->cursor - 1] == '\\') {
+        TL_TRY(tui_edit_cut(e, TUI_SIGN_LEFT, false));
+        return tui_edit_insert(e, "\n", 1);
+    }
+    tl_err err = chat_unquote(text_of(f), whole, &message);
+    if (!err && *whole) {
+        err = cli_worker_send(f->worker, message.data);
+        f->n_waiting += !err;
+    } else if (!err) {
+        err = tui_edit_insert(e, "\n", 1);
+    }
+    tl_bytes_free(&message);
+    return err;
+}
+
 void full_submit(struct full *f) {
     const char *const text = text_of(f);
     if (text[strspn(text, " \t\n")] == '\0') {
@@ -27,11 +47,12 @@ void full_submit(struct full *f) {
         full_hint(f, "the model is not there; Ctrl+D leaves");
         return;
     }
-    if (cli_worker_send(f->worker, text)) {
-        full_hint(f, "out of memory");
+    bool whole = false;
+    tl_err err = send_message(f, &whole);
+    if (err || !whole) {
+        must(f, err);
         return;
     }
-    f->n_waiting++;
     f->talk.scrolled = false;
     f->show_dash = f->show_dash && f->layout.chat.rows > 0; /* the answer is to be seen */
     full_history_add(f, text);

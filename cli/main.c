@@ -1,6 +1,7 @@
 /* Finds the command, reads its options, runs it. */
 #include "args.h"
 #include "commands.h"
+#include "others.h"
 #include "out.h"
 #include "policies.h"
 
@@ -97,6 +98,8 @@ int main(int argc, char **argv) {
             return checked_exit(run_command(&commands[i], argc - 1, argv + 1));
         }
     }
-    cli_error("unknown command '%s' (see tailor --help)", argv[1]);
+    const char *const instead = cli_others_program(argv[1]);
+    cli_error("unknown command '%s' (%s%ssee tailor --help)", argv[1],
+              instead != NULL ? instead : "", instead != NULL ? "; " : "");
     return 2;
 }

@@ -13,7 +13,7 @@ struct view {
     tui_screen *screen;
     tui_grid grid;
     tui_dash dash;
-    gpu *gpu;
+    gpu *device;
     struct top *top;
     struct tui_rect list, rest, status;
     uint64_t shown;   /* the process whose dashboard it is */
@@ -73,8 +73,8 @@ static void refresh(struct view *v) {
     struct gpu_who who = {.pid = one->pid};
     snprintf(who.backend, sizeof who.backend, "%s", one->stats.backend);
     snprintf(who.device, sizeof who.device, "%s", one->stats.device);
-    gpu_latest(v->gpu, &v->dash.device);
-    gpu_ask(v->gpu, &who);
+    gpu_latest(v->device, &v->dash.device);
+    gpu_ask(v->device, &who);
 }
 
 /* ---- drawing ---- */
@@ -257,10 +257,10 @@ int top_screen(struct top *top, const struct cli_args *args) {
     v.grid.ascii = ascii;
     tl_err err = tui_dash_init(&v.dash);
     if (!err) {
-        err = gpu_open(&v.gpu, &gpu_places);
+        err = gpu_open(&v.device, &gpu_places);
     }
     if (!err) {
-        err = gpu_start(v.gpu);
+        err = gpu_start(v.device);
     }
     if (!err) {
         v.dash.interval_ms = args->delay > 0 ? (uint32_t)(args->delay * 1000) : v.dash.interval_ms;
@@ -272,7 +272,7 @@ int top_screen(struct top *top, const struct cli_args *args) {
     }
     const int signal_number = tui_screen_ended(v.screen);
     tui_screen_close(&v.screen);
-    gpu_close(&v.gpu);
+    gpu_close(&v.device);
     tui_grid_free(&v.grid);
     tui_dash_free(&v.dash);
     return err ? 1 : signal_number != 0 ? 128 + signal_number : 0;

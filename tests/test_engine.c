@@ -169,6 +169,37 @@ static void test_callbacks(void **state) {
     tl_engine_close(&e);
 }
 
+struct loads {
+    uint64_t n, done, bytes;
+    bool ordered;
+};
+
+static void see_load(void *user, uint64_t done_bytes, uint64_t bytes) {
+    struct loads *const l = user;
+    l->ordered = (l->n == 0 ? done_bytes == 0 : done_bytes > l->done && bytes == l->bytes) &&
+                 (l->n == 0 || l->ordered);
+    l->n++;
+    l->done = done_bytes;
+    l->bytes = bytes;
+}
+
+/* Goal: loading tells how far it is: from nothing to all, tensor by tensor, of the bytes that the model
+ * has in the end. */
+static void test_load_is_told(void **state) {
+    (void)state;
+    tl_engine *e = NULL;
+    struct loads loads = {0};
+    const struct tl_engine_params params = {
+        .model_path = MODEL, .n_threads = 1, .on_load = see_load, .user = &loads};
+    assert_int_equal(tl_engine_open(&e, &params), TL_OK);
+    const uint64_t n_tensors = tl_weights_n_tensors(tl_engine_weights(e));
+    assert_true(loads.ordered);
+    assert_true(loads.n > n_tensors / 2 && loads.n <= n_tensors + 1);
+    assert_int_equal(loads.done, loads.bytes);
+    assert_int_equal(loads.bytes, tl_engine_model(e)->weight_bytes);
+    tl_engine_close(&e);
+}
+
 /* Goal: what does not fit or does not exist is refused before anything changes. */
 static void test_refusals(void **state) {
     (void)state;
@@ -293,6 +324,7 @@ int main(void) {
         cmocka_unit_test(test_threads_bit_for_bit),
         cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_callbacks),
+        cmocka_unit_test(test_load_is_told),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_step_allocates_nothing),
         cmocka_unit_test(test_every_allocation_fails),

@@ -2,6 +2,7 @@
  * the session, and what it costs when nobody looks. */
 #include "support.h"
 
+#include "cli/share.h"
 #include "core/stats.h"
 
 #include <math.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct shared {
     tl_stats_page *page;
@@ -206,7 +208,120 @@ static void test_session(void **state) {
     tl_engine_close(&engine);
 }
 
-int main(void) {
+/* ---- what it costs: test_stats --bench ---- */
+
+enum { ROUNDS = 24, ROUND_STEPS = 200, DEPTH = 4000, N_TIMES = ROUNDS * ROUND_STEPS / 2 };
+
+/* Somebody who looks thirty times a second, as a screen does at its fastest. */
+static void *watch_on(void *user) {
+    struct shared *const shared = user;
+    struct tl_stats *const s = calloc(1, sizeof *s);
+    while (s != NULL && !atomic_load(&shared->stop)) {
+        tl_stats_watch(shared->page, 0, tl_now_ns());
+        shared->n_read += tl_stats_read(shared->page, s, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 33000000}, NULL);
+    }
+    free(s);
+    return NULL;
+}
+
+static int by_time(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nanoseconds: whole steps without and with statistics, turn by turn, and the statistics alone. */
+struct costs {
+    uint64_t steps[2][N_TIMES], stats[N_TIMES];
+};
+
+/* Turn by turn, so that whatever else the machine does meets both alike; who begins changes with
+ * the round. */
+static void run_steps(tl_engine *engine, tl_session *session, struct cli_share *share,
+                      struct costs *costs) {
+    size_t n[2] = {0};
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        assert_int_equal(tl_session_rewind(session, DEPTH), DEPTH);
+        for (uint32_t i = 0; i < ROUND_STEPS; i++) {
+            const size_t with = (i + round) % 2;
+            const uint64_t begin = tl_now_ns();
+            assert_int_equal(tl_session_step(session, 10 + i), TL_OK);
+            const uint64_t stepped = tl_now_ns();
+            cli_share_step(with ? share : NULL, engine, session, stepped - begin, 1000);
+            const uint64_t end = tl_now_ns();
+            if (with) {
+                costs->stats[n[1]] = end - stepped;
+            }
+            costs->steps[with][n[with]++] = end - begin;
+        }
+    }
+}
+
+static void report(const char *name, struct costs *c) {
+    double mean = 0;
+    for (size_t i = 0; i < N_TIMES; i++) {
+        mean += (double)c->stats[i] / N_TIMES / 1e3;
+    }
+    qsort(c->steps[0], N_TIMES, sizeof c->steps[0][0], by_time);
+    qsort(c->steps[1], N_TIMES, sizeof c->steps[1][0], by_time);
+    qsort(c->stats, N_TIMES, sizeof c->stats[0], by_time);
+    const double without = (double)c->steps[0][N_TIMES / 2] / 1e3;
+    const double with = (double)c->steps[1][N_TIMES / 2] / 1e3;
+    printf("%-15s step without %.1f us, with %.1f us (medians of %d each): %+.2f %%\n"
+           "%-15s the statistics alone: median %.2f us, mean %.2f us: %.2f %% of a step\n",
+           name, without, with, N_TIMES, 100 * (with / without - 1), "",
+           (double)c->stats[N_TIMES / 2] / 1e3, mean,
+           (double)c->stats[N_TIMES / 2] / 10 / without);
+}
+
+static void measure(tl_engine *engine, tl_session *session, struct cli_share *share) {
+    static struct costs costs;
+    struct shared shared = {.page = share->page};
+    pthread_t watcher;
+    run_steps(engine, session, share, &costs);
+    report("nobody watches", &costs);
+    assert_int_equal(pthread_create(&watcher, NULL, watch_on, &shared), 0);
+    run_steps(engine, session, share, &costs);
+    atomic_store(&shared.stop, true);
+    pthread_join(watcher, NULL);
+    report("watched", &costs);
+}
+
+static void bench(void) {
+    tl_engine *engine = NULL;
+    tl_session *session = NULL;
+    struct cli_share *share = NULL;
+    const struct tl_engine_params params = {.model_path = demo, .backend = "cpu", .n_ctx = 8192};
+    assert_int_equal(tl_engine_open(&engine, &params), TL_OK);
+    const uint32_t n_layers = tl_engine_model(engine)->shape.n_layers;
+    struct tl_policy *const policies = calloc(n_layers, sizeof *policies);
+    uint32_t *const ids = calloc(DEPTH, sizeof *ids);
+    assert_true(policies != NULL && ids != NULL);
+    for (uint32_t il = 0; il < n_layers; il++) {
+        policies[il] = tl_preset_find("tailor")->policy;
+    }
+    const struct tl_session_params open = {.policies = policies, .gauge_every = 64};
+    assert_int_equal(tl_session_open(&session, engine, &open), TL_OK);
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        ids[i] = 10 + i * 7 % 700;
+    }
+    assert_int_equal(tl_session_feed(session, &(struct tl_feed){.ids = ids, .n = DEPTH}), TL_OK);
+    cli_share_open(&share, "bench");
+    assert_non_null(share);
+    cli_share_session(share, engine, session, "tailor");
+    measure(engine, session, share);
+    cli_share_close(&share);
+    free(ids);
+    free(policies);
+    tl_session_close(&session);
+    tl_engine_close(&engine);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        bench();
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_torn_reads),
         cmocka_unit_test(test_bad_pages),

@@ -102,7 +102,7 @@ double tui_hit_rate(const struct tl_traffic *t) {
 }
 
 const char *tui_sort_name(tui_sort sort) {
-    static const char *const names[] = {"layer", "policy", "rows by tier", "device",
+    static const char *const names[] = {"layer", "policy", "tiers", "device",
                                         "host",  "step",   "hit",          "history"};
     return names[sort];
 }
