@@ -99,6 +99,48 @@ line '/load /etc/passwd'
 wait_for 'is no saved conversation'
 line '/model /etc/passwd'
 wait_for 'not a GGUF model file'
+line '/load '"$model"
+wait_for 'is a model, no saved conversation'
+head -c 200000 "$model" >"$work/broken.gguf"
+line "/model $work/broken.gguf"
+wait_for '! .*broken.gguf'
+wait_for 'the model is still'
+printf '{"messages": [{"role": "user"' >"$work/broken.json"
+line "/load $work/broken.json"
+wait_for 'broken.json: is no saved conversation'
+printf '{"messages": [{"role": "wizard", "content": 3}]}' >"$work/odd.json"
+line "/load $work/odd.json"
+wait_for 'message 1 is not'
+line 'Still there?'
+answered
+wait_for '^> Still there'
+# ---- what users of other programs try ----
+line '/hlep'
+wait_for 'is it /help\?'
+line '/role pirate'
+wait_for '/system TEXT'
+line '.help'
+wait_for 'begin with a slash'
+line '/set verbose'
+wait_for '/stats tells'
+line '/set num_predict 7'
+wait_for ', n 7'
+line '/show'
+wait_for 'feed forward .*iB'
+line '/retry'
+answered
+line '"""one'
+line 'two'
+wait_for '^  two'
+line '"""'
+answered
+wait_for '^> one'
+never '^> """'
+line 'three \'
+wait_for '^> three *$'
+line 'four'
+answered
+wait_for '^  four'
 line '/set temp hot'
 wait_for '/set: temp is a number'
 line '/save'
@@ -152,6 +194,27 @@ grep -q 'Hello, who are you' "$work/state/tailor/history" || fail "no history fi
 keys Up Up
 wait_for '^> (w|from|/|pasted|first|  )'
 keys C-c
+keys -l 'draft'
+keys C-r
+keys -l 'who are'
+wait_for 'search: who are_'
+wait_for '^> Hello, who are you'
+keys C-r
+wait_for 'no more'
+keys C-g
+wait_for '^> draft'
+keys C-c C-r
+keys -l 'Hello, who'
+wait_for '^> Hello, who are you'
+keys Enter
+wait_for 'answering'
+keys Escape
+answered
+keys C-o
+wait_for '^> from the editor'
+keys C-c
+keys F11
+wait_for 'no such key; F1 lists them'
 
 # ---- stopping ----
 line 'Tell me a long story'
@@ -186,7 +249,7 @@ wait_for '^code 0'
 # ---- however it ends, the terminal is as it was ----
 for signal in TERM HUP SEGV ABRT; do
     chat
-    kill -s $signal "$(pgrep -n -P "$(term display-message -p -t t '#{pane_pid}')" -f 'tailor chat')"
+    kill -s $signal "$(child 'tailor chat')"
     case $signal in TERM) code=143 ;; HUP) code=129 ;; SEGV) code=139 ;; ABRT) code=134 ;; esac
     wait_for "^code $code"
     restored
@@ -214,11 +277,24 @@ wait_for '^> half a'
 keys -l ' message'
 wait_for '^> half a message'
 keys C-c
+keys -l 'whole'
+kill -STOP "$(child 'tailor chat')" # nobody can see this one coming
+wait_for 'Stopped'
+line 'fg'
+wait_for '^> whole'
+wait_for '^ ready'
+keys C-c
 line '/quit'
 wait_gone 'say something'
 restored
 
-# ---- nothing to chat with ----
+# ---- nothing to chat with, or with what is broken ----
+echo 'no session' >"$work/broken.session"
+line "clear; $tailor chat -m $model --session $work/broken.session; echo code \$?"
+wait_for 'broken.session'
+wait_for 'any key leaves'
+keys x
+wait_for '^code 1'
 line "clear; $tailor chat -m /etc/passwd; echo code \$?"
 wait_for 'not a GGUF model file'
 wait_for 'any key leaves'

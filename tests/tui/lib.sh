@@ -87,6 +87,24 @@ answered() {
     wait_for 'say something'
     wait_for '^ ready' 120
 }
+# The process that runs in the terminal's shell.
+child() { pgrep -n -P "$(term display-message -p -t t '#{pane_pid}')" -f "$1"; }
+# click COL ROW (from 1): as terminals report a button that is pressed, and let go
+click() {
+    local report
+    report=$(printf '\033[<0;%d;%dM\033[<0;%d;%dm' "$1" "$2" "$1" "$2" | od -An -tx1)
+    # shellcheck disable=SC2086 # words
+    keys -H $report
+}
+# click_on TEXT [REGEX]: where it stands, in the first row that matches
+click_on() {
+    local place
+    place=$(screen | sed 's/[^ -~]/./g' | awk -v text="$1" -v row="${2:-.}" \
+        '$0 ~ row { c = index($0, text) } c { print c, NR; exit }')
+    [ -n "$place" ] || fail "no '$1' to click on"
+    # shellcheck disable=SC2086 # two words
+    click $place
+}
 leave() {
     keys C-d
     wait_for '^code [0-9]+'

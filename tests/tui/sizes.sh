@@ -12,6 +12,27 @@ wait_for 'say something'
 line 'Hi'
 answered
 [ "$(screen | wc -l)" -le 5 ] || fail "more than five rows"
+bottom | grep -qE '[0-9]%$' || fail "no gauge of the context"
+leave
+
+# ---- help and plan, whole at every size ----
+chat
+for size in '20 5' '40 12' '80 24' '200 50'; do
+    # shellcheck disable=SC2086 # two words
+    resize $size
+    keys F1
+    wait_for '─ keys'
+    wait_for '^.? ?Enter|│ Enter'
+    keys End
+    wait_for 'Shift\.'
+    keys F4
+    wait_for '─ plan'
+    wait_for 'Tailor demo'
+    keys End
+    wait_for 'on the host|the host'
+    keys Escape
+    wait_gone '─ plan'
+done
 leave
 
 open_terminal 80 24
@@ -46,9 +67,19 @@ wait_for 'layer 2 of'
 wait_for 'rows hit [1-9]'
 keys Enter
 keys s
+wait_for '\^policy'
+keys Right Right
 wait_for 'vdevice'
 keys r
 wait_for '\^device'
+keys Left
+wait_for 'vtiers'
+for name in host step hit history layer policy tiers device; do
+    click_on "$name" 'layer.*policy'
+    wait_for "[v^]$name"
+done
+keys Z
+wait_for 'no such key here'
 keys p
 wait_for 'PAUSED'
 keys p +
@@ -61,9 +92,49 @@ wait_for 'looked at [0-9]+ rows'
 keys F1
 wait_for 'Ctrl\+X Ctrl\+E'
 keys x F4
-wait_for '─ plan|- plan'
-wait_for 'layers from 0: top [0-9]+ by codes'
+wait_for '─ plan'
+wait_for 'layers 0 to 5: top [0-9]+ by codes'
+wait_for 'sketch +[0-9.]+ [KM]iB'
+wait_for 'feed forward +[0-9.]+ [KM]iB +F16: [a-z]'
 keys Escape
+click_on 'F1 help'
+wait_for '─ keys'
+keys Escape
+click_on '     3 top'
+wait_for '▶ cache'
+click_on '     3 top'
+wait_for 'layer 3 of 6'
+keys Escape Escape
+wait_gone '▶ cache'
+
+# ---- only what changed is drawn, at most thirty times a second ----
+term pipe-pane -t t "cat >$work/drawn"
+for _ in 1 2 3 4 5 6; do # nothing happens: nothing is drawn (a busy machine is late, but it comes)
+    sleep 1
+    before=$(wc -c <"$work/drawn")
+    sleep 1
+    [ "$before" -eq "$(wc -c <"$work/drawn")" ] && break
+done
+keys F2
+wait_gone 'every [0-9]+ ms'
+sleep 1
+before=$(wc -c <"$work/drawn")
+sleep 2
+[ "$before" -eq "$(wc -c <"$work/drawn")" ] || fail "an idle chat draws: $(tail -c 200 "$work/drawn" | od -c)"
+line '/set n 300'
+wait_for ', n 300'
+term pipe-pane -t t
+term pipe-pane -t t "cat >$work/drawn"
+begin=$(date +%s%N)
+line 'Tell me a long story'
+answered
+took_ms=$((($(date +%s%N) - begin) / 1000000))
+frames=$(grep -oaE $'\033\\[\\?25h' "$work/drawn" | wc -l) # each ends with a cursor to be seen
+bytes=$(wc -c <"$work/drawn")
+[ "$frames" -gt 3 ] || fail "no frames were seen: $frames"
+[ "$frames" -le $((took_ms * 30 / 1000 + 3)) ] || fail "$frames frames in $took_ms ms"
+[ $((bytes / frames)) -lt 2000 ] || fail "$bytes bytes in $frames frames: the whole screen is drawn"
+term pipe-pane -t t
 leave
 
 # ---- resized while it streams ----
@@ -89,7 +160,7 @@ answered
 line '/clear'
 line 'Tell me a long story'
 wait_for 'answering'
-keys F11 F12 M-z M-x M-0 C-t C-g C-o C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
+keys F11 F12 M-z M-x M-0 C-t C-g C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
 keys -H 1b 5b 39 39 39 7e      # an unknown sequence
 keys -H 1b 5b 4d 20 ff ff      # an old mouse report
 keys -H ff fe 80 c3 28 00 7f   # broken UTF-8, NUL, DEL
@@ -142,6 +213,35 @@ wait_for "$second chat .* full "
 "$tailor" top --once --json "$first" >"$work/json" || fail "top --once --json"
 grep -q '"kv":"tailor".*"layers":\[{"layer":0' "$work/json" || fail "the JSON of top"
 [ "$("$tailor" top --csv --once | wc -l)" -eq 3 ] || fail "top --csv --once: not three lines"
+"$tailor" top --csv -d 0.1 "$first" >"$work/csv" &
+stream=$!
+for _ in $(seq 100); do
+    [ "$(wc -l <"$work/csv")" -ge 4 ] && break
+    sleep 0.1
+done
+kill -INT $stream
+[ "$(wc -l <"$work/csv")" -ge 4 ] || fail "top --csv -d 0.1: $(cat "$work/csv")"
+port=$((20000 + $$ % 20000))
+"$tailor" top --prometheus $port >"$work/served" &
+server=$!
+for _ in $(seq 100); do
+    grep -q "^http://127.0.0.1:$port/metrics" "$work/served" && break
+    sleep 0.1
+done
+exec 3<>/dev/tcp/127.0.0.1/$port
+printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+cat <&3 >"$work/metrics"
+exec 3<&-
+kill -INT $server
+for metric in num_requests_running num_requests_waiting kv_cache_usage_perc prompt_tokens_total \
+    generation_tokens_total request_success_total; do
+    grep -qE "^tailor:$metric\{model_name=\"Tailor demo\",pid=\"$first\"\} [0-9.]" "$work/metrics" ||
+        fail "prometheus: no $metric: $(head -n 30 "$work/metrics")"
+done
+grep -qE "^tailor:kv_cache_bytes\{.*layer=\"5\",tier=\"hot\"\} [1-9]" "$work/metrics" || fail "prometheus: no tiers"
+line "clear; TERM=dumb $tailor top; echo code \$?"
+wait_for "$first chat .* tailor "
+wait_for '^code 0'
 line "clear; $tailor top; echo code \$?"
 wait_for "$first chat"
 keys Tab
@@ -159,6 +259,8 @@ kill -9 "$second"
 wait_for "$second chat +ENDED"
 kill -9 "$first"
 wait_for "$first chat +ENDED"
+keys Z
+wait_for 'no such key'
 keys q
 wait_for '^code 0'
 wait "$first" "$second" 2>/dev/null
