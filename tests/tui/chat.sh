@@ -136,7 +136,7 @@ line '"""'
 answered
 wait_for '^> one'
 never '^> """'
-line 'three \'
+line "three \\"
 wait_for '^> three *$'
 line 'four'
 answered
