@@ -83,6 +83,8 @@ static const struct option options[] = {
     {"--output", "-o", O_STRING, AT(output), CLI_FIT, "POLICY", "write the policy file"},
     {"--one-codebook", NULL, O_FLAG, AT(books_per_model), CLI_FIT, NULL,
      "one codebook for the whole model instead of one a layer (codecs vq-*)"},
+    {"--indexes", NULL, O_FLAG, AT(indexes), CLI_FIT, NULL,
+     "try every kind of index, too: how much of the attention it finds (takes longer)"},
     {"--ctx", "-c", O_U32, AT(n_ctx), CLI_FIT, "N",
      "use at most N tokens of the text (default 16384, and not more than the model's context)"},
     {"--kv", NULL, O_STRING, AT(kv), CLI_FIT, "PRESET",

@@ -52,7 +52,7 @@ struct cli_args {
     uint64_t seed;
     bool has_seed, json, strict, plain, ascii, once, csv, bos, special, lines0, ignore_eos, generation_prompt, raw;
     bool schedule;        /* plan */
-    bool books_per_model; /* fit */
+    bool books_per_model, indexes; /* fit */
 };
 
 /* argv[0] is the command's name. Returns false after saying what is wrong (exit 2). */

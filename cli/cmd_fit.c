@@ -24,6 +24,7 @@ struct fit {
     struct tl_policy *policies; /* owned: of the session that measures */
     struct tl_policies set;     /* those that the policy file will say */
     struct cli_fit_books books;
+    struct cli_fit_indexes indexes;
     tl_bytes text;
     tl_ids ids;
     struct cli_new_file policy_file, plot_file;
@@ -137,6 +138,31 @@ static int open_policies(struct fit *fit) {
     return err ? cli_failed(&fit->loaded.log, err) : 0;
 }
 
+/* A tl_rows_fn: all that is learned from a layer's rows. */
+static tl_err on_rows(void *user, uint32_t il, const struct tl_exact_rows *rows) {
+    struct fit *const fit = user;
+    if (fit->books.books != NULL) {
+        TL_TRY(cli_fit_books_layer(&fit->books, il, rows));
+    }
+    return fit->args->indexes ? cli_fit_indexes_layer(&fit->indexes, il, rows) : TL_OK;
+}
+
+static int open_indexes(struct fit *fit) {
+    const struct tl_shape *const shape = shape_of(fit);
+    const tl_log log = cli_log_of(&fit->loaded.log);
+    if (!fit->args->indexes) {
+        return 0;
+    }
+    const tl_err err =
+        shape->head_dim % 8 != 0
+            ? tl_fail(&log, TL_ERR_UNSUPPORTED, "heads of %u: indexes need multiples of 8",
+                      shape->head_dim)
+            : cli_fit_indexes_open(&fit->indexes, shape->n_layers, shape->head_dim,
+                                   fit->args->n_threads, log);
+    fit->report.indexes = &fit->indexes;
+    return err ? cli_failed(&fit->loaded.log, err) : 0;
+}
+
 static int open_session(struct fit *fit) {
     const struct tl_shape *const shape = shape_of(fit);
     const bool has_codecs = shape->head_dim % 8 == 0;
@@ -161,9 +187,9 @@ static int open_session(struct fit *fit) {
     params.identify_codecs = has_codecs;
     params.identify_fit = fit->report.fit =
         fit->set.has_dense ? fit->set.dense.fit : fit->set.others.fit;
-    if (fit->books.books != NULL) {
-        params.on_rows = cli_fit_books_layer;
-        params.on_rows_user = &fit->books;
+    if (fit->books.books != NULL || fit->args->indexes) {
+        params.on_rows = on_rows;
+        params.on_rows_user = fit;
     }
     const tl_err err = tl_session_open(&fit->loaded.session, fit->loaded.engine, &params);
     return err ? cli_failed(&fit->loaded.log, err) : 0;
@@ -270,6 +296,7 @@ int cmd_fit(const struct cli_args *args) {
     code = code != 0 ? code : load_engine(&fit);
     code = code != 0 ? code : encode_text(&fit);
     code = code != 0 ? code : open_policies(&fit);
+    code = code != 0 ? code : open_indexes(&fit);
     code = code != 0 ? code : open_session(&fit);
     code = code != 0 ? code : measure(&fit);
     code = code != 0 ? code : fill_report(&fit);
@@ -279,6 +306,7 @@ int cmd_fit(const struct cli_args *args) {
     free(fit.report.layers);
     free(fit.policies);
     cli_fit_books_close(&fit.books);
+    cli_fit_indexes_close(&fit.indexes);
     cli_policies_free(&fit.set);
     tl_ids_free(&fit.ids);
     tl_bytes_free(&fit.text);

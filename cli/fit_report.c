@@ -42,6 +42,9 @@ void cli_fit_report_table(const struct cli_fit_report *report, FILE *out) {
     fprintf(out,
             "\n%u of %u layers attend densely (score above %g, %u tokens); codes fitted by %s\n",
             n_dense, report->n_layers, report->tau, report->n_tokens, tl_fit_names[report->fit]);
+    if (report->indexes != NULL) {
+        cli_fit_indexes_table(report->indexes, out);
+    }
     fflush(out);
 }
 
@@ -132,13 +135,17 @@ json_t *cli_fit_report_json(const struct cli_fit_report *report) {
     if (report->books != NULL) {
         json_object_set_new(root, "codebooks", tl_books_json(report->books));
     }
-    json_object_set_new(root, "measured",
+    json_t *const measured =
                         json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model",
                                   json_name(report->model_name), "text",
                                   json_name(report->text_name), "tokens", (int)report->n_tokens,
                                   "queries", (int)report->layers[0].found->n_queries, "tau",
                                   report->tau, "fit", tl_fit_names[report->fit], "dense", dense,
-                                  "mass_parts", parts, "layers", layers));
+                                  "mass_parts", parts, "layers", layers);
+    if (report->indexes != NULL) {
+        json_object_set_new(measured, "indexes", cli_fit_indexes_json(report->indexes));
+    }
+    json_object_set_new(root, "measured", measured);
     json_decref(dense);
     return root;
 }

@@ -4,6 +4,7 @@
 
 #include "core/books.h"
 #include "core/engine.h"
+#include "fit_indexes.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct cli_fit_report {
     tl_fit fit; /* of the codecs that were tried */
     const char *kv_set;    /* borrowed: knobs over the preset's, KNOB=V[,..]; NULL: none */
     const tl_books *books; /* borrowed: what was learned; NULL: nothing */
+    const struct cli_fit_indexes *indexes; /* borrowed: what was tried; NULL: nothing */
 };
 
 void cli_fit_report_table(const struct cli_fit_report *report, FILE *out);

@@ -37,7 +37,9 @@ struct tl_identify {
     struct tl_identify_params params;
     bool finished;
     struct trial trial;
-    tl_view k_rows, v_rows; /* (n_kv_heads * cap, head_dim) f16, host; absent: nobody is given rows */
+    /* (n_kv_heads * cap, head_dim) f16, and (TL_LAST_QUERIES, n_heads * head_dim) f32, host; absent: nobody
+     * is given rows */
+    tl_view k_rows, v_rows, queries;
 };
 
 /* ---- opening: two buffers, carved once to measure and once for real ---- */
@@ -62,6 +64,7 @@ static void carve_all(struct carve *device, struct carve *host, const struct tl_
     if (rows) {
         id->k_rows = carve(host, (uint64_t)cap * s->n_kv_heads, s->head_dim, TL_F16);
         id->v_rows = carve(host, (uint64_t)cap * s->n_kv_heads, s->head_dim, TL_F16);
+        id->queries = carve(host, n, q_dim, TL_F32);
     }
     if (!codecs) {
         return;
@@ -285,12 +288,19 @@ static tl_err give_rows(const tl_identify *id, const struct probe *p) {
         TL_TRY(tl_copy(stream, tl_view_rows(id->v_rows, h * n, n),
                        tl_view_rows(p->rows.v, h * cap, n)));
     }
+    const struct tl_shape *const s = &p->pass->model->shape;
+    TL_TRY(tl_copy(stream, tl_view_rows(id->queries, 0, p->n), p->q));
     TL_TRY(tl_stream_sync(stream));
     const struct tl_exact_rows rows = {.k = tl_view_host(id->k_rows),
                                        .v = tl_view_host(id->v_rows),
                                        .n_rows = n,
                                        .n_kv_heads = heads,
-                                       .head_dim = p->rows.k.cols};
+                                       .head_dim = p->rows.k.cols,
+                                       .q = tl_view_host(id->queries),
+                                       .n_queries = p->n,
+                                       .n_heads = s->n_heads,
+                                       .scale = s->attn_scale,
+                                       .softcap = s->attn_softcap};
     return id->params.on_rows(id->params.user, p->il, &rows);
 }
 

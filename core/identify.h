@@ -40,7 +40,7 @@ struct tl_identity {
 
 typedef struct tl_identify tl_identify;
 
-/* Given the exact rows of layer il, in host memory until it returns. What it returns, the measurement
+/* Given the exact rows of layer il and its last queries, in host memory until it returns. What it returns, the measurement
  * does. */
 typedef tl_err tl_rows_fn(void *user, uint32_t il, const struct tl_exact_rows *rows);
 

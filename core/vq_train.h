@@ -13,6 +13,10 @@ extern "C" {
 struct tl_exact_rows {
     const uint16_t *k, *v; /* borrowed */
     uint32_t n_rows, n_kv_heads, head_dim;
+    /* Queries (n_queries, n_heads * head_dim) at the last n_queries rows; codebooks need none. */
+    const float *q; /* borrowed; NULL: none */
+    uint32_t n_queries, n_heads;
+    float scale, softcap; /* as in tl_attend */
 };
 
 /* smooth[h][c] := the square root of the largest |k| of that head and channel (eq. 4), but at least a
