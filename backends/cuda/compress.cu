@@ -4,7 +4,7 @@
  * or a row; rows pass through shared memory a group of columns at a time. */
 #include "formats.cuh"
 
-#include "core/codec.h"
+#include "core/vq.h"
 
 enum { GROUP_MAX = 64, FIT_ROUNDS = 3, TILE_STRIDE = GROUP_MAX + 2 };
 
@@ -14,6 +14,7 @@ struct compress_args {
     uint64_t k_bytes, v_bytes; /* of a block */
     uint32_t d, src_cap, dst_cap, src_row, dst_block, value_group;
     uint32_t k_bits, v_bits;
+    uint32_t first_side; /* 0: keys, 1: values */
     bool squares;
 };
 
@@ -172,12 +173,12 @@ static __device__ void encode_values(const struct compress_args &a, __half *tile
     }
 }
 
-/* Block (cache block, KV head, 0: keys, 1: values) of TL_BLOCK threads. */
+/* Block (cache block, KV head, side) of TL_BLOCK threads. */
 static __global__ void k_compress(struct compress_args a) {
     __shared__ __half tile[TL_BLOCK * TILE_STRIDE];
     const uint64_t from = (uint64_t)blockIdx.y * a.src_cap + a.src_row + blockIdx.x * TL_BLOCK;
     const uint64_t to = (uint64_t)blockIdx.y * a.dst_cap + a.dst_block + blockIdx.x;
-    if (blockIdx.z == 0) {
+    if (blockIdx.z + a.first_side == 0) {
         encode_keys(a, tile, a.k + from * a.d, a.k_to + to * a.k_bytes);
     } else {
         encode_values(a, tile, a.v + from * a.d, a.v_to + to * a.v_bytes);
@@ -186,8 +187,25 @@ static __global__ void k_compress(struct compress_args a) {
 
 /* ---- launchers ---- */
 
+uint64_t cu_compress_scratch(const struct cu_exec *x, const struct tl_compress *op) {
+    (void)x;
+    return cu_compress_vq_scratch(op->dst.k_codec) + cu_compress_vq_scratch(op->dst.v_codec);
+}
+
 cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op) {
     const struct tl_sketch *const dst = &op->dst;
+    const bool k_vq = tl_vq_is(dst->k_codec), v_vq = tl_vq_is(dst->v_codec);
+    uint8_t *const scratch = (uint8_t *)x->scratch;
+    if (k_vq) {
+        CU_TRY(cu_compress_vq(x, op, true, (float *)(void *)scratch));
+    }
+    if (v_vq) {
+        void *const expanded = scratch + cu_compress_vq_scratch(dst->k_codec);
+        CU_TRY(cu_compress_vq(x, op, false, (float *)expanded));
+    }
+    if (k_vq && v_vq) {
+        return cudaSuccess;
+    }
     const struct compress_args a = {cu_at<const __half>(op->src.k),
                                     cu_at<const __half>(op->src.v),
                                     cu_at<uint8_t>(dst->k),
@@ -202,6 +220,8 @@ cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op) {
                                     tl_codec_value_group(dst->head_dim),
                                     tl_codec_bits(dst->k_codec),
                                     tl_codec_bits(dst->v_codec),
+                                    k_vq ? 1u : 0u,
                                     op->fit == TL_FIT_SQUARES};
-    return cu_launch(x, dim3(op->n_blocks, dst->n_kv_heads, 2), TL_BLOCK, 0, k_compress, a);
+    const uint32_t n_sides = k_vq || v_vq ? 1 : 2;
+    return cu_launch(x, dim3(op->n_blocks, dst->n_kv_heads, n_sides), TL_BLOCK, 0, k_compress, a);
 }

@@ -108,6 +108,7 @@ static void dev_caps(tl_dev *base, struct tl_dev_caps *out) {
     snprintf(out->name, sizeof out->name, "%.96s, %u multiprocessors",
              named ? properties.name : "CUDA card", dev->n_sms);
     snprintf(out->kernels, sizeof out->kernels, "%s", dev->tuning->name);
+    out->codebooks = true;
     size_t free_bytes = 0, total_bytes = 0;
     if (cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) {
         out->bytes_free = free_bytes;
@@ -148,8 +149,8 @@ VERB(rope)
 VERB(glu)
 VERB(kv_encode)
 VERB_WITH_SCRATCH(attend)
-VERB(compress)
-VERB(key_score)
+VERB_WITH_SCRATCH(compress)
+VERB_WITH_SCRATCH(key_score)
 VERB_WITH_SCRATCH(topk)
 VERB_WITH_SCRATCH(attend_sketch)
 VERB_WITH_SCRATCH(attend_slots)

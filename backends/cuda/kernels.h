@@ -51,7 +51,20 @@ cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op);
 cudaError_t cu_glu(const struct cu_exec *x, const struct tl_glu *op);
 cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op);
 cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *op);
+uint64_t cu_compress_scratch(const struct cu_exec *x, const struct tl_compress *op);
 cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op);
+/* Its vector-quantised keys, or values; a side's scratch holds its codebook as floats. */
+uint64_t cu_compress_vq_scratch(tl_codec codec);
+cudaError_t cu_compress_vq(const struct cu_exec *x, const struct tl_compress *op, bool keys,
+                           float *expanded);
+/* to := (from diag(smooth)) H, row by row; to may be from, smooth NULL for ones. Row i belongs to head
+ * i % n_heads. */
+struct cu_turn {
+    const float *from, *smooth; /* (n_rows, d), (n_heads / group, d) */
+    float *to;
+    uint32_t n_rows, n_heads, group, d;
+};
+cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op);
 
 uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op);
 cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op);
@@ -66,6 +79,7 @@ cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slot
 
 uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_attend_sketch *op);
 cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *op);
+uint64_t cu_key_score_scratch(const struct cu_exec *x, const struct tl_key_score *op);
 cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op);
 
 uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op);

@@ -1,13 +1,16 @@
 /* Attention over compressed rows, and their scores. A block of threads takes cache blocks of one KV
  * head one after the other: codes come into shared memory in pieces of 16 bytes, are expanded to
  * halves, and meet up to 16 queries (the heads of the group, then those of the next query) on
- * tensor cores. The codecs are coarser than a half, so nothing is lost that they had kept.
+ * tensor cores. The codecs are coarser than a half, so nothing is lost that they had kept. Codes of
+ * codebooks become their entries, which lie in shared memory: a table of products of queries and entries
+ * (for four heads of 128 and d4b8, 64 KiB of halves) would hold half of a multiprocessor's, and what it
+ * saves, products of sixteen queries, is what tensor cores have to spare. Their queries come turned, and
+ * outputs are turned back when all parts are joined (vq.cu); entries are multiplied by a block's scale as
+ * scores and mixtures.
  *
- * The drawing of a cache block is in core/codec.h. Parts of the sequence are joined as in
+ * The drawings of cache blocks are in core/codec.h and core/vq.h. Parts of the sequence are joined as in
  * attend.cu. */
-#include "formats.cuh"
-
-#include "core/codec.h"
+#include "vq.cuh"
 
 #include <mma.h>
 
@@ -40,6 +43,8 @@ struct sketch_args {
     uint64_t score_cols;
     uint32_t n, d, n_heads, group, cap, n_parts, n_skip, k_bits, v_bits, value_group, q_stride;
     uint32_t k_raw, v_raw; /* bytes in shared memory for their codes; 0: read in place */
+    struct cu_vq k_vq, v_vq;
+    uint32_t k_shared, v_shared; /* bytes in shared memory for their codebooks; 0: read in place */
     float scale, softcap;
 };
 
@@ -53,12 +58,12 @@ struct sketch_room {
     float *out;     /* (QUERIES, OUT_STRIDE) */
     float *q_scale, *shrink; /* (QUERIES) */
     uint8_t *k, *v; /* raw codes */
+    const __half *k_book, *v_book;
 };
 
-static inline __host__ __device__ uint32_t sketch_shared(uint32_t q_stride, uint32_t k_raw,
-                                                         uint32_t v_raw) {
-    return QUERIES * q_stride * 2 + TILE_BYTES + QUERIES * WEIGHT_STRIDE * 2 +
-           QUERIES * OUT_STRIDE * 4 + 2 * QUERIES * 4 + k_raw + v_raw;
+static inline uint32_t sketch_shared(const struct sketch_args &a) {
+    return QUERIES * a.q_stride * 2 + TILE_BYTES + QUERIES * WEIGHT_STRIDE * 2 +
+           QUERIES * OUT_STRIDE * 4 + 2 * QUERIES * 4 + a.k_raw + a.v_raw + a.k_shared + a.v_shared;
 }
 
 static __device__ struct sketch_room sketch_layout(const struct sketch_args &a, uint8_t *at) {
@@ -75,7 +80,20 @@ static __device__ struct sketch_room sketch_layout(const struct sketch_args &a, 
     room.shrink = room.q_scale + QUERIES;
     room.k = at + 2 * QUERIES * 4;
     room.v = room.k + a.k_raw;
+    at = room.v + a.v_raw;
+    room.k_book = a.k_shared != 0 ? (const __half *)(const void *)at : a.k_vq.book;
+    room.v_book = a.v_shared != 0 ? (const __half *)(const void *)(at + a.k_shared) : a.v_vq.book;
     return room;
+}
+
+/* A barrier stands before the first use. */
+static __device__ void load_books(const struct sketch_args &a, const struct sketch_room &room) {
+    uint32_t *const to = (uint32_t *)(void *)(room.v + a.v_raw);
+    const uint32_t k_words = a.k_shared / 4, v_words = a.v_shared / 4;
+    for (uint32_t i = threadIdx.x; i < k_words + v_words; i += SKETCH_THREADS) {
+        const void *const book = i < k_words ? a.k_vq.book : a.v_vq.book;
+        to[i] = ((const uint32_t *)book)[i < k_words ? i : i - k_words];
+    }
 }
 
 /* The queries of this block: row m is head head0 + pair % group of query pair / group. */
@@ -196,6 +214,78 @@ static __device__ void expand_values(const struct sketch_args &a, const uint8_t 
     }
 }
 
+/* The same of codes by a codebook: eight rows of a place at a time. */
+template <int DIM>
+static __device__ void expand_key_entries(const struct sketch_args &a, const __half *book,
+                                          const uint8_t *block, uint32_t c0, __half *tile) {
+    const uint32_t run_bytes = TL_BLOCK / 8 * a.k_vq.bits;
+    const uint32_t end = (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
+    for (uint32_t at = threadIdx.x; at < end / DIM * (TL_BLOCK / 8); at += SKETCH_THREADS) {
+        const uint32_t place = at / (TL_BLOCK / 8), t = at % (TL_BLOCK / 8) * 8;
+        const uint32_t c = c0 + place * DIM;
+        const uint8_t *const run = block + TL_VQ_HEADER_BYTES + (c < a.d ? c : 0) / DIM * run_bytes;
+        struct cu_entry<DIM> entries[8];
+#pragma unroll
+        for (uint32_t e = 0; e < 8; e++) {
+            entries[e] = cu_vq_entry<DIM>(book, cu_vq_code(run, t + e, a.k_vq.bits));
+        }
+#pragma unroll
+        for (int j = 0; j < DIM; j++) {
+            uint4 raw;
+            uint32_t *const words[4] = {&raw.x, &raw.y, &raw.z, &raw.w};
+#pragma unroll
+            for (uint32_t e = 0; e < 8; e += 2) {
+                const uint32_t low = entries[e].w[j / 2] >> 16 * (j % 2) & 0xffffu;
+                const uint32_t high = entries[e + 1].w[j / 2] >> 16 * (j % 2) & 0xffffu;
+                *words[e / 2] = c < a.d ? low | high << 16 : 0;
+            }
+            *(uint4 *)(void *)(tile + (place * DIM + j) * KEY_STRIDE + t) = raw;
+        }
+    }
+}
+
+template <int DIM>
+static __device__ void expand_value_entries(const struct sketch_args &a, const __half *book,
+                                            const uint8_t *block, uint32_t c0, __half *tile) {
+    const uint32_t run_bytes = TL_BLOCK / 8 * a.v_vq.bits;
+    const uint32_t end = (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
+    for (uint32_t at = threadIdx.x; at < end / DIM * TL_BLOCK; at += SKETCH_THREADS) {
+        const uint32_t place = at / TL_BLOCK, t = at % TL_BLOCK, c = c0 + place * DIM;
+        const uint8_t *const run = block + TL_VQ_HEADER_BYTES + (c < a.d ? c : 0) / DIM * run_bytes;
+        struct cu_entry<DIM> entry = cu_vq_entry<DIM>(book, cu_vq_code(run, t, a.v_vq.bits));
+        __half *const to = tile + t * VALUE_STRIDE + place * DIM;
+#pragma unroll
+        for (int i = 0; i < DIM / 2; i++) {
+            *(uint32_t *)(void *)(to + 2 * i) = c < a.d ? entry.w[i] : 0;
+        }
+    }
+}
+
+static __device__ void fill_keys(const struct sketch_args &a, const struct sketch_room &room,
+                                 const uint8_t *block, uint32_t c0) {
+    switch (a.k_vq.dim) {
+    case 0: expand_keys(a, block, c0, room.tile); break;
+    case 2: expand_key_entries<2>(a, room.k_book, block, c0, room.tile); break;
+    case 4: expand_key_entries<4>(a, room.k_book, block, c0, room.tile); break;
+    default: expand_key_entries<8>(a, room.k_book, block, c0, room.tile); break;
+    }
+}
+
+static __device__ void fill_values(const struct sketch_args &a, const struct sketch_room &room,
+                                   const uint8_t *block, uint32_t c0) {
+    switch (a.v_vq.dim) {
+    case 0: expand_values(a, block, c0, room.tile); break;
+    case 2: expand_value_entries<2>(a, room.v_book, block, c0, room.tile); break;
+    case 4: expand_value_entries<4>(a, room.v_book, block, c0, room.tile); break;
+    default: expand_value_entries<8>(a, room.v_book, block, c0, room.tile); break;
+    }
+}
+
+/* What a block's tile is yet to be multiplied by; block is not the staged copy, which others may replace. */
+static __device__ float block_scale(const struct cu_vq &vq, const uint8_t *block) {
+    return vq.dim != 0 ? cu_half(block) : 1.0f;
+}
+
 namespace wmma = nvcuda::wmma;
 typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> frag_left;
 typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, __half, wmma::row_major> frag_right;
@@ -209,7 +299,7 @@ static __device__ void score_block(const struct sketch_args &a, const struct ske
     wmma::fill_fragment(sum, 0.0f);
     for (uint32_t c0 = 0; c0 < a.d; c0 += CHANNELS) {
         __syncthreads();
-        expand_keys(a, block, c0, room.tile);
+        fill_keys(a, room, block, c0);
         __syncthreads();
         for (uint32_t c = 0; c < CHANNELS && c0 + c < a.d; c += 16) {
             frag_left left;
@@ -247,15 +337,17 @@ static __global__ void __launch_bounds__(SKETCH_THREADS, 4) k_key_score(struct s
     const uint8_t *const k = a.k + (uint64_t)blockIdx.y * a.cap * a.k_bytes;
     const int32_t n_blocks = a.n_blocks[0];
     load_queries(a, room, r);
+    load_books(a, room);
     for (int32_t b = (int32_t)blockIdx.x; b < n_blocks; b += (int32_t)gridDim.x) {
         const uint8_t *const block = k + (uint64_t)b * a.k_bytes;
         ask_codes(block, room.k, a.k_bytes, a.k_raw);
         __pipeline_commit();
         __pipeline_wait_prior(0);
         score_block(a, room, codes_at(block, room.k, a.k_raw));
+        const float scale = block_scale(a.k_vq, block);
         for (uint32_t at = threadIdx.x; at < r.n * TL_BLOCK; at += SKETCH_THREADS) {
             const uint32_t m = at / TL_BLOCK, t = at % TL_BLOCK;
-            const float score = room.score[m * SCORE_STRIDE + t] * room.q_scale[m];
+            const float score = room.score[m * SCORE_STRIDE + t] * room.q_scale[m] * scale;
             a.score_to[item_of(a, r, m) * a.score_cols + (uint64_t)b * TL_BLOCK + t] =
                 cu_cap(score, a.softcap);
         }
@@ -282,7 +374,7 @@ struct sketch_state {
 
 /* Scores become weights, as halves; warp w has rows w, w + SKETCH_WARPS, ...; a lane two columns. */
 static __device__ void weigh_block(const struct sketch_args &a, const struct sketch_room &room,
-                                   const struct sketch_rows &r, uint32_t b,
+                                   const struct sketch_rows &r, uint32_t b, float scale,
                                    struct sketch_state *s) {
     const uint32_t lane = threadIdx.x % CU_WARP, warp = threadIdx.x / CU_WARP;
     const int32_t *const skip =
@@ -300,7 +392,8 @@ static __device__ void weigh_block(const struct sketch_args &a, const struct ske
             if (a.score != nullptr) {
                 mine[j] = a.score[item_of(a, r, m) * a.score_cols + (uint64_t)b * TL_BLOCK + t];
             } else {
-                mine[j] = cu_cap(room.score[m * SCORE_STRIDE + t] * room.q_scale[m], a.softcap);
+                mine[j] =
+                    cu_cap(room.score[m * SCORE_STRIDE + t] * room.q_scale[m] * scale, a.softcap);
             }
             mine[j] = out[j] ? -INFINITY : mine[j];
         }
@@ -324,14 +417,15 @@ static __device__ void weigh_block(const struct sketch_args &a, const struct ske
 /* sums[chunk][i]: row i of column chunk * CHANNELS + threadIdx. */
 template <int CHUNKS>
 static __device__ void mix_block(const struct sketch_args &a, const struct sketch_room &room,
-                                 const uint8_t *block, float (&sums)[CHUNKS][QUERIES]) {
+                                 const uint8_t *block, float scale,
+                                 float (&sums)[CHUNKS][QUERIES]) {
     const uint32_t warp = threadIdx.x / CU_WARP;
 #pragma unroll
     for (int chunk = 0; chunk < CHUNKS; chunk++) {
         const uint32_t c0 = chunk * CHANNELS;
         if (c0 < a.d) {
             __syncthreads();
-            expand_values(a, block, c0, room.tile);
+            fill_values(a, room, block, c0);
             __syncthreads();
             for (uint32_t c = 16 * warp; c < CHANNELS && c0 + c < a.d; c += 16 * SKETCH_WARPS) {
                 frag_sum sum;
@@ -350,7 +444,7 @@ static __device__ void mix_block(const struct sketch_args &a, const struct sketc
 #pragma unroll
                 for (uint32_t m = 0; m < QUERIES; m++) {
                     sums[chunk][m] = sums[chunk][m] * room.shrink[m] +
-                                     room.out[m * OUT_STRIDE + threadIdx.x];
+                                     scale * room.out[m * OUT_STRIDE + threadIdx.x];
                 }
             }
         }
@@ -418,6 +512,7 @@ static __global__ void __launch_bounds__(SKETCH_THREADS, 2) k_attend_sketch(stru
     const uint32_t end = begin + per < n_blocks ? begin + per : n_blocks;
     const bool scoring = a.score == nullptr;
     load_queries(a, room, r);
+    load_books(a, room);
     struct sketch_state s;
 #pragma unroll
     for (uint32_t i = 0; i < QUERIES / SKETCH_WARPS; i++) {
@@ -438,9 +533,10 @@ static __global__ void __launch_bounds__(SKETCH_THREADS, 2) k_attend_sketch(stru
             __pipeline_wait_prior(1);
             score_block(a, room, codes_at(keys, room.k, a.k_raw));
         }
-        weigh_block(a, room, r, b, &s);
+        weigh_block(a, room, r, b, block_scale(a.k_vq, keys), &s);
         __pipeline_wait_prior(0);
-        mix_block<CHUNKS>(a, room, codes_at(values, room.v, a.v_raw), sums);
+        mix_block<CHUNKS>(a, room, codes_at(values, room.v, a.v_raw), block_scale(a.v_vq, values),
+                          sums);
     }
     sketch_end<CHUNKS>(a, room, r, s, sums);
 }
@@ -457,18 +553,25 @@ static void fill_sketch(struct sketch_args *a, const struct tl_sketch *s) {
     a->cap = s->k.rows / s->n_kv_heads;
     a->k_bits = tl_codec_bits(s->k_codec);
     a->v_bits = tl_codec_bits(s->v_codec);
+    a->k_vq = cu_vq_of(s->k_codec, s->k_book);
+    a->v_vq = cu_vq_of(s->v_codec, s->v_book);
+    a->k_shared = a->k_vq.book_bytes;
+    a->v_shared = a->v_vq.book_bytes;
     a->value_group = tl_codec_value_group(s->head_dim);
     a->q_stride = (s->head_dim + 15) / 16 * 16 + 8;
     a->k_raw = (uint32_t)tl_align_up(a->k_bytes + 15, 16);
     a->v_raw = (uint32_t)tl_align_up(a->v_bytes + 15, 16);
 }
 
-/* Codes for which there is no room are read in place. */
+/* What there is no room for is read in place: codebooks first, of which cards keep copies close anyway. */
 static uint32_t fit_shared(struct sketch_args *a) {
-    if (sketch_shared(a->q_stride, a->k_raw, a->v_raw) > SHARED_MAX) {
+    if (sketch_shared(*a) > SHARED_MAX) {
+        a->k_shared = a->v_shared = 0;
+    }
+    if (sketch_shared(*a) > SHARED_MAX) {
         a->k_raw = a->v_raw = 0;
     }
-    return sketch_shared(a->q_stride, a->k_raw, a->v_raw);
+    return sketch_shared(*a);
 }
 
 /* So many parts of the sequence that the card is busy, of at least 4 blocks each. */
@@ -478,9 +581,32 @@ static uint32_t sketch_parts(const struct cu_exec *x, const struct tl_sketch *s,
     return (uint32_t)tl_max_u64(1, tl_min_u64(tl_div_up(wanted, side), useful));
 }
 
+/* For queries that are turned. */
+static uint64_t turned_bytes(const tl_view &q, const struct tl_sketch *s) {
+    return tl_vq_is(s->k_codec) ? tl_align_up(tl_view_bytes(q), 256) : 0;
+}
+
+/* Queries as the keys' codebook is, in `room`; or as they are. */
+static cudaError_t turn_queries(const struct cu_exec *x, const tl_view &q, const struct tl_sketch *s,
+                                uint32_t n_heads, void *room, const float **out) {
+    *out = cu_at<const float>(q);
+    if (!tl_vq_is(s->k_codec)) {
+        return cudaSuccess;
+    }
+    const struct cu_turn turn = {*out,    cu_at<const float>(s->smooth), (float *)room,
+                                 q.rows * n_heads, n_heads, n_heads / s->n_kv_heads, s->head_dim};
+    *out = (const float *)room;
+    return cu_vq_turn(x, &turn);
+}
+
+uint64_t cu_key_score_scratch(const struct cu_exec *x, const struct tl_key_score *op) {
+    (void)x;
+    return turned_bytes(op->q, &op->sketch);
+}
+
 cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op) {
     struct sketch_args a = {};
-    a.q = cu_at<const float>(op->q);
+    CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, x->scratch, &a.q));
     a.score_to = cu_at<float>(op->score);
     a.score_cols = op->score.cols;
     a.n_blocks = cu_at<const int32_t>(op->n_blocks);
@@ -489,7 +615,7 @@ cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op)
     a.scale = op->scale;
     a.softcap = op->softcap;
     fill_sketch(&a, &op->sketch);
-    a.v_raw = 0;
+    a.v_raw = a.v_shared = 0;
     const uint32_t chunks = cu_div_up(a.group, QUERIES);
     const uint64_t side = (uint64_t)op->sketch.n_kv_heads * chunks;
     const dim3 grid(sketch_parts(x, &op->sketch, side), op->sketch.n_kv_heads, chunks);
@@ -509,13 +635,22 @@ static uint32_t attend_sketch_parts(const struct cu_exec *x, const struct tl_att
 uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_attend_sketch *op) {
     const uint64_t n_parts = attend_sketch_parts(x, op);
     const uint64_t items = (uint64_t)op->q.rows * op->n_heads;
-    return n_parts == 1 ? 0
-                        : items * n_parts * (op->sketch.head_dim + PART_EXTRA) * sizeof(float);
+    return turned_bytes(op->q, &op->sketch) +
+           (n_parts == 1 ? 0
+                         : items * n_parts * (op->sketch.head_dim + PART_EXTRA) * sizeof(float));
+}
+
+/* Outputs are sums of entries, turned. */
+static cudaError_t turn_outputs(const struct cu_exec *x, const struct tl_attend_sketch *op) {
+    float *const out = cu_at<float>(op->out);
+    const struct cu_turn turn = {out, nullptr, out, op->q.rows * op->n_heads, op->n_heads,
+                                 op->n_heads / op->sketch.n_kv_heads, op->sketch.head_dim};
+    return tl_vq_is(op->sketch.v_codec) ? cu_vq_turn(x, &turn) : cudaSuccess;
 }
 
 cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *op) {
     struct sketch_args a = {};
-    a.q = cu_at<const float>(op->q);
+    CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, x->scratch, &a.q));
     a.score = cu_at<const float>(op->score);
     a.score_cols = op->score.buf != nullptr ? op->score.cols : 0;
     a.out = cu_at<float>(op->out);
@@ -529,7 +664,8 @@ cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_ske
     a.softcap = op->softcap;
     fill_sketch(&a, &op->sketch);
     a.n_parts = attend_sketch_parts(x, op);
-    a.part = a.n_parts == 1 ? nullptr : (float *)x->scratch;
+    uint8_t *const parts_at = (uint8_t *)x->scratch + turned_bytes(op->q, &op->sketch);
+    a.part = a.n_parts == 1 ? nullptr : (float *)(void *)parts_at;
     const dim3 grid(a.n_parts, op->sketch.n_kv_heads, pair_chunks(op));
     const uint32_t shared = fit_shared(&a);
     if (a.d > 2 * CHANNELS) {
@@ -539,9 +675,10 @@ cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_ske
     } else {
         CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<1>, a));
     }
-    if (a.part == nullptr) {
-        return cudaSuccess;
+    if (a.part != nullptr) {
+        const struct cu_parts parts = {a.part,    a.out, a.lse, op->q.rows * op->n_heads,
+                                       a.n_parts, a.d};
+        CU_TRY(cu_join_parts(x, &parts));
     }
-    const struct cu_parts parts = {a.part, a.out, a.lse, op->q.rows * op->n_heads, a.n_parts, a.d};
-    return cu_join_parts(x, &parts);
+    return turn_outputs(x, op);
 }

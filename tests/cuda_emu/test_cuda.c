@@ -2,7 +2,6 @@
  * every preset, what happens when the card fails, and that nothing stays behind. The kernels one by
  * one are the business of parity_cuda. */
 #include "core/engine.h"
-#include "core/vq.h"
 #include "emu.h"
 #include "support.h"
 
@@ -135,14 +134,6 @@ static void compare_runs(const char *path, const char *preset, uint32_t n_prompt
 static void test_presets(void **state) {
     (void)state;
     for (size_t i = 0; tl_presets[i].name != NULL; i++) {
-        if (tl_vq_is(tl_presets[i].policy.k_codec)) {
-            struct run r;
-            fresh(1);
-            assert_int_equal(open_run(&r, MODEL, "cuda", tl_presets[i].name, NULL),
-                             TL_ERR_UNSUPPORTED);
-            close_run(&r);
-            continue;
-        }
         compare_runs(MODEL, tl_presets[i].name, N_PROMPT, 100 + i, 2e-2);
     }
 }
