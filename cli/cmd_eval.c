@@ -6,6 +6,7 @@
 
 #include "core/policy.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -253,15 +254,18 @@ static uint32_t ctx_below(const struct cli_eval *e, uint32_t n_ctx) {
 }
 
 /* A file's tasks that fit no context must not just be missing. */
-static void warn_if_missing(const struct cli_eval *e, const char *name) {
+static tl_err warn_if_missing(struct cli_eval *e, const char *name) {
+    uint64_t n = 0;
     for (size_t i = 0; i < e->report.n_lines; i++) {
         if (strncmp(e->report.lines[i].task, name, CLI_TASK_NAME_MAX - 1) == 0) {
-            return;
+            return TL_OK;
         }
     }
+    TL_TRY(cli_eval_shortest(e, name, &n));
     const tl_log *const log = tl_weights_log(tl_engine_weights(e->loaded.engine));
-    tl_say(log, TL_LEVEL_WARN, "%s: none of its tasks fits %u tokens (see --ctx)", name,
-           cli_eval_n_ctx(e));
+    tl_say(log, TL_LEVEL_WARN, "%s: none of its tasks fits %u tokens, the shortest takes %" PRIu64
+           " (see --ctx)", name, cli_eval_n_ctx(e), n);
+    return TL_OK;
 }
 
 static tl_err measure_preset(struct command *c, uint32_t preset) {
@@ -276,7 +280,7 @@ static tl_err measure_preset(struct command *c, uint32_t preset) {
             }
         }
         if (preset == 0 && !cli_interrupted()) {
-            warn_if_missing(e, c->names[t]);
+            TL_TRY(warn_if_missing(e, c->names[t]));
         }
     }
     for (uint32_t i = 0; i < e->n_ctxs && c->ppl && !cli_interrupted(); i++) {

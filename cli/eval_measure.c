@@ -205,6 +205,18 @@ tl_err cli_eval_task(struct cli_eval *e, uint32_t preset, const char *name, uint
     return TL_OK;
 }
 
+tl_err cli_eval_shortest(struct cli_eval *e, const char *name, uint64_t *n) {
+    *n = UINT64_MAX;
+    for (size_t i = 0; i < e->n_tasks; i++) {
+        uint64_t size = 0;
+        if (strcmp(e->tasks[i].name.data, name) == 0) {
+            TL_TRY(task_size(e, &e->tasks[i], &size));
+            *n = tl_min_u64(*n, size);
+        }
+    }
+    return TL_OK;
+}
+
 tl_err cli_eval_file_task(struct cli_eval *e, uint32_t preset, const char *name, uint32_t n_ctx,
                           uint32_t above) {
     double sum = 0;

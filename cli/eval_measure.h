@@ -33,6 +33,8 @@ struct tl_session_params cli_eval_session_params(const struct cli_eval *e);
 
 /* The generated task `name` at one context, with the present session, which is preset `preset`. */
 TL_MUST tl_err cli_eval_task(struct cli_eval *e, uint32_t preset, const char *name, uint32_t n_ctx);
+/* The tokens, answer included, of the shortest of the file's tasks that are called `name`. */
+TL_MUST tl_err cli_eval_shortest(struct cli_eval *e, const char *name, uint64_t *n);
 /* Those of the file's tasks that are called `name` and fit n_ctx but not `above` tokens, at most
  * --samples of them. */
 TL_MUST tl_err cli_eval_file_task(struct cli_eval *e, uint32_t preset, const char *name,

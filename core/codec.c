@@ -130,11 +130,17 @@ static struct header header_of_range(float low, float high, float levels) {
     return new_header(low, range / levels);
 }
 
+/* By how much values' scale is drawn out: tl_fit says why. Sixteenths, so that devices without doubles
+ * can make the same bytes. */
+static double stretch_of(uint32_t bits) {
+    return bits == 1 ? 25.0 / 16.0 : bits == 2 ? 19.0 / 16.0 : 1.0;
+}
+
 /* The line through n clean numbers, which come to `total`, and their codes under h that leaves the
- * least squares; h itself where there is none. In double: of binary16 numbers every sum is exact.
- */
+ * least squares, made steeper by `stretch` about their mean; h itself where there is none. In double: of
+ * binary16 numbers every sum is exact. */
 static struct header header_of_squares(struct header h, const float *values, uint32_t n,
-                                       double total, float levels) {
+                                       double total, float levels, double stretch) {
     uint32_t all[GROUP_MAX], codes = 0, squares = 0;
     double products[4] = {0.0}; /* four sums at a time; n is even, mostly a multiple of 4 */
     for (uint32_t i = 0; i < n; i++) {
@@ -152,7 +158,8 @@ static struct header header_of_squares(struct header h, const float *values, uin
     /* One operation a statement, for compilers that would contract two. */
     const double together = n * (products[0] + products[1] + products[2] + products[3]);
     const double apart = codes * total;
-    const double scale = (together - apart) / (double)spread;
+    const double slope = (together - apart) / (double)spread;
+    const double scale = slope * stretch;
     const double of_codes = scale * codes;
     const double minimum = (total - of_codes) / n;
     const struct header better = new_header((float)minimum, (float)scale);
@@ -160,8 +167,8 @@ static struct header header_of_squares(struct header h, const float *values, uin
 }
 
 /* Of n numbers, `step` floats apart, from `low` to `high`. */
-static struct group fit_group(uint32_t bits, tl_fit fit, const float *values, uint32_t step,
-                              uint32_t n, float low, float high, uint8_t *dst) {
+static struct group fit_group(uint32_t bits, tl_fit fit, double stretch, const float *values,
+                              uint32_t step, uint32_t n, float low, float high, uint8_t *dst) {
     const float levels = (float)((1u << bits) - 1);
     struct header h = header_of_range(low, high, levels);
     if (fit == TL_FIT_SQUARES && h.scale != 0) {
@@ -172,7 +179,8 @@ static struct group fit_group(uint32_t bits, tl_fit fit, const float *values, ui
             total += (double)clean_values[i];
         }
         for (uint32_t i = 0; i < FIT_ROUNDS; i++) {
-            h = header_of_squares(h, clean_values, n, total, levels);
+            const double now = i + 1 == FIT_ROUNDS ? stretch : 1.0;
+            h = header_of_squares(h, clean_values, n, total, levels, now);
         }
     }
     dst[0] = (uint8_t)(h.scale & 0xffu);
@@ -201,7 +209,7 @@ static void encode_channels(uint32_t bits, tl_fit fit, const float *rows, uint32
         }
     }
     for (uint32_t c = 0; c < n; c++) {
-        groups[c] = fit_group(bits, fit, rows + c, step, TL_BLOCK, low[c], high[c],
+        groups[c] = fit_group(bits, fit, 1.0, rows + c, step, TL_BLOCK, low[c], high[c],
                               headers + (uint64_t)c * HEADER_BYTES);
     }
     for (uint32_t at = 0; at < run_bytes; at++) {
@@ -231,7 +239,7 @@ static void encode_row(uint32_t bits, tl_fit fit, const float *row, uint32_t n,
             high = value > high ? value : high;
         }
         const struct group g =
-            fit_group(bits, fit, row + first, 1, group_codes, low, high, headers);
+            fit_group(bits, fit, stretch_of(bits), row + first, 1, group_codes, low, high, headers);
         uint32_t codes[GROUP_MAX];
         for (uint32_t c = 0; c < group_codes; c++) {
             codes[c] = code_of(clean(row[first + c]), g, levels);

@@ -21,6 +21,8 @@ layout(push_constant) uniform Push {
 
 const uint LEVELS = (1u << BITS) - 1u;
 const float F16_MOST = 65504.0;
+// What values' last scale is drawn out by, in sixteenths (codec.c: stretch_of).
+const uint STRETCH = VALUES == 0 || BITS > 2 ? 16 : BITS == 1 ? 25 : 19;
 
 struct header {
     uint bits;      // scale, minimum
@@ -74,7 +76,7 @@ uint clean_bits(uint bits) {
 }
 
 // The line through numbers and codes that leaves the least squares, as header_of_squares.
-header better_header(header h, group_place g, uint n, uvec2 total) {
+header better_header(header h, group_place g, uint n, uvec2 total, uint sixteenths) {
     uint codes = 0, squares = 0;
     uvec2 products = uvec2(0);
     for (uint i = 0; i < n; i++) {
@@ -88,7 +90,8 @@ header better_header(header h, group_place g, uint n, uvec2 total) {
         return h;
     }
     const wide all = wide_of(total, -24);
-    const wide scale = over(less(times(wide_of(products, -24), n), times(all, codes)), spread);
+    wide scale = times(over(less(times(wide_of(products, -24), n), times(all, codes)), spread), sixteenths);
+    scale.e -= 4;
     const wide minimum = over(less(all, times(scale, codes)), n);
     const header better = new_header(float_of(minimum), float_of(scale));
     const uint stored = better.bits & 0xffffu;
@@ -110,7 +113,7 @@ header fit(group_place g, uint n) {
     header h = new_header(low, divide(range, float(LEVELS)));
     if (SQUARES != 0 && (h.bits & 0xffffu) != 0) {
         for (uint i = 0; i < 3; i++) {
-            h = better_header(h, g, n, total);
+            h = better_header(h, g, n, total, i == 2 ? STRETCH : 16);
         }
     }
     return h;

@@ -221,7 +221,7 @@ static void comes_back(void **state) {
 
 /* Goal: the line of least squares. Method: by hand, one bit: of -3 -1 1 3 again and again, the
  * codes 0 0 1 1 stand for -2 and 2; of 32 zeros, 31 ones and a ten, only the ten has code 1, and
- * the rest their mean, 31/63. */
+ * the rest their mean, 31/63. As values the first run's scale is 25/16 of that, about the mean 0. */
 static void squares_by_hand(void **state) {
     struct work *const w = *state;
     memset(w->rows, 0, sizeof w->rows);
@@ -241,6 +241,13 @@ static void squares_by_hand(void **state) {
     assert_int_equal(w->block[32], 0xcc);
     assert_int_equal(w->block[32 + 8], 1 << 5);
     assert_int_equal(w->block[32 + 9], 0);
+    for (uint32_t c = 0; c < 64; c++) {
+        w->rows[c] = (float)(c % 4 * 2) - 3.0f;
+    }
+    tl_codec_encode_values(TL_CODEC_INT1, TL_FIT_SQUARES, w->rows, 64, w->block);
+    assert_int_equal(half_at(w->block), tl_f32_to_f16(6.25f));
+    assert_int_equal(half_at(w->block + 2), tl_f32_to_f16(-3.125f));
+    assert_int_equal(w->block[TL_BLOCK * 4], 0xcc);
 }
 
 /* Sum of squared errors of keys or values. */
@@ -259,8 +266,23 @@ static double squares_of(struct work *w, tl_codec codec, tl_fit fit, uint32_t d,
     return squares;
 }
 
+/* Normal numbers, nearly: twelve uniform ones each. Returns the sum of their squares. */
+static double draw_rows(struct work *w, uint32_t d, struct tl_rng *rng) {
+    double variance = 0.0;
+    for (uint32_t e = 0; e < TL_BLOCK * d; e++) {
+        float x = 0.0f;
+        for (uint32_t j = 0; j < 12; j++) {
+            x += rng_float(rng);
+        }
+        w->rows[e] = 0.5f * x;
+        variance += (double)(w->rows[e] * w->rows[e]);
+    }
+    return variance;
+}
+
 /* Goal: least squares never leave more than the range does (but for the rounding of halves), and
- * with one bit a seventh of it for normal numbers, as codec.h says. */
+ * with one bit a seventh of it for normal numbers, as codec.h says. Values of 1 and 2 bits are drawn out on
+ * top, which in small groups may leave more; with one bit 0.57 times the variance. */
 static void squares_are_less(void **state) {
     struct work *const w = *state;
     struct tl_rng rng = {5};
@@ -268,22 +290,35 @@ static void squares_are_less(void **state) {
         const tl_codec codec = codecs[i % N_CODECS];
         const uint32_t d = head_dims[i / N_CODECS % N_HEAD_DIMS];
         const bool keys = i < N_CODECS * N_HEAD_DIMS;
-        double variance = 0.0;
-        for (uint32_t e = 0; e < TL_BLOCK * d; e++) { /* twelve uniform numbers: nearly normal */
-            float x = 0.0f;
-            for (uint32_t j = 0; j < 12; j++) {
-                x += rng_float(&rng);
-            }
-            w->rows[e] = 0.5f * x;
-            variance += (double)(w->rows[e] * w->rows[e]);
-        }
+        const double variance = draw_rows(w, d, &rng);
         const double of_range = squares_of(w, codec, TL_FIT_RANGE, d, keys);
         const double of_squares = squares_of(w, codec, TL_FIT_SQUARES, d, keys);
-        assert_true(of_squares <= 1.001 * of_range);
+        assert_true(of_squares <= 1.001 * of_range || (!keys && d < 48));
         if (codec == TL_CODEC_INT1 && (keys || d >= 48)) {
             assert_true(of_range > 1.8 * variance);
-            assert_true(of_squares < 0.4 * variance);
+            assert_true(of_squares < (keys ? 0.4 : 0.62) * variance);
         }
+    }
+}
+
+/* Goal: sums of many values keep their size, as codec.h says. Method: the part of themselves that normal
+ * numbers come back as. Two levels a step s apart leave s times the density at 0: 0.64 by least squares,
+ * where s is 1.60, and 0.995 drawn out. The grid of four levels comes from the range and is a little
+ * wider than the best, which would leave 0.88. */
+static void values_keep_their_size(void **state) {
+    static const tl_codec coarse[] = {TL_CODEC_INT1, TL_CODEC_INT2, TL_CODEC_INT4};
+    static const double of_keys[] = {0.64, 0.90, 0.99};
+    struct work *const w = *state;
+    struct tl_rng rng = {6};
+    for (uint32_t i = 0; i < 6; i++) {
+        const bool keys = i < 3;
+        double together = 0.0;
+        const double variance = draw_rows(w, 128, &rng);
+        squares_of(w, coarse[i % 3], TL_FIT_SQUARES, 128, keys);
+        for (uint32_t e = 0; e < TL_BLOCK * 128; e++) {
+            together += (double)w->back[e] * (double)w->rows[e];
+        }
+        assert_true(fabs(together / variance - (keys ? of_keys[i % 3] : 1.0)) < 0.02);
     }
 }
 
@@ -390,6 +425,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(comes_back, open_work, close_work),
         cmocka_unit_test_setup_teardown(squares_by_hand, open_work, close_work),
         cmocka_unit_test_setup_teardown(squares_are_less, open_work, close_work),
+        cmocka_unit_test_setup_teardown(values_keep_their_size, open_work, close_work),
         cmocka_unit_test_setup_teardown(constant_groups, open_work, close_work),
         cmocka_unit_test_setup_teardown(damaged_rows, open_work, close_work),
         cmocka_unit_test_setup_teardown(decoding_then_encoding, open_work, close_work),

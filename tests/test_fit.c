@@ -214,7 +214,7 @@ static void test_online(void **state) {
         assert_string_equal(json_string_value(json_object_get(layer, "class")),
                             dense ? "dense" : "sparse");
         assert_string_equal(policy_knob(layer, "home"), dense ? "none" : "host");
-        assert_string_equal(policy_knob(layer, "k_codec"), dense ? "int1" : "none");
+        assert_string_equal(policy_knob(layer, "v_codec"), dense ? "int1" : "none");
         assert_true((number(layer, "kv_host_bytes") > 0) == !dense);
         const json_t *const gauge = json_object_get(layer, "gauge");
         assert_true(json_is_null(gauge) == dense);

@@ -172,7 +172,8 @@ static void test_dense_layers_of_files(void **state) {
     for (int il = 0; il < N_LAYERS; il++) {
         assert_int_equal(set.is_dense[il], dense[il]);
         assert_int_equal(p[il].select, dense[il] ? TL_SELECT_NONE : TL_SELECT_TOPK);
-        assert_int_equal(p[il].k_codec, dense[il] ? TL_CODEC_INT1 : TL_CODEC_NONE);
+        assert_int_equal(p[il].k_codec, dense[il] ? TL_CODEC_INT2 : TL_CODEC_NONE);
+        assert_int_equal(p[il].v_codec, dense[il] ? TL_CODEC_INT1 : TL_CODEC_NONE);
         assert_int_equal(p[il].recent, il == 4 ? 77 : dense[il] ? 99 : 64);
         assert_int_equal(p[il].sink, il == 5 ? 3 : dense[il] ? 0 : 11);
     }

@@ -59,7 +59,7 @@ static __device__ float number(const struct numbers &x, uint32_t i) {
 }
 
 static __device__ struct group_fit fit_squares(const struct group_fit &g, const struct numbers &x,
-                                               double total, float levels) {
+                                               double total, float levels, double stretch) {
     uint32_t codes = 0, squares = 0;
     double products[4] = {0.0, 0.0, 0.0, 0.0};
     for (uint32_t i = 0; i < x.n; i += 2) { /* n is even: products keep the order of codec.c */
@@ -82,7 +82,8 @@ static __device__ struct group_fit fit_squares(const struct group_fit &g, const 
     }
     const double together = x.n * (products[0] + products[1] + products[2] + products[3]);
     const double apart = codes * total;
-    const double scale = (together - apart) / (double)spread;
+    const double slope = (together - apart) / (double)spread;
+    const double scale = slope * stretch;
     const double of_codes = scale * codes;
     const double minimum = (total - of_codes) / x.n;
     const struct group_fit better = new_fit((float)minimum, (float)scale);
@@ -90,7 +91,8 @@ static __device__ struct group_fit fit_squares(const struct group_fit &g, const 
     return bits > 0 && bits < 0x7c00u ? better : g;
 }
 
-static __device__ struct group_fit fit_group(const struct numbers &x, uint32_t bits, bool squares) {
+static __device__ struct group_fit fit_group(const struct numbers &x, uint32_t bits, bool squares,
+                                             double stretch) {
     const float levels = (float)((1u << bits) - 1);
     float low = number(x, 0), high = low;
     double total = 0.0;
@@ -104,7 +106,7 @@ static __device__ struct group_fit fit_group(const struct numbers &x, uint32_t b
     const float range = high > low && high > g.minimum ? high - g.minimum : 0.0f;
     g = new_fit(low, range / levels);
     for (int i = 0; squares && i < FIT_ROUNDS && __half_as_ushort(g.scale_half) != 0; i++) {
-        g = fit_squares(g, x, total, levels);
+        g = fit_squares(g, x, total, levels, i + 1 == FIT_ROUNDS ? stretch : 1.0);
     }
     return g;
 }
@@ -134,7 +136,7 @@ static __device__ void encode_keys(const struct compress_args &a, __half *tile, 
         load_tile(tile, rows, a.d, first, n);
         if (threadIdx.x < n) {
             const struct numbers x = {tile + threadIdx.x, TILE_STRIDE, TL_BLOCK};
-            const struct group_fit g = fit_group(x, a.k_bits, a.squares);
+            const struct group_fit g = fit_group(x, a.k_bits, a.squares, 1.0);
             const uint64_t c = first + threadIdx.x;
             store_header(to + 4 * c, g);
             uint8_t *const run = to + 4ull * a.d + c * run_bytes;
@@ -154,13 +156,14 @@ static __device__ void encode_values(const struct compress_args &a, __half *tile
                                      const __half *rows, uint8_t *to) {
     const uint32_t n = a.value_group, n_groups = a.d / n;
     const float levels = (float)((1u << a.v_bits) - 1);
+    const double stretch = a.v_bits == 1 ? 25.0 / 16.0 : a.v_bits == 2 ? 19.0 / 16.0 : 1.0;
     uint8_t *const header = to + (uint64_t)threadIdx.x * n_groups * 4;
     uint8_t *run = to + (uint64_t)TL_BLOCK * n_groups * 4 + threadIdx.x * (a.d / 8 * a.v_bits);
     uint32_t byte = 0, filled = 0;
     for (uint32_t i = 0; i < n_groups; i++) {
         load_tile(tile, rows, a.d, i * n, n);
         const struct numbers x = {tile + threadIdx.x * TILE_STRIDE, 1, n};
-        const struct group_fit g = fit_group(x, a.v_bits, a.squares);
+        const struct group_fit g = fit_group(x, a.v_bits, a.squares, stretch);
         store_header(header + 4 * i, g);
         for (uint32_t c = 0; c < n; c++) {
             byte |= code_of(number(x, c), g, levels) << filled;
