@@ -13,10 +13,12 @@ static const float f16_most = 65504.0f;
 
 static const struct {
     uint8_t dim, bits;
+    uint8_t stretch; /* of values, in 1 / 64 */
 } forms[TL_CODEC_COUNT] = {
-    [TL_CODEC_VQ_D2B8] = {2, 8},   [TL_CODEC_VQ_D4B8] = {4, 8},   [TL_CODEC_VQ_D8B8] = {8, 8},
-    [TL_CODEC_VQ_D8B12] = {8, 12}, [TL_CODEC_VQ_D4B10] = {4, 10}, [TL_CODEC_VQ_D8B10] = {8, 10},
-    [TL_CODEC_VQ_D2B4] = {2, 4},
+    [TL_CODEC_VQ_D2B8] = {2, 8, 65},   [TL_CODEC_VQ_D4B8] = {4, 8, 72},
+    [TL_CODEC_VQ_D8B8] = {8, 8, 94},   [TL_CODEC_VQ_D8B12] = {8, 12, 78},
+    [TL_CODEC_VQ_D4B10] = {4, 10, 68}, [TL_CODEC_VQ_D8B10] = {8, 10, 83},
+    [TL_CODEC_VQ_D2B4] = {2, 4, 74},
 };
 
 /* The first half of each built-in codebook, in units of 1 / 32, by scripts/vq_builtin.py: k-means of
@@ -37,6 +39,11 @@ uint32_t tl_vq_dim(tl_codec codec) {
 uint32_t tl_vq_bits(tl_codec codec) {
     TL_ASSERT(tl_vq_is(codec));
     return forms[codec].bits;
+}
+
+float tl_vq_stretch(tl_codec codec) {
+    TL_ASSERT(tl_vq_is(codec));
+    return (float)forms[codec].stretch / 64.0f;
 }
 
 uint32_t tl_vq_entries(tl_codec codec) { return 1u << tl_vq_bits(codec); }
@@ -197,16 +204,17 @@ static float load_half(const uint8_t *p) {
     return tl_f16_to_f32((uint16_t)((unsigned)p[0] | (unsigned)p[1] << 8));
 }
 
-void tl_vq_encode(tl_codec codec, const float *expanded, const float *smooth, float *rows,
-                  uint32_t head_dim, tl_vq_search *search, void *block) {
+void tl_vq_encode(tl_codec codec, const float *expanded, const float *smooth, float stretch,
+                  float *rows, uint32_t head_dim, tl_vq_search *search, void *block) {
     const uint32_t dim = tl_vq_dim(codec), bits = tl_vq_bits(codec);
     uint8_t *const bytes = block;
     tl_vq_turn(rows, TL_BLOCK, head_dim, smooth, true);
-    const uint16_t scale = scale_of(rows, head_dim);
-    bytes[0] = (uint8_t)(scale & 0xffu);
-    bytes[1] = (uint8_t)(scale >> 8);
+    const float scale = tl_f16_to_f32(scale_of(rows, head_dim)), share = scale > 0.0f ? 1.0f / scale : 0.0f;
+    const float drawn = scale * stretch;
+    const uint16_t header = tl_f32_to_f16(drawn < f16_most ? drawn : f16_most);
+    bytes[0] = (uint8_t)(header & 0xffu);
+    bytes[1] = (uint8_t)(header >> 8);
     bytes[2] = bytes[3] = 0;
-    const float value = load_half(bytes), share = value > 0.0f ? 1.0f / value : 0.0f;
     uint8_t *run = bytes + TL_VQ_HEADER_BYTES;
     for (uint32_t c = 0; c < head_dim; c += dim, run += TL_BLOCK / 8 * bits) {
         float x[TL_VQ_DIM_MAX * TL_BLOCK];

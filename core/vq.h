@@ -34,6 +34,11 @@ uint32_t tl_vq_dim(tl_codec codec);     /* n: numbers that a code stands for; a 
 uint32_t tl_vq_bits(tl_codec codec);    /* b: bits of a code */
 uint32_t tl_vq_entries(tl_codec codec); /* 2^b */
 
+/* By how much values' scale is drawn out in a block's header. A code stands for the mean of what is coded so,
+ * hence rows come back shorter; in a weighted sum of many rows errors cancel, but that does not. Normal
+ * numbers keep their size by it with the built-in codebooks. Keys are not drawn out: 1. */
+float tl_vq_stretch(tl_codec codec);
+
 /* Bytes of a block of one KV head, keys and values alike; head_dim is a multiple of 8. */
 uint64_t tl_vq_block_bytes(tl_codec codec, uint32_t head_dim);
 
@@ -58,11 +63,12 @@ void tl_vq_nearest(tl_codec codec, const float *expanded, const float *x, uint32
 
 /* One block. rows (TL_BLOCK, head_dim) are turned in place, hence lost; infinities are taken as the
  * largest f16 and NaN as 0. smooth (head_dim), each in [TL_SMOOTH_LEAST, TL_SMOOTH_MOST], or NULL for
- * ones. `search` is tl_vq_nearest or a faster one of the same results. */
+ * ones; stretch is 1 for keys and tl_vq_stretch for values. `search` is tl_vq_nearest or a faster one of
+ * the same results. */
 #define TL_SMOOTH_LEAST 0x1p-10f
 #define TL_SMOOTH_MOST 0x1p+10f
-void tl_vq_encode(tl_codec codec, const float *expanded, const float *smooth, float *rows,
-                  uint32_t head_dim, tl_vq_search *search, void *block);
+void tl_vq_encode(tl_codec codec, const float *expanded, const float *smooth, float stretch,
+                  float *rows, uint32_t head_dim, tl_vq_search *search, void *block);
 void tl_vq_decode(tl_codec codec, const float *expanded, const float *smooth, const void *block,
                   uint32_t head_dim, float *rows);
 

@@ -76,8 +76,8 @@ static uint32_t smoothing(struct trial *t, const struct sketch *s, float **smoot
 static void encode_block(const struct sketch *s, bool keys, tl_fit fit, float *rows,
                          const float *expanded, const float *smooth, uint8_t *block) {
     if (expanded != NULL) {
-        tl_vq_encode(keys ? s->k_codec : s->v_codec, expanded, smooth, rows, s->d, tl_vq_nearest,
-                     block);
+        tl_vq_encode(keys ? s->k_codec : s->v_codec, expanded, smooth,
+                     keys ? 1.0f : tl_vq_stretch(s->v_codec), rows, s->d, tl_vq_nearest, block);
     } else if (keys) {
         tl_codec_encode_keys(s->k_codec, fit, rows, s->d, block);
     } else {

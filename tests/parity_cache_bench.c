@@ -68,7 +68,7 @@ static void fill_blocks_of(tl_view v, bool keys, tl_codec codec, tl_view book, u
             rows[i] = rng_float(&rng);
         }
         if (tl_vq_is(codec)) {
-            tl_vq_encode(codec, expanded, NULL, rows, d, tl_vq_nearest,
+            tl_vq_encode(codec, expanded, NULL, 1.0f, rows, d, tl_vq_nearest,
                          block + (uint64_t)b * v.cols);
         } else if (keys) {
             tl_codec_encode_keys(codec, TL_FIT_SQUARES, rows, d, block + (uint64_t)b * v.cols);

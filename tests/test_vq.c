@@ -181,7 +181,7 @@ static void check_golden(const json_t *golden) {
     const json_t *const places = json_object_get(golden, "codes");
     struct block b = new_block(codec, d);
     fill_like_numpy(&b, codec, d, (uint32_t)json_integer_value(json_object_get(golden, "seed")));
-    tl_vq_encode(codec, b.expanded, b.smooth, b.rows, d, tl_vq_nearest, b.bytes);
+    tl_vq_encode(codec, b.expanded, b.smooth, 1.0f, b.rows, d, tl_vq_nearest, b.bytes);
     tl_vq_decode(codec, b.expanded, b.smooth, b.bytes, d, b.back);
     const double scale = json_number_value(json_object_get(golden, "scale"));
     assert_true(fabs((double)tl_vq_scale(b.bytes) - scale) < 1e-3 * scale);
@@ -237,6 +237,38 @@ static void test_bytes(void **state) {
     }
 }
 
+/* Goal: values keep their size, keys do not. Method: the part of themselves that normal numbers (twelve
+ * uniform ones each) come back as, with the built-in codebooks. */
+static void test_size(void **state) {
+    (void)state;
+    struct tl_rng rng = {4};
+    for (int i = 0; i < 2 * N_CODECS; i++) {
+        const tl_codec codec = codecs[i % N_CODECS];
+        const bool keys = i < N_CODECS;
+        struct block b = new_block(codec, 128);
+        float *const rows = zeros(TL_BLOCK * 128, sizeof *rows);
+        double together = 0, all = 0;
+        tl_vq_builtin(codec, b.book);
+        tl_vq_expand(codec, b.book, b.expanded);
+        for (uint32_t j = 0; j < TL_BLOCK * 128; j++) {
+            for (uint32_t k = 0; k < 12; k++) {
+                b.rows[j] += rng_float(&rng);
+            }
+            rows[j] = b.rows[j];
+        }
+        tl_vq_encode(codec, b.expanded, NULL, keys ? 1.0f : tl_vq_stretch(codec), b.rows, 128,
+                     tl_vq_nearest, b.bytes);
+        tl_vq_decode(codec, b.expanded, NULL, b.bytes, 128, b.back);
+        for (uint32_t j = 0; j < TL_BLOCK * 128; j++) {
+            together += (double)b.back[j] * (double)rows[j];
+            all += (double)rows[j] * (double)rows[j];
+        }
+        assert_true(keys ? together < 0.99 * all : fabs(together / all - 1) < 0.015);
+        free(rows);
+        free_block(&b);
+    }
+}
+
 /* Goal: whatever rows hold, what comes back is finite; zeros come back as zeros. */
 static void test_odd_rows(void **state) {
     (void)state;
@@ -253,7 +285,7 @@ static void test_odd_rows(void **state) {
         for (uint32_t j = 0; i >= N_CODECS && j < TL_BLOCK * 72; j++) {
             b.rows[j] = odd[rng_below(&rng, 8)];
         }
-        tl_vq_encode(codec, b.expanded, b.smooth, b.rows, 72, tl_vq_nearest, b.bytes);
+        tl_vq_encode(codec, b.expanded, b.smooth, 1.0f, b.rows, 72, tl_vq_nearest, b.bytes);
         tl_vq_decode(codec, b.expanded, b.smooth, b.bytes, 72, b.back);
         for (uint32_t j = 0; j < TL_BLOCK * 72; j++) {
             assert_true(isfinite(b.back[j]) && (i >= N_CODECS || b.back[j] == 0.0f));
@@ -678,7 +710,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hadamard),      cmocka_unit_test(test_scores_stay),
         cmocka_unit_test(test_golden),        cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_odd_rows),      cmocka_unit_test(test_builtin),
+        cmocka_unit_test(test_size),          cmocka_unit_test(test_odd_rows),
+        cmocka_unit_test(test_builtin),
         cmocka_unit_test(test_training),      cmocka_unit_test(test_outliers),
         cmocka_unit_test(test_demo_keys),     cmocka_unit_test(test_books_file),
         cmocka_unit_test(test_books_hostile), cmocka_unit_test(test_books_damaged),

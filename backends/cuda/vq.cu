@@ -19,6 +19,7 @@ struct vq_encode_args {
     uint8_t *to;
     uint64_t block_bytes;
     uint32_t d, src_cap, dst_cap, src_row, dst_block, dim, bits;
+    float stretch; /* of the header's scale */
 };
 
 /* ---- kernels ---- */
@@ -56,7 +57,7 @@ static __device__ void load_turned(const struct vq_encode_args &a, const __half 
     cu_hadamard(rows, VQ_ROWS, a.d);
 }
 
-/* The block's scale as its header holds it. Rows are spoilt. */
+/* The block's scale, not drawn out. Rows are spoilt. */
 static __device__ __half find_scale(const struct vq_encode_args &a, const __half *from, float *rows) {
     float sums[CHANNELS_A_THREAD] = {};
     for (uint32_t t0 = 0; t0 < TL_BLOCK; t0 += VQ_ROWS) {
@@ -137,7 +138,8 @@ static __global__ void __launch_bounds__(VQ_THREADS) k_compress_vq(struct vq_enc
     const __half scale = find_scale(a, from, rows);
     const float value = __half2float(scale), share = value > 0.0f ? 1.0f / value : 0.0f;
     if (threadIdx.x == 0) {
-        const uint32_t bits = __half_as_ushort(scale);
+        const float drawn = value * a.stretch;
+        const uint32_t bits = __half_as_ushort(__float2half_rn(drawn < 65504.0f ? drawn : 65504.0f));
         to[0] = (uint8_t)bits;
         to[1] = (uint8_t)(bits >> 8);
         to[2] = to[3] = 0;
@@ -204,7 +206,8 @@ cudaError_t cu_compress_vq(const struct cu_exec *x, const struct tl_compress *op
                                   op->src_row,
                                   op->dst_block,
                                   dim,
-                                  tl_vq_bits(codec)};
+                                  tl_vq_bits(codec),
+                                  keys ? 1.0f : tl_vq_stretch(codec)};
     const uint32_t shared = VQ_ROWS * (d * (uint32_t)sizeof(float) + d / dim * (uint32_t)sizeof(uint16_t));
     return cu_launch(x, dim3(op->n_blocks, dst->n_kv_heads), VQ_THREADS, shared, k_compress_vq, a);
 }
