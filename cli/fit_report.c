@@ -19,25 +19,31 @@ static void print_errors(const double *errors, FILE *out) {
     }
 }
 
-void cli_fit_report_table(const struct cli_fit_report *report, FILE *out) {
-    fprintf(out, "%-6s %-7s %6s   %-32s  %s\n", "", "", "", "keys: output error %",
-            "values: output error %");
-    fprintf(out, "%-6s %-7s %6s  ", "layer", "class", "score");
-    for (int side = 0; side < 2; side++) {
-        for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {
-            fprintf(out, " %7s", tl_codec_names[tl_codecs_tried[i]]);
-        }
-        fputs(side == 0 ? "  " : "\n", out);
+static void print_codecs(FILE *out) {
+    for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {
+        fprintf(out, " %7s", tl_codec_names[tl_codecs_tried[i]]);
     }
+    fputc('\n', out);
+}
+
+void cli_fit_report_table(const struct cli_fit_report *report, FILE *out) {
     uint32_t n_dense = 0;
+    fprintf(out, "%-6s %-7s %6s   keys: output error %%\n%-6s %-7s %6s  ", "", "", "", "layer",
+            "class", "score");
+    print_codecs(out);
     for (uint32_t il = 0; il < report->n_layers; il++) {
         const struct cli_fit_layer *const layer = &report->layers[il];
         fprintf(out, "%-6u %-7s %6.3f  ", il, class_of(layer), layer->found->score);
         print_errors(layer->found->k_error, out);
-        fputs("  ", out);
-        print_errors(layer->found->v_error, out);
         fputc('\n', out);
         n_dense += layer->dense;
+    }
+    fprintf(out, "\n%-21s   values: output error %%\n%-21s  ", "", "layer");
+    print_codecs(out);
+    for (uint32_t il = 0; il < report->n_layers; il++) {
+        fprintf(out, "%-21u  ", il);
+        print_errors(report->layers[il].found->v_error, out);
+        fputc('\n', out);
     }
     fprintf(out,
             "\n%u of %u layers attend densely (score above %g, %u tokens); codes fitted by %s\n",

@@ -8,7 +8,8 @@
 
 const uint16_t tl_curve_parts[TL_CURVE_POINTS] = {10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 const tl_codec tl_codecs_tried[TL_CODECS_TRIED] = {TL_CODEC_Q8, TL_CODEC_INT4, TL_CODEC_INT2,
-                                                   TL_CODEC_INT1};
+                                                   TL_CODEC_INT1,    TL_CODEC_VQ_D2B8,
+                                                   TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8};
 
 enum {
     ALIGN = 256,
@@ -16,6 +17,7 @@ enum {
      * all the others. */
     NEWEST_MIN = TL_BLOCK,
     NEWEST_MAX = NEWEST_MIN + TL_BLOCK,
+    BOOK_NUMBERS = 256 * TL_VQ_DIM_MAX, /* of the largest codebook that is tried */
 };
 _Static_assert((int)NEWEST_MIN >= (int)TL_LAST_QUERIES, "every query sees all compressed rows");
 
@@ -27,6 +29,9 @@ struct trial {
     tl_view exact, out, out_b;     /* (TL_LAST_QUERIES, n_heads * head_dim), host but out_b */
     tl_view lse, lse_b;            /* (TL_LAST_QUERIES, n_heads) */
     tl_view pos, n_rows, n_blocks; /* (TL_LAST_QUERIES, 1), (1, 1), (1, 1) i32, host */
+    bool codebooks;                /* the device reads them */
+    tl_view book, book_from;       /* (BOOK_NUMBERS, 1) f16, device and host */
+    tl_view smooth, ones;          /* (n_kv_heads, head_dim) f32, likewise */
 };
 
 struct tl_identify {
@@ -83,6 +88,10 @@ static void carve_all(struct carve *device, struct carve *host, const struct tl_
     t->pos = carve(host, n, 1, TL_I32);
     t->n_rows = carve(host, 1, 1, TL_I32);
     t->n_blocks = carve(host, 1, 1, TL_I32);
+    t->book = carve(device, BOOK_NUMBERS, 1, TL_F16);
+    t->smooth = carve(device, s->n_kv_heads, s->head_dim, TL_F32);
+    t->book_from = carve(host, BOOK_NUMBERS, 1, TL_F16);
+    t->ones = carve(host, s->n_kv_heads, s->head_dim, TL_F32);
 }
 
 void tl_identify_bytes(const struct tl_shape *shape, uint32_t cap, bool codecs, bool rows,
@@ -122,6 +131,9 @@ tl_err tl_identify_open(tl_identify **out, const struct tl_shape *shape, tl_dev 
     id->n_heads = shape->n_heads;
     id->params = *params;
     id->trial.fit = params->fit;
+    struct tl_dev_caps caps;
+    tl_dev_get_caps(dev, &caps);
+    id->trial.codebooks = caps.codebooks;
     const tl_err err = open_parts(id, shape, dev, cap);
     if (err) {
         tl_identify_close(&id);
@@ -196,6 +208,28 @@ static tl_err copy_newest(const struct trial *t, const struct probe *p, uint32_t
     return TL_OK;
 }
 
+/* The codebook of the side that has one, as a sketch wants it; absent for other codecs. */
+static tl_view book_of(const struct trial *t, tl_codec codec) {
+    return tl_vq_is(codec) ? tl_view_of(t->book.buf, t->book.off_bytes, tl_vq_entries(codec),
+                                        tl_vq_dim(codec), TL_F16)
+                           : (tl_view){0};
+}
+
+/* Brings a codec's codebook, where it has one, to the device. The stream has nothing left to do. */
+static tl_err load_book(const struct trial *t, tl_stream *stream, tl_codec codec) {
+    if (!tl_vq_is(codec)) {
+        return TL_OK;
+    }
+    float *const ones = tl_view_host(t->ones);
+    for (uint64_t i = 0; i < (uint64_t)t->ones.rows * t->ones.cols; i++) {
+        ones[i] = 1.0f;
+    }
+    tl_vq_builtin(codec, tl_view_host(t->book_from));
+    TL_TRY(tl_copy(stream, t->smooth, t->ones));
+    const uint32_t n = tl_vq_entries(codec) * tl_vq_dim(codec);
+    return tl_copy(stream, tl_view_rows(t->book, 0, n), tl_view_rows(t->book_from, 0, n));
+}
+
 static struct tl_sketch sketch_of(const struct trial *t, const struct tl_shape *s, uint32_t blocks,
                                   tl_codec k_codec, tl_codec v_codec) {
     const uint32_t rows = blocks * s->n_kv_heads, d = s->head_dim;
@@ -206,7 +240,10 @@ static struct tl_sketch sketch_of(const struct trial *t, const struct tl_shape *
                               .k_codec = k_codec,
                               .v_codec = v_codec,
                               .n_kv_heads = s->n_kv_heads,
-                              .head_dim = d};
+                              .head_dim = d,
+                              .k_book = book_of(t, k_codec),
+                              .v_book = book_of(t, v_codec),
+                              .smooth = tl_vq_is(k_codec) ? t->smooth : (tl_view){0}};
 }
 
 /* t->out := what the queries get where the first rows are compressed. */
@@ -269,6 +306,10 @@ static tl_err measure_codecs(tl_identify *id, const struct probe *p, struct tl_i
     const uint64_t n_floats = (uint64_t)p->n * t->exact.cols;
     for (uint32_t i = 0; i < TL_CODECS_TRIED; i++) {
         const tl_codec codec = tl_codecs_tried[i];
+        if (tl_vq_is(codec) && !t->codebooks) {
+            continue;
+        }
+        TL_TRY(load_book(t, p->pass->stream, codec));
         const struct tl_sketch of_keys = sketch_of(t, s, blocks, codec, TL_CODEC_Q8);
         TL_TRY(attend_compressed(t, p, blocks, &of_keys));
         found->k_error[i] = relative_error(t->out, t->exact, n_floats);

@@ -20,7 +20,7 @@ enum {
     TL_LONG_ROWS = 1024,  /* a prompt is long from here on: 5 % are then 51 rows */
     TL_CURVE_POINTS = 9,
     TL_CURVE_SCORE = 5, /* the point of the 5 % */
-    TL_CODECS_TRIED = 4,
+    TL_CODECS_TRIED = 7,
 };
 #define TL_DENSE_ABOVE 0.2 /* the paper's threshold tau */
 
@@ -34,7 +34,8 @@ struct tl_identity {
     double score;
     const float *mass; /* (n_heads, TL_CURVE_POINTS): the share that the largest weights hold */
     /* |out - exact| / |exact| of the attention output with all but the newest rows compressed: keys
-     * by the codec and values in 8 bits, and the other way round. Negative: not measured. */
+     * by the codec and values in 8 bits, and the other way round; codecs vq-* by the codebooks that come
+     * with the program. Negative: not measured, or the device reads no codebooks. */
     double k_error[TL_CODECS_TRIED], v_error[TL_CODECS_TRIED];
 };
 

@@ -104,6 +104,9 @@ static void check_measured(const json_t *policy, size_t n_layers, size_t n_heads
             for (int i = 1; i < 4; i++) { /* fewer bits, more error */
                 assert_true(number(errors, codecs[i]) > number(errors, codecs[i - 1]));
             }
+            assert_true(number(errors, "vq-d2b8") > number(errors, "q8"));
+            assert_true(number(errors, "vq-d4b8") > number(errors, "vq-d2b8"));
+            assert_true(number(errors, "vq-d8b8") > number(errors, "vq-d4b8"));
         }
     }
 }
