@@ -87,6 +87,7 @@ static void take_chat(struct full *f, const struct cli_event *e) {
         }
         break;
     case CHAT_END:
+        tui_talk_end(&f->talk);
         if (e->n > 0) {
             full_say(f, TUI_ITEM_NOTE, e->text, e->n);
         }
@@ -138,6 +139,7 @@ static void take_event(struct full *f, const struct cli_event *e) {
         f->n_waiting -= f->n_waiting > 0;
         return;
     case EVENT_IDLE:
+        tui_talk_end(&f->talk); /* where it failed on the way */
         f->busy = false;
         f->hint.len = 0; /* "stopping" is over */
         return;
@@ -237,6 +239,7 @@ static void one_round(struct full *f, uint64_t *drawn_ns) {
     while (!f->quit && tui_screen_key(f->screen, &key)) {
         full_key(f, &key);
     }
+    full_paste(f);
     for (const struct cli_event *e; (e = cli_worker_event(f->worker)) != NULL;) {
         take_event(f, e);
     }
@@ -333,6 +336,7 @@ static int close_parts(struct full *f) {
     tui_dash_free(&f->dash);
     tl_bytes_free(&f->plan);
     tl_bytes_free(&f->hint);
+    tl_bytes_free(&f->pasted);
     tl_bytes_free(&f->history_path);
     return code;
 }

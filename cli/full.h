@@ -32,6 +32,7 @@ struct full {
     struct tl_stats stats;
     uint64_t stats_seq;
     tl_bytes plan, history_path, hint; /* hint: a short word in the status line */
+    tl_bytes pasted; /* what came of a paste and is not in the editor yet */
     full_overlay over;
     int32_t over_first; /* its first line in view */
     struct full_button {
@@ -52,6 +53,8 @@ bool full_chat(const struct cli_args *args, int *code);
 /* full_keys.c */
 void full_key(struct full *f, const struct tui_key *key);
 void full_submit(struct full *f);
+/* What was pasted goes into the editor, all at once: sign by sign a long text takes its square. */
+void full_paste(struct full *f);
 /* full_draw.c */
 void full_draw(struct full *f);
 /* full_files.c: history, completion, the editor of the user's choice */

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { HISTORY_TEXT_MAX = 65536 };
+
 /* ---- history ---- */
 
 /* Makes the folders of a path; what cannot be made shows when the file is opened. */
@@ -84,7 +86,8 @@ void full_history_open(struct full *f) {
 
 void full_history_add(struct full *f, const char *text) {
     tl_bytes line = {0};
-    const char *const path = f->history_path.data;
+    const bool wanted = strlen(text) <= HISTORY_TEXT_MAX; /* a pasted book is no prompt */
+    const char *const path = wanted ? f->history_path.data : NULL;
     const int fd = path != NULL ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
     if (fd >= 0 && tui_history_line(text, &line) == TL_OK) {
         const ssize_t ignored = write(fd, line.data, line.len);

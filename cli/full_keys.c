@@ -374,16 +374,25 @@ static bool search_key(struct full *f, const struct tui_key *key) {
 
 /* ---- everywhere ---- */
 
+void full_paste(struct full *f) {
+    if (f->pasted.len > 0) {
+        must(f, tui_edit_insert(&f->edit, f->pasted.data, f->pasted.len));
+        f->pasted.len = 0;
+    }
+}
+
 /* What a paste brings is text, whatever keys it looks like. */
 static void paste_key(struct full *f, const struct tui_key *key) {
+    char text[4];
     if (key->kind == TUI_KEY_PASTE_END) {
         f->pasting = false;
+        full_paste(f);
     } else if (key->kind == TUI_KEY_ENTER) {
-        must(f, tui_edit_insert(&f->edit, "\n", 1));
+        must(f, tl_bytes_add(&f->pasted, "\n", 1));
     } else if (key->kind == TUI_KEY_TAB) {
-        must(f, tui_edit_insert(&f->edit, "\t", 1));
+        must(f, tl_bytes_add(&f->pasted, "\t", 1));
     } else if (key->kind == TUI_KEY_CHAR && (key->ch >= 0x20 || key->ch == '\n')) {
-        insert_char(f, key->ch);
+        must(f, tl_bytes_add(&f->pasted, text, tui_utf8_put(key->ch, text)));
     }
 }
 

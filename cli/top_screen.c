@@ -26,7 +26,7 @@ static const struct tui_help help[] = {
     {"Tab, 1 to 9", "the next tailor, that one"},
     {"Up, Down, j, k", "choose a layer; PgUp, PgDn, Home, End; clicks too"},
     {"Enter", "show all of it; Esc, Enter: back"},
-    {"s, Left, Right, F6", "sort by another column (clicks on their names too)"},
+    {"s, F6, arrows", "sort by another column (clicks on their names too)"},
     {"r", "turn the order"},
     {"p, F5", "pause"},
     {"+, F8", "slower"},

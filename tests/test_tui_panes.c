@@ -42,6 +42,17 @@ static void test_talk(void **state) {
     tui_grid_clear(&g);
     assert_int_equal(tui_talk_draw(&g, r, &t), TL_OK);
     assert_string_equal(row_text(&g, 5), "line 30");
+    tui_talk_clear(&t); /* a warning while an answer comes stands behind it */
+    tui_grid_clear(&g);
+    assert_int_equal(tui_talk_append(&t, "one ", 4), TL_OK);
+    assert_int_equal(tui_talk_add(&t, TUI_ITEM_WARN, "mind", 4), TL_OK);
+    assert_int_equal(tui_talk_append(&t, "two", 3), TL_OK);
+    tui_talk_end(&t);
+    assert_int_equal(tui_talk_append(&t, "three", 5), TL_OK);
+    assert_int_equal(tui_talk_draw(&g, r, &t), TL_OK);
+    assert_string_equal(row_text(&g, 0), "one two");
+    assert_string_equal(row_text(&g, 2), "! mind");
+    assert_string_equal(row_text(&g, 4), "three");
     tui_talk_free(&t);
     tui_grid_free(&g);
 }

@@ -62,6 +62,11 @@ static struct {
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 
+/* What would end the process without a word; after these it leaves in order. */
+static const int end_signals[] = {SIGTERM, SIGHUP,  SIGINT,  SIGQUIT,
+                                  SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU};
+enum { N_ENDS = sizeof end_signals / sizeof end_signals[0] };
+
 static void on_end(int signal_number) { end_wanted = signal_number; }
 
 static void on_stop(int signal_number) {
@@ -123,15 +128,17 @@ static bool install_handlers(void) {
     for (size_t i = 0; i < sizeof crash_signals / sizeof crash_signals[0]; i++) {
         sigaction(crash_signals[i], &crash, NULL);
     }
-    return sigaction(SIGTERM, &end, NULL) == 0 && sigaction(SIGHUP, &end, NULL) == 0 &&
-           sigaction(SIGINT, &end, NULL) == 0 && sigaction(SIGTSTP, &stop, NULL) == 0 &&
+    for (size_t i = 0; i < N_ENDS; i++) {
+        sigaction(end_signals[i], &end, NULL);
+    }
+    return sigaction(SIGTSTP, &stop, NULL) == 0 &&
            sigaction(SIGWINCH, &resize, NULL) == 0 && sigaction(SIGCONT, &go_on, NULL) == 0;
 }
 
 static void remove_handlers(void) {
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGHUP, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
+    for (size_t i = 0; i < N_ENDS; i++) {
+        signal(end_signals[i], SIG_DFL);
+    }
     signal(SIGTSTP, SIG_DFL);
     signal(SIGWINCH, SIG_DFL);
     signal(SIGCONT, SIG_DFL);

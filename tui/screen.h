@@ -41,7 +41,7 @@ void tui_screen_wait(tui_screen *s, int fd, int timeout_ms);
 /* The next key; false where there is none now. */
 bool tui_screen_key(tui_screen *s, struct tui_key *out);
 
-/* The signal that asks to leave soon (SIGTERM, SIGHUP, SIGINT), 0: none came. */
+/* The signal that asks to leave soon (SIGTERM, SIGHUP, SIGQUIT and the like), 0: none came. */
 int tui_screen_ended(const tui_screen *s);
 /* SIGTSTP came (or the key for it): stops the process; returns when it goes on. */
 bool tui_screen_wants_stop(const tui_screen *s);

@@ -15,6 +15,7 @@ void tui_talk_clear(tui_talk *t) {
         tui_text_free(&t->items[i].lines);
     }
     t->n = 0;
+    t->open = 0;
     t->top = 0;
     t->scrolled = false;
 }
@@ -42,11 +43,18 @@ tl_err tui_talk_add(tui_talk *t, tui_item_kind kind, const char *text, size_t n)
 }
 
 tl_err tui_talk_append(tui_talk *t, const char *text, size_t n) {
-    if (t->n == 0 || t->items[t->n - 1].kind != TUI_ITEM_ANSWER) {
-        return tui_talk_add(t, TUI_ITEM_ANSWER, text, n);
+    if (t->open == 0 && t->n > 0 && t->items[t->n - 1].kind == TUI_ITEM_ANSWER) {
+        t->open = t->n; /* it goes on */
     }
-    return tl_bytes_add(&t->items[t->n - 1].text, text, n);
+    if (t->open == 0) {
+        TL_TRY(tui_talk_add(t, TUI_ITEM_ANSWER, text, n));
+        t->open = t->n;
+        return TL_OK;
+    }
+    return tl_bytes_add(&t->items[t->open - 1].text, text, n);
 }
+
+void tui_talk_end(tui_talk *t) { t->open = 0; }
 
 static unsigned style_of(tui_item_kind kind) {
     static const unsigned styles[] = {

@@ -31,13 +31,16 @@ typedef struct tui_talk {
     size_t n, cap;
     size_t top; /* the first line in view, where it does not follow */
     bool scrolled;
+    size_t open; /* 1 + the answer that is still coming; 0: none is */
 } tui_talk;
 
 void tui_talk_free(tui_talk *t);
 void tui_talk_clear(tui_talk *t);
 TL_MUST tl_err tui_talk_add(tui_talk *t, tui_item_kind kind, const char *text, size_t n);
-/* More of the last item, which is an answer (one is begun where it is not). */
+/* More of the answer that is coming; where none is, of the last item if that is one, else of a new one. Notes and warnings that come in
+ * between stand behind it, and do not break it in two. */
 TL_MUST tl_err tui_talk_append(tui_talk *t, const char *text, size_t n);
+void tui_talk_end(tui_talk *t); /* the answer is whole */
 
 /* Up (negative) or down by lines of a view of that size; down to the end follows again. */
 TL_MUST tl_err tui_talk_scroll(tui_talk *t, struct tui_rect view, int32_t lines);
