@@ -1,153 +1,16 @@
 #!/usr/bin/env bash
-# The full-screen chat as a user meets it: a conversation, a document, every command, editing, stopping,
-# and whatever ends it. tests/tui/chat.sh TAILOR SOURCE_DIR
+# The prompt and the process of the full-screen chat: editing, searching, stopping, and whatever ends it.
+# tests/tui/chat.sh TAILOR SOURCE_DIR
 set -u
 # shellcheck source=tests/tui/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 open_terminal 80 24
 
-# ---- a conversation ----
+# ---- the prompt ----
 chat -n 80
-wait_for 'tailor .*cache tailor'
-wait_for 'say something'
 line 'Hello, who are you?'
 answered
-wait_for '^> Hello, who are you\?'
-screen | sed -n '/^> Hello/,$p' | sed '1,2d' | head -n 2 | grep -q '[a-z]' || fail "no answer"
-line '/stats'
-wait_for 'wrote [0-9]+ tokens'
-line '/context'
-wait_for '[0-9]+ of [0-9]+ tokens \('
-
-# ---- a document, longer than a chunk ----
-sed -n '1,60p' "$source_dir/README.md" >"$work/doc.md"
-line "/read $work/doc.md"
-wait_for 'bytes\) is part of your next message'
-line 'What is this about?'
-answered
-line '/context'
-wait_for '[0-9]{3,} of [0-9]+ tokens'
-
-# ---- every command ----
-line '/help'
-keys PageUp
-wait_for '/read FILE'
-keys PageDown PageDown
-line '/system Be brief.'
-wait_for 'a new conversation under'
-line 'Hi'
-answered
-line '/regen'
-answered
-line '/continue'
-answered
-line '/set temp 0.5'
-wait_for 'temp 0.5, top-k 40'
-line '/set parameter temperature 0'
-wait_for 'temp 0, top-k 40'
-line '/set n 6'
-wait_for ', n 6'
-line '/fork'
-wait_for 'this is branch 2 now'
-line 'More'
-answered
-line '/fork 1'
-wait_for 'branch 1 of 2'
-never '^> More'
-line "/save $work/talk.json"
-wait_for 'saved: [0-9]+ messages'
-line "/export $work/talk.md"
-wait_for 'written: '
-grep -q '^## You' "$work/talk.md" || fail "the export has no headings"
-line '/new'
-wait_gone '^> Hi'
-line "/load $work/talk.json"
-wait_for '^> Hi'
-line '/undo'
-wait_gone '^> Hi$'
-line "/load $work/talk.json"
-wait_for '^> Hi'
-line '/edit'
-wait_gone '^  ?Hi there'
-wait_for '^> Hi$'
-keys -l ' there'
-keys Enter
-wait_for '^> Hi there'
-answered
-line '/copy'
-wait_for 'copied, where the terminal allows'
-line '/kv tailor'
-wait_for 'the cache is tailor now'
-line '/look'
-wait_for 'nothing to tell|looked at'
-line '/kv abacus'
-wait_for "neither a preset"
-line "/model $model"
-wait_for 'the model is .* now'
-line 'Hello again'
-answered
-line '/clear'
-wait_gone 'Hello again'
-
-# ---- what is wrong says so on the screen ----
-line '/dance'
-wait_for '! /dance: no such command'
-line '/read /nonexistent'
-wait_for '! /nonexistent: No such file'
-line '/load /etc/passwd'
-wait_for 'is no saved conversation'
-line '/model /etc/passwd'
-wait_for 'not a GGUF model file'
-line '/load '"$model"
-wait_for 'is a model, no saved conversation'
-head -c 200000 "$model" >"$work/broken.gguf"
-line "/model $work/broken.gguf"
-wait_for '! .*broken.gguf'
-wait_for 'the model is still'
-printf '{"messages": [{"role": "user"' >"$work/broken.json"
-line "/load $work/broken.json"
-wait_for 'broken.json: is no saved conversation'
-printf '{"messages": [{"role": "wizard", "content": 3}]}' >"$work/odd.json"
-line "/load $work/odd.json"
-wait_for 'message 1 is not'
-line 'Still there?'
-answered
-wait_for '^> Still there'
-# ---- what users of other programs try ----
-line '/hlep'
-wait_for 'is it /help\?'
-line '/role pirate'
-wait_for '/system TEXT'
-line '.help'
-wait_for 'begin with a slash'
-line '/set verbose'
-wait_for '/stats tells'
-line '/set num_predict 7'
-wait_for ', n 7'
-line '/show'
-wait_for 'feed forward .*iB'
-line '/retry'
-answered
-line '"""one'
-line 'two'
-wait_for '^  two'
-line '"""'
-answered
-wait_for '^> one'
-never '^> """'
-line "three \\"
-wait_for '^> three *$'
-line 'four'
-answered
-wait_for '^  four'
-line '/set temp hot'
-wait_for '/set: temp is a number'
-line '/save'
-line "/save $work/doc.md"
-wait_for 'is there already'
-
-# ---- the prompt ----
 keys -l 'first'
 keys M-Enter
 keys -l 'second'
@@ -268,6 +131,7 @@ wait_for '^code 0'
 restored
 
 # ---- Ctrl+Z and back ----
+line 'set -m'
 chat
 keys -l 'half a'
 keys C-z
@@ -286,6 +150,7 @@ wait_for '^ ready'
 keys C-c
 line '/quit'
 wait_gone 'say something'
+line 'set +m'
 restored
 
 # ---- nothing to chat with, or with what is broken ----

@@ -15,7 +15,9 @@ export HOME=$work XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
 export LC_ALL=C.UTF-8 TERM=xterm-256color
 unset NO_COLOR COLORTERM TMUX EDITOR VISUAL
 mkdir -p "$work/run"
-printf 'PS1="$ "\n' >"$work/rc"
+# Without job control: a process that somebody stops from outside for a while (a measurement on this
+# machine) goes on where it was, instead of losing its terminal to the shell.
+printf 'PS1="$ "\nset +m\n' >"$work/rc"
 
 term() { tmux -S "$work/socket" -f /dev/null "$@"; }
 cleanup() {
@@ -49,12 +51,20 @@ line() {
     keys Enter
 }
 
-# wait_for REGEX [SECONDS]: until a line of the screen matches
+# Whether a line of the screen matches, or, for a REGEX without anchors, its lines as one.
+seen() {
+    local now
+    now=$(screen)
+    grep -qE -- "$1" <<<"$now" && return 0
+    case $1 in *^* | *\$*) return 1 ;; esac
+    tr -s ' \n' ' ' <<<"$now" | grep -qE -- "$1"
+}
+# wait_for REGEX [SECONDS]: until it is seen
 wait_for() {
     local tries=$((${2:-20} * 10))
     n_checks=$((n_checks + 1))
     while [ $tries -gt 0 ]; do
-        screen | grep -qE -- "$1" && return 0
+        seen "$1" && return 0
         sleep 0.1
         tries=$((tries - 1))
     done
@@ -69,6 +79,17 @@ wait_gone() {
         tries=$((tries - 1))
     done
     fail "still '$1' after ${2:-20} s"
+}
+# scroll_to REGEX: up through the chat, and down again
+scroll_to() {
+    local pages=0
+    until seen "$1"; do
+        keys PageUp
+        pages=$((pages + 1))
+        [ $pages -lt 60 ] || fail "no '$1' above"
+        sleep 0.2
+    done
+    keys C-End
 }
 never() {
     n_checks=$((n_checks + 1))
