@@ -507,12 +507,15 @@ void tui_screen_draw(tui_screen *s, const tui_grid *g) {
 /* Goes on after a stop that nobody could see coming (SIGSTOP): the shell has had the terminal since,
  * and where it still has it, reading stops us until it is given back. */
 static void go_on(tui_screen *s) {
-    continued = 0;
-    const pid_t has_it = tcgetpgrp(STDIN_FILENO);
-    if (has_it > 0 && has_it != getpgrp()) {
+    enum { TRIES = 100 }; /* nothing stops a process that has no shell any more */
+    for (int i = 0; i < TRIES; i++) {
+        const pid_t has_it = tcgetpgrp(STDIN_FILENO);
+        if (has_it <= 0 || has_it == getpgrp()) {
+            break;
+        }
         raise(SIGTTIN);
-        continued = 0;
     }
+    continued = 0;
     tui_screen_leave(s);
     tui_screen_enter(s);
     resized = 1; /* it may be, and all of it is to be drawn */

@@ -28,6 +28,7 @@ term paste-buffer -p -t t
 wait_for '^> pasted one'
 wait_for '^  pasted two'
 keys C-c
+echo document >"$work/doc.md"
 keys -l '/mod'
 keys Tab
 wait_for '^> /model$'
@@ -55,14 +56,14 @@ wait_for '^> from the editor'
 keys C-c
 grep -q 'Hello, who are you' "$work/state/tailor/history" || fail "no history file"
 keys Up Up
-wait_for '^> (w|from|/|pasted|first|  )'
+wait_for '^> Hello, who'
 keys C-c
 keys -l 'draft'
 keys C-r
 keys -l 'who are'
 wait_for 'search: who are_'
 wait_for '^> Hello, who are you'
-keys C-r
+keys C-r C-r C-r
 wait_for 'no more'
 keys C-g
 wait_for '^> draft'
@@ -112,14 +113,14 @@ wait_for '^code 0'
 # ---- however it ends, the terminal is as it was ----
 for signal in TERM HUP SEGV ABRT; do
     chat
-    kill -s $signal "$(child 'tailor chat')"
+    kill -s $signal "$(child)"
     case $signal in TERM) code=143 ;; HUP) code=129 ;; SEGV) code=139 ;; ABRT) code=134 ;; esac
     wait_for "^code $code"
     restored
 done
 
 # ---- left with messages waiting: they are not begun ----
-line "clear; $tailor chat -m $model --ignore-eos -c 100000; echo code \$?"
+start "$tailor chat -m $model --ignore-eos -c 100000"
 wait_for 'say something'
 line 'first'
 wait_for 'answering'
@@ -131,8 +132,8 @@ wait_for '^code 0'
 restored
 
 # ---- Ctrl+Z and back ----
-line 'set -m'
-chat
+line "clear; $tailor chat -m $model --temp 0"
+wait_for '^ ready'
 keys -l 'half a'
 keys C-z
 wait_for 'Stopped'
@@ -142,7 +143,7 @@ keys -l ' message'
 wait_for '^> half a message'
 keys C-c
 keys -l 'whole'
-kill -STOP "$(child 'tailor chat')" # nobody can see this one coming
+kill -STOP "$(child)" # nobody can see this one coming
 wait_for 'Stopped'
 line 'fg'
 wait_for '^> whole'
@@ -150,38 +151,37 @@ wait_for '^ ready'
 keys C-c
 line '/quit'
 wait_gone 'say something'
-line 'set +m'
 restored
 
 # ---- nothing to chat with, or with what is broken ----
 echo 'no session' >"$work/broken.session"
-line "clear; $tailor chat -m $model --session $work/broken.session; echo code \$?"
+start "$tailor chat -m $model --session $work/broken.session"
 wait_for 'broken.session'
 wait_for 'any key leaves'
 keys x
 wait_for '^code 1'
-line "clear; $tailor chat -m /etc/passwd; echo code \$?"
+start "$tailor chat -m /etc/passwd"
 wait_for 'not a GGUF model file'
 wait_for 'any key leaves'
 keys x
 wait_for '^code 1'
 echo "noise = #123456" >"$work/theme"
-line "clear; $tailor chat -m $model --theme $work/theme; echo code \$?"
+start "$tailor chat -m $model --theme $work/theme"
 wait_for 'theme: line 1 is not'
 wait_for '^code 1'
 
 # ---- terminals that cannot, and pipes ----
 for how in TERM=dumb TERM=nonsense; do
-    line "clear; $how $tailor chat -m $model -n 3 --temp 0; echo code \$?"
+    start "$how $tailor chat -m $model -n 3 --temp 0"
     wait_for '^> $|^>$'
     line 'Hi'
     wait_for '^[A-Z]'
     line '/quit'
     wait_for '^code 0'
 done
-line "clear; echo Hi | $tailor chat -m $model -n 3 --temp 0 | cat; echo code \$?"
+start "echo Hi | $tailor chat -m $model -n 3 --temp 0 | cat"
 wait_for '^code 0'
-line "clear; $tailor chat --plain -m $model -n 3 --temp 0; echo code \$?"
+start "$tailor chat --plain -m $model -n 3 --temp 0"
 wait_for '^>'
 line '/quit'
 wait_for '^code 0'

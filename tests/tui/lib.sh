@@ -15,9 +15,7 @@ export HOME=$work XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
 export LC_ALL=C.UTF-8 TERM=xterm-256color
 unset NO_COLOR COLORTERM TMUX EDITOR VISUAL
 mkdir -p "$work/run"
-# Without job control: a process that somebody stops from outside for a while (a measurement on this
-# machine) goes on where it was, instead of losing its terminal to the shell.
-printf 'PS1="$ "\nset +m\n' >"$work/rc"
+printf 'PS1="$ "\n' >"$work/rc"
 
 term() { tmux -S "$work/socket" -f /dev/null "$@"; }
 cleanup() {
@@ -98,9 +96,16 @@ never() {
 # The last line of the screen that is not empty.
 bottom() { screen | grep -v '^ *$' | tail -n 1; }
 
+# start COMMAND: on a clear screen, "code N" behind it. Under a shell without job control: where somebody
+# stops the process for a while (a measurement on this machine), it goes on where it was, instead of losing
+# its terminal to the shell.
+start() {
+    printf '%s\necho code $?\n' "$1" >"$work/go"
+    line "clear; sh $work/go"
+}
 # chat ARGS...: starts a chat and waits until it is ready
 chat() {
-    line "clear; $tailor chat -m $model --temp 0 $*; echo code \$?"
+    start "$tailor chat -m $model --temp 0 $*"
     wait_for '^ ready|^ answering'
 }
 # Waits until what was sent (the prompt is empty then) is done.
@@ -108,8 +113,8 @@ answered() {
     wait_for 'say something'
     wait_for '^ ready' 120
 }
-# The process that runs in the terminal's shell.
-child() { pgrep -n -P "$(term display-message -p -t t '#{pane_pid}')" -f "$1"; }
+# The tailor that runs in the terminal.
+child() { pgrep -n -s "$(term display-message -p -t t '#{pane_pid}')" -x tailor; }
 # click COL ROW (from 1): as terminals report a button that is pressed, and let go
 click() {
     local report

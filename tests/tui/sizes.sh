@@ -179,7 +179,7 @@ restored
 # ---- colours, and none ----
 open_terminal 80 24
 for look in 'NO_COLOR=1' 'COLORTERM=truecolor' 'COLORTERM=' 'TERM=xterm' 'TERM=vt100' 'LC_ALL=C'; do
-    line "clear; $look $tailor chat -m $model --temp 0; echo code \$?"
+    start "$look $tailor chat -m $model --temp 0"
     wait_for '^ ready'
     keys F2
     wait_for 'context [^ ]* [0-9]'
@@ -196,7 +196,7 @@ done
 
 # ---- tailor top ----
 export XDG_RUNTIME_DIR=$work/run
-line "clear; $tailor top --once; echo code \$?"
+start "$tailor top --once"
 wait_for 'no tailor is running'
 wait_for '^code 1'
 printf 'Tell me a story\n' >"$work/say"
@@ -205,9 +205,9 @@ printf 'Tell me a story\n' >"$work/say"
 first=$!
 "$tailor" chat -m "$model" -c 120000 --kv full -n 200000 --ignore-eos <"$work/say" >/dev/null 2>&1 &
 second=$!
-line "clear; $tailor top --once; echo code \$?"
+start "$tailor top --once"
 sleep 1
-line "clear; $tailor top --once; echo code \$?"
+start "$tailor top --once"
 wait_for "$first chat .* tailor "
 wait_for "$second chat .* full "
 "$tailor" top --once --json "$first" >"$work/json" || fail "top --once --json"
@@ -239,10 +239,10 @@ for metric in num_requests_running num_requests_waiting kv_cache_usage_perc prom
         fail "prometheus: no $metric: $(head -n 30 "$work/metrics")"
 done
 grep -qE "^tailor:kv_cache_bytes\{.*layer=\"5\",tier=\"hot\"\} [1-9]" "$work/metrics" || fail "prometheus: no tiers"
-line "clear; TERM=dumb $tailor top; echo code \$?"
+start "TERM=dumb $tailor top"
 wait_for "$first chat .* tailor "
 wait_for '^code 0'
-line "clear; $tailor top; echo code \$?"
+start "$tailor top"
 wait_for "$first chat"
 keys Tab
 sleep 0.3
