@@ -249,6 +249,10 @@ static void test_dash_keys(void **state) {
     assert_int_equal(press(&d, TUI_KEY_ESCAPE, 0), TUI_DASH_DONE);
     assert_false(d.detail);
     assert_int_equal(press(&d, TUI_KEY_ESCAPE, 0), TUI_DASH_BACK);
+    d.detail = true;
+    const struct tui_key hurried = {.kind = TUI_KEY_CHAR, .ch = '?', .alt = true};
+    assert_int_equal(tui_dash_key(&d, &hurried), TUI_DASH_HELP);
+    assert_false(d.detail);
     press(&d, TUI_KEY_FUNCTION, 5);
     assert_true(d.paused);
     press(&d, TUI_KEY_CHAR, 'p');

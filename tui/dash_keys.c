@@ -100,7 +100,8 @@ tui_dash_wish tui_dash_key(tui_dash *d, const struct tui_key *key) {
     case TUI_KEY_FUNCTION:
         return function_key(d, key->ch);
     case TUI_KEY_CHAR:
-        return key->alt ? TUI_DASH_UNKNOWN : char_key(d, key->ch);
+        d->detail = d->detail && !key->alt; /* no key has Alt here: it was Esc and a key in a hurry */
+        return char_key(d, key->ch);
     default:
         return TUI_DASH_UNKNOWN;
     }
