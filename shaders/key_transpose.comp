@@ -10,16 +10,17 @@ layout(binding = 2) readonly buffer Src { uint16_t src[]; };
 layout(push_constant) uniform Push {
     uint keys_first, most_first, src_first; // bytes
     uint d, heads, cap, src_cap;            // cap: blocks of a head
-    uint dst_block, n_blocks, src_row;
+    uint dst_block, n_blocks;               // src begins at their first row
+    uint channel, channels;                 // keys begins there; all channels of heads where there are several
 };
 
 void main() {
-    for (uint at = gl_GlobalInvocationID.x; at < heads * d; at += gl_NumWorkGroups.x * GROUP) {
-        const uint h = at / d, c = at % d;
+    for (uint at = gl_GlobalInvocationID.x; at < heads * channels; at += gl_NumWorkGroups.x * GROUP) {
+        const uint h = at / channels, c = channel + at % channels;
         uint largest = dst_block > 0 ? uint(most[most_first / 2 + (h * cap + dst_block - 1) * d + c]) : 0;
         for (uint i = 0; i < n_blocks; i++) {
             const uint to = keys_first / 4 + (at * cap + dst_block + i) * 32;
-            const uint from = src_first / 2 + (h * src_cap + src_row + i * 64) * d + c;
+            const uint from = src_first / 2 + (h * src_cap + i * 64) * d + c;
             for (uint t = 0; t < 64; t += 2) {
                 const uint a = uint(src[from + t * d]), b = uint(src[from + (t + 1) * d]);
                 keys[to + t / 2] = a | b << 16;

@@ -174,11 +174,54 @@ static void test_deep(void **state) {
     side_close(&sides[1]);
 }
 
+enum { WIDE_BLOCKS = 2304, WIDE_DIM = 16, WIDE_HEADS = 2 };
+
+/* Keys by channels of more rows than one invocation may walk, entered by one op. */
+static void transpose(const char *backend, const char *debug, uint16_t *keys, uint16_t *most) {
+    struct side s = {0};
+    const struct tl_dev_params params = {.isa_max = "plain", .n_threads = 2, .debug = debug};
+    assert_int_equal(tl_dev_open(&s.dev, tl_backend_find(backend), &params), TL_OK);
+    assert_int_equal(tl_stream_open(&s.s, s.dev), TL_OK);
+    struct tl_rng rng = {6};
+    const tl_view src = take(&s, WIDE_HEADS * WIDE_BLOCKS * TL_BLOCK, WIDE_DIM, TL_F16);
+    fill(src, &rng);
+    const struct tl_columns dst = {
+        .keys = take(&s, WIDE_HEADS * WIDE_DIM, WIDE_BLOCKS * TL_BLOCK, TL_F16),
+        .most = take(&s, WIDE_HEADS * WIDE_BLOCKS, WIDE_DIM, TL_F16),
+        .n_kv_heads = WIDE_HEADS};
+    const struct tl_key_transpose op = {.dst = dst, .src = src, .n_blocks = WIDE_BLOCKS};
+    assert_int_equal(tl_key_transpose(s.s, &op), TL_OK);
+    assert_int_equal(tl_stream_sync(s.s), TL_OK);
+    memcpy(keys, tl_view_host(dst.keys), tl_view_bytes(dst.keys));
+    memcpy(most, tl_view_host(dst.most), tl_view_bytes(dst.most));
+    side_close(&s);
+}
+
+/* Goal: an index of 147 thousand rows is that of the CPU, whether heads fit a binding or, with a
+ * pretended limit, channels and stretches of rows have bindings of their own. */
+static void test_transpose(void **state) {
+    (void)state;
+    const size_t n_keys = (size_t)WIDE_HEADS * WIDE_DIM * WIDE_BLOCKS * TL_BLOCK;
+    const size_t n_most = (size_t)WIDE_HEADS * WIDE_BLOCKS * WIDE_DIM;
+    uint16_t *const numbers = calloc(2 * (n_keys + n_most), sizeof *numbers);
+    assert_non_null(numbers);
+    uint16_t *const keys = numbers, *const most = keys + n_keys;
+    uint16_t *const got_keys = most + n_most, *const got_most = got_keys + n_keys;
+    transpose("cpu", NULL, keys, most);
+    static const char *const debugs[] = {"validate", "validate,range=1000000"};
+    for (size_t i = 0; i < sizeof debugs / sizeof debugs[0]; i++) {
+        transpose("vulkan", debugs[i], got_keys, got_most);
+        assert_memory_equal(keys, got_keys, n_keys * sizeof *keys);
+        assert_memory_equal(most, got_most, n_most * sizeof *most);
+    }
+    free(numbers);
+}
+
 int main(void) {
     if (tl_backend_find("vulkan") == NULL || tl_backend_find("vulkan")->dev_count() == 0) {
         print_message("skipped: no Vulkan device here\n");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep), cmocka_unit_test(test_transpose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,29 +19,68 @@ static uint64_t head_bytes(const tl_view *v, uint32_t n_heads) {
     return v->rows / n_heads * tl_row_bytes(v->dtype, v->cols);
 }
 
+/* Blocks [first, first + n) of the op, of some channels of some heads; all channels where there is more
+ * than one head. */
+struct transpose_part {
+    uint32_t head, heads, channel, channels, first, n;
+};
+
+static tl_err transpose_part(tl_stream *s, const struct tl_key_transpose *op,
+                             const struct transpose_part *p) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t d = op->dst.most.cols, n = op->dst.n_kv_heads;
+    const uint64_t key_row = tl_row_bytes(TL_F16, op->dst.keys.cols);
+    const uint64_t src_cap = op->src.rows / n, src_row = tl_row_bytes(TL_F16, d);
+    const uint64_t from = p->head * src_cap + op->src_row + (uint64_t)p->first * TL_BLOCK;
+    struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_TRANSPOSE, 64);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->dst.keys, ((uint64_t)p->head * d + p->channel) * key_row,
+                                   (uint64_t)p->heads * p->channels * key_row, true)));
+    vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.most, n, p->head, p->heads, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->src, from * src_row,
+                                   ((p->heads - 1) * src_cap + (uint64_t)p->n * TL_BLOCK) * src_row,
+                                   false)));
+    vk_push(&c, d);
+    vk_push(&c, p->heads);
+    vk_push(&c, op->dst.most.rows / n);
+    vk_push(&c, (uint32_t)src_cap);
+    vk_push(&c, op->dst_block + p->first);
+    vk_push(&c, p->n);
+    vk_push(&c, p->channel);
+    vk_push(&c, p->channels);
+    vk_loop_over(&c, (uint64_t)p->heads * p->channels);
+    return vk_dispatch(s, &c);
+}
+
+/* Whole heads where they fit a binding, else some channels and blocks of one at a time; and no more
+ * blocks than an invocation's loops may walk (vk_least_teams). */
 tl_err vk_key_transpose(tl_stream *s, const struct tl_key_transpose *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint32_t n = op->dst.n_kv_heads, d = op->dst.most.cols;
-    const uint64_t widest = tl_max_u64(head_bytes(&op->dst.keys, n), head_bytes(&op->src, n));
-    const uint64_t step = vk_window_rows(dev, widest);
-    if (step == 0) {
+    const uint32_t n = op->dst.n_kv_heads, d = op->dst.most.cols, src_cap = op->src.rows / n;
+    const uint64_t key_rows = vk_window_rows(dev, tl_row_bytes(TL_F16, op->dst.keys.cols));
+    const uint64_t src_rows = vk_window_rows(dev, tl_row_bytes(TL_F16, d));
+    const bool whole = key_rows >= d && src_rows >= src_cap;
+    const uint64_t heads = whole ? tl_min_u64(key_rows / d, src_rows / src_cap) : 1;
+    const uint64_t channels = tl_min_u64(key_rows, d);
+    const uint64_t fit = dev->debug.range != 0 ? tl_max_u64(src_rows / TL_BLOCK, 1) : src_rows / TL_BLOCK;
+    if (channels == 0 || (!whole && fit == 0)) {
         return vk_too_wide(dev, "an index");
     }
-    for (uint64_t head = 0; head < n; head += step) {
-        const uint64_t heads = tl_min_u64(step, n - head);
-        struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_TRANSPOSE, 64);
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.keys, n, head, heads, true)));
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.most, n, head, heads, true)));
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->src, n, head, heads, false)));
-        vk_push(&c, d);
-        vk_push(&c, (uint32_t)heads);
-        vk_push(&c, op->dst.most.rows / n);
-        vk_push(&c, op->src.rows / n);
-        vk_push(&c, op->dst_block);
-        vk_push(&c, op->n_blocks);
-        vk_push(&c, op->src_row);
-        vk_loop_over(&c, heads * d);
-        TL_TRY(vk_dispatch(s, &c));
+    const uint64_t walks = (uint64_t)op->n_blocks * (1 + TL_BLOCK / 2);
+    const uint64_t blocks = tl_max_u64(tl_min_u64(whole ? op->n_blocks : fit,
+                                                  op->n_blocks / vk_least_teams(dev, walks)), 1);
+    for (uint64_t head = 0; head < n; head += heads) {
+        for (uint64_t channel = 0; channel < d; channel += channels) {
+            for (uint64_t first = 0; first < op->n_blocks; first += blocks) {
+                const struct transpose_part part = {
+                    .head = (uint32_t)head,
+                    .heads = (uint32_t)tl_min_u64(heads, n - head),
+                    .channel = (uint32_t)channel,
+                    .channels = (uint32_t)tl_min_u64(channels, d - channel),
+                    .first = (uint32_t)first,
+                    .n = (uint32_t)tl_min_u64(blocks, op->n_blocks - first)};
+                TL_TRY(transpose_part(s, op, &part));
+            }
+        }
     }
     return TL_OK;
 }
