@@ -1,27 +1,23 @@
 #version 460
-// y (+)= x w^T + bias for few rows of x: a subgroup takes rows of w, TOKENS rows of x at a time.
-// SPLIT 1: a lane has a row of w to itself, and x is the same address for all lanes; best where loads
-// are scalar code (lavapipe: 7 times as fast). SPLIT SUBGROUP: all lanes share a row of w, neighbours
-// read neighbouring bytes, and the parts are added up at the end; best on hardware.
+// y (+)= x w^T + bias for few rows of x on hardware: a subgroup takes a row of w, TOKENS rows of x at a
+// time; neighbouring lanes read neighbouring units, and the parts are added up at the end.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 layout(constant_id = 3) const uint TOKENS = 1;
-layout(constant_id = 4) const uint SPLIT = 1;
 #include "matmul.glsl"
 
 void main() {
-    const uint rows = SUBGROUP / SPLIT; // of w, for this subgroup
-    const uint mine = team_of() * rows + (SPLIT == 1 ? lane_of() : 0);
-    if (team_of() * rows >= cols) {
+    const uint mine = team_of();
+    if (mine >= cols) {
         return;
     }
-    const uint row = w_first + min(mine, cols - 1) * row_bytes(k);
+    const uint row = w_first + mine * row_bytes(k);
     const uint first = gl_WorkGroupID.y * TOKENS, units = (k + UNIT - 1) / UNIT;
     float sums[TOKENS];
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         sums[t] = 0.0;
     }
-    for (uint unit = SPLIT == 1 ? 0 : lane_of(); unit < units; unit += SPLIT) {
+    for (uint unit = lane_of(); unit < units; unit += SUBGROUP) {
         float v[32];
         decode(row, unit, k, v);
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
@@ -41,8 +37,8 @@ void main() {
         }
     }
     [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        const float sum = SPLIT == 1 ? sums[t] : subgroupAdd(sums[t]);
-        if (first + t < n && mine < cols && (SPLIT == 1 || lane_of() == 0)) {
+        const float sum = subgroupAdd(sums[t]);
+        if (first + t < n && lane_of() == 0) {
             store(first + t, col + mine, sum);
         }
     }

@@ -1,6 +1,6 @@
 // What the three matmuls share: y (n, m) (+)= x (n, k) w (m, k)^T + bias, then the soft cap. They differ in
-// who computes what: matmul.comp few rows of x; matmul_many.comp many of them where kernels run on the
-// host; matmul_tile.comp many of them on hardware.
+// who computes what: matmul.comp few rows of x on hardware; matmul_tile.comp many of them there;
+// matmul_host.comp any number where kernels run on the host.
 layout(constant_id = 2) const uint DTYPE = 0;
 
 layout(binding = 0) buffer Y { float y[]; };

@@ -297,11 +297,13 @@ static void compare_presets(const char *model, const char *debug) {
     tl_engine_close(&engines[0]);
     tl_engine_close(&engines[1]);
     assert_int_equal(kept.n_errors, 0); /* those of the layer at closing too */
+    /* "times": the device's last words. */
+    assert_true((strstr(debug, "times") != NULL) == (strstr(kept.sentence, " dispatches ") != NULL));
 }
 
 static void test_presets(void **state) {
     (void)state;
-    compare_presets(GOLDEN "qwen2-14-2.gguf", "validate");
+    compare_presets(GOLDEN "qwen2-14-2.gguf", "validate,times");
 }
 
 static void test_queues(void **state) {

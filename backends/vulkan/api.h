@@ -40,7 +40,12 @@
                                                 X(CmdBindPipeline) X(CmdBindDescriptorSets)        \
                                                     X(CmdPushConstants) X(CmdDispatch)             \
                                                         X(CmdPipelineBarrier) X(CmdCopyBuffer)     \
-                                                            X(CmdFillBuffer) X(DeviceWaitIdle)
+                                                            X(CmdFillBuffer) X(DeviceWaitIdle)        \
+                                                                X(CreateQueryPool)                 \
+                                                                X(DestroyQueryPool)                \
+                                                                X(CmdResetQueryPool)               \
+                                                                X(CmdWriteTimestamp)               \
+                                                                X(GetQueryPoolResults)
 
 /* Of extensions: NULL where they are not. */
 #define VK_EXTENSION_FUNCTIONS(X) X(CmdPushDescriptorSetKHR) X(GetMemoryHostPointerPropertiesEXT)

@@ -84,7 +84,8 @@ static bool parse_word(struct vk_debug *d, const char *word) {
     } known[] = {
         {"validate", &d->validate, NULL}, {"stage", &d->stage, NULL},
         {"as-gpu", &d->as_gpu, NULL},     {"two-queues", &d->two_queues, NULL},
-        {"pools", &d->pools, NULL},       {"range=", NULL, &d->range},
+        {"pools", &d->pools, NULL},       {"times", &d->times, NULL},
+        {"range=", NULL, &d->range},
         {"fail=", NULL, &d->fail},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -194,6 +195,10 @@ static void dev_close(tl_dev *base) {
         vk_memory_close(dev);
         dev->api->DestroyDevice(dev->handle, NULL);
     }
+    if (dev->times != NULL) {
+        vk_times_say(dev);
+        free(dev->times);
+    }
     vk_instance_close(&dev->instance);
     pthread_mutex_destroy(&dev->lock);
     free(dev->cache_dir);
@@ -225,6 +230,12 @@ static tl_err open_device(struct vk_dev *dev, const struct tl_dev_params *p) {
             return TL_ERR_MEMORY;
         }
         strcpy(dev->cache_dir, p->cache_dir);
+    }
+    if (dev->debug.times) {
+        dev->times = calloc(VK_SHADER_COUNT, sizeof *dev->times);
+        if (dev->times == NULL) {
+            return TL_ERR_MEMORY;
+        }
     }
     TL_TRY(create_device(dev));
     return vk_pipelines_open(dev);

@@ -73,6 +73,9 @@ static tl_err open_segment(struct vk_dev *dev, struct vk_graph *g, uint32_t lane
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     TL_TRY(VK_CALL(dev, BeginCommandBuffer, VK_ERROR_OUT_OF_HOST_MEMORY, (r->cmd, &begin)));
     vk_barrier(dev, r->cmd);
+    if (dev->times != NULL && g->n_lanes == 1) {
+        TL_TRY(vk_times_open(dev, r->cmd, &r->times));
+    }
     g->open[lane] = true;
     return TL_OK;
 }
@@ -277,6 +280,9 @@ static tl_err run(tl_graph *base, tl_stream *stream) {
     }
     if (g->last_value > 0) { /* its command buffers may not be in the queue twice */
         TL_TRY(vk_timeline_wait(dev, g->last, g->last_value));
+        if (g->n_runs > 1) { /* in their first run many drivers compile kernels */
+            vk_times_read(dev, g->recorders[0].times);
+        }
     }
     s->hazards.n = 0; /* the graph's own barriers stand at both ends */
     if (g->n_lanes == 1) {

@@ -204,6 +204,7 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
     info->group_max = (uint32_t)tl_min_u64(limits->maxComputeWorkGroupInvocations,
                                            limits->maxComputeWorkGroupSize[0]);
     info->shared_bytes = limits->maxComputeSharedMemorySize;
+    info->timestamp_ns = (double)limits->timestampPeriod;
     const char *const missing = check_base(info, api, device, all.properties.apiVersion, &subgroup);
     if (missing != NULL) {
         return missing;

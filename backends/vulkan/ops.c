@@ -11,10 +11,10 @@ enum { LOOP_GROUPS_MAX = 4096 };
 enum { ROUNDS_MAX = 40000 }; /* of 65535: what ops count is what grows with the cache */
 
 enum {
-    /* matmul_many.comp: measured on lavapipe, 64 tokens by 1536 x 576 halves, 2 threads: 8 x 1 2.4
-     * GFLOP/s, 8 x 2 5.3, 8 x 3 6.6, 8 x 4 7.7; more of either takes its compiler seconds. */
-    MANY_TOKENS = 8,
-    MANY_ROWS = 4,
+    /* matmul_host.comp: tokens and rows of w at a time; more of either takes its compiler seconds. */
+    HOST_TOKENS_MAX = 8,
+    HOST_ROWS_MAX = 4,
+    HOST_TEAMS_MIN = 12, /* subgroups that keep its threads busy to the end */
     /* matmul_tile.comp: its workgroup, its rows of w, and from how many tokens it is worth it. */
     TILE_GROUP = 256,
     TILE_ROWS = 64,
@@ -139,24 +139,41 @@ struct product {
     vk_shader shader;
     uint32_t group;        /* invocations wanted */
     uint32_t tokens, rows; /* of x, of w */
-    uint32_t specs[2], n_specs;
+    uint32_t specs[3], n_specs;
 };
+
+/* Where rows of w and of x begin at 16 bytes, whole units each. */
+static bool is_wide(const struct tl_matmul *op) {
+    const uint64_t w = ((const struct vk_buf *)op->w.buf)->off + op->w.off_bytes;
+    const uint64_t x = ((const struct vk_buf *)op->x.buf)->off + op->x.off_bytes;
+    return op->w.cols % 32 == 0 && w % 16 == 0 && x % 16 == 0;
+}
+
+static struct product host_product_of(const struct vk_dev *dev, const struct tl_matmul *op) {
+    const uint32_t lanes = dev->info.subgroup, n = op->x.rows;
+    const uint32_t tokens = n > 4 ? HOST_TOKENS_MAX : n > 2 ? 4 : n;
+    uint32_t rows = HOST_ROWS_MAX;
+    while (rows > 1 && tl_div_up(op->w.rows, (uint64_t)rows * lanes) *
+                               tl_div_up(n, tokens) < HOST_TEAMS_MIN) {
+        rows /= 2;
+    }
+    return (struct product){VK_SHADER_MATMUL_HOST, lanes, tokens, rows * lanes,
+                            {tokens, rows, is_wide(op)}, 3};
+}
 
 static struct product product_of(const struct vk_dev *dev, const struct tl_matmul *op) {
     const uint32_t lanes = dev->info.subgroup, n = op->x.rows;
-    const bool gpu = vk_like_gpu(dev);
+    if (!vk_like_gpu(dev)) {
+        return host_product_of(dev, op);
+    }
     const uint32_t group = vk_group_size(dev, TILE_GROUP), tokens = group / 4;
     const uint64_t tile_bytes = 32ull * (TILE_ROWS + tokens + 1) * sizeof(float);
-    if (gpu && n >= TILE_TOKENS_MIN && group % 64 == 0 && tile_bytes <= dev->info.shared_bytes) {
+    if (n >= TILE_TOKENS_MIN && group % 64 == 0 && tile_bytes <= dev->info.shared_bytes) {
         return (struct product){VK_SHADER_MATMUL_TILE, group, tokens, TILE_ROWS, {0}, 0};
     }
-    if (!gpu && n >= MANY_TOKENS) {
-        return (struct product){
-            VK_SHADER_MATMUL_MANY, lanes, MANY_TOKENS, MANY_ROWS * lanes, {MANY_TOKENS, MANY_ROWS}, 2};
-    }
     const uint32_t few = n >= 8 ? 8 : n >= 3 ? 4 : n;
-    const uint32_t rows = gpu ? vk_group_size(dev, 4 * lanes) / lanes : lanes;
-    return (struct product){VK_SHADER_MATMUL, 4 * lanes, few, rows, {few, gpu ? lanes : 1}, 2};
+    return (struct product){
+        VK_SHADER_MATMUL, 4 * lanes, few, vk_group_size(dev, 4 * lanes) / lanes, {few}, 1};
 }
 
 /* Rows of w [row, row + n). */

@@ -4,14 +4,17 @@
 #include "ops.h"
 
 enum {
-    SUMS_MAX = 128,      /* floats of weighted sums that a lane keeps */
-    ROWS_MAX = 8,        /* query heads of a subgroup */
-    TEAMS_SOFTWARE = 8,  /* subgroups that keep a software driver's threads busy */
-    TEAMS_HARDWARE = 512 /* and a GPU's units: some for each of 128 */
+    SUMS_MAX = 128,       /* floats of weighted sums that a lane keeps */
+    ROWS_MAX = 8,         /* query heads of a subgroup */
+    TEAMS_HARDWARE = 512, /* subgroups for a GPU's units: some for each of 128 */
+    TEAMS_SOFTWARE = 16,  /* and for the threads of a software driver */
+    HOST_ROWS_MAX = 8,    /* there rows cost more than sums, which live in memory anyway */
+    HOST_SUMS_MAX = 256,
 };
 
 /* What of an op goes into one subgroup. */
 struct tiling {
+    vk_shader shader;
     uint32_t pairs;   /* of channels, a lane */
     uint32_t queries; /* of a subgroup */
     uint32_t chunk;   /* query heads of a group, likewise */
@@ -21,15 +24,18 @@ struct tiling {
 static struct tiling tile(const struct vk_dev *dev, uint32_t n, uint32_t heads, uint32_t group,
                           uint32_t d, uint32_t cap) {
     const uint32_t lanes = dev->info.subgroup;
-    struct tiling t = {.pairs = (uint32_t)tl_div_up(d, 2ull * lanes)};
-    const uint64_t most = tl_max_u64(tl_min_u64(SUMS_MAX / (2ull * t.pairs), ROWS_MAX), 1);
-    t.chunk = (uint32_t)tl_min_u64(group, most);
+    const bool gpu = vk_like_gpu(dev);
+    struct tiling t = {.shader = gpu ? VK_SHADER_ATTEND : VK_SHADER_ATTEND_HOST,
+                       .pairs = (uint32_t)tl_div_up(d, 2ull * lanes)};
+    const uint64_t most = gpu ? tl_max_u64(tl_min_u64(SUMS_MAX / (2ull * t.pairs), ROWS_MAX), 1)
+                              : tl_max_u64(tl_min_u64(HOST_SUMS_MAX / d, HOST_ROWS_MAX), 1);
+    t.chunk = (uint32_t)tl_div_up(group, tl_div_up(group, most));
     t.queries = (uint32_t)tl_max_u64(tl_min_u64(most / t.chunk, n), 1);
     const uint64_t teams = tl_div_up(n, t.queries) * tl_div_up(group, t.chunk) * heads;
-    const uint64_t wanted = vk_like_gpu(dev) ? TEAMS_HARDWARE : TEAMS_SOFTWARE;
+    const uint64_t wanted = gpu ? TEAMS_HARDWARE / teams : tl_div_up(TEAMS_SOFTWARE, teams);
     const uint64_t useful = tl_div_up(cap, 4ull * lanes);
     const uint64_t rounds = tl_div_up(cap, lanes) * (1 + tl_div_up(d, 8) + lanes);
-    t.splits = (uint32_t)tl_max_u64(tl_min_u64(wanted / teams, useful), vk_least_teams(dev, rounds));
+    t.splits = (uint32_t)tl_max_u64(tl_min_u64(wanted, useful), vk_least_teams(dev, rounds));
     return t;
 }
 
@@ -59,17 +65,39 @@ struct job {
     float scale, softcap;
 };
 
+/* Whether each row of the window begins at 16 bytes. */
+static bool is_wide(const struct vk_binding *b, const tl_view *v) {
+    return b->first % 16 == 0 && tl_row_bytes(v->dtype, v->cols) % 16 == 0 && v->cols % 8 == 0 &&
+           (v->dtype == TL_F32 || v->dtype == TL_F16 || v->dtype == TL_BF16);
+}
+
+/* What attend_host.comp has instead of pairs of channels. */
+static void host_specs(const struct vk_dev *dev, struct vk_call *c, const struct job *j,
+                       const struct vk_kv_walk *w, const struct vk_kv_window *at) {
+    const struct vk_binding k = vk_bind_window(dev, &j->kv->k, w, at, false);
+    const struct vk_binding v = vk_bind_window(dev, &j->kv->v, w, at, false);
+    const struct vk_binding q = vk_bind(dev, j->q, 0, 0, false);
+    vk_spec(c, (uint32_t)tl_div_up(j->kv->k.cols, 4ull * dev->info.subgroup));
+    vk_spec(c, j->slot != NULL);
+    vk_spec(c, (is_wide(&k, &j->kv->k) ? 1u : 0u) | (is_wide(&v, &j->kv->v) ? 2u : 0u) |
+                   (q.first % 16 == 0 && j->kv->k.cols % 4 == 0 ? 4u : 0u));
+}
+
 static tl_err attend_window(tl_stream *s, const struct job *j, const struct tiling *t,
                             const struct vk_kv_walk *w, const struct vk_kv_window *at,
                             const tl_view *parts) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint32_t group = j->n_heads / j->kv->n_kv_heads, n = j->q->rows;
-    struct vk_call c = vk_call_of(dev, VK_SHADER_ATTEND, 2 * dev->info.subgroup);
+    struct vk_call c = vk_call_of(dev, t->shader, 2 * dev->info.subgroup);
     vk_spec(&c, j->kv->k.dtype);
     vk_spec(&c, j->kv->v.dtype);
     vk_spec(&c, t->chunk * t->queries);
-    vk_spec(&c, t->pairs);
-    vk_spec(&c, j->slot != NULL);
+    if (t->shader == VK_SHADER_ATTEND) {
+        vk_spec(&c, t->pairs);
+        vk_spec(&c, j->slot != NULL);
+    } else {
+        host_specs(dev, &c, j, w, at);
+    }
     const struct vk_binding q = vk_bind(dev, j->q, 0, 0, false);
     vk_add(&c, vk_bind(dev, parts, 0, 0, true));
     vk_push(&c, vk_add(&c, q));

@@ -7,7 +7,9 @@ enum {
     HEADS_MAX = 8,      /* query heads of a subgroup */
     SCORES_MAX = 32,    /* floats of scores that a lane keeps */
     SUMS_MAX = 128,     /* and of weighted sums */
-    TEAMS_SOFTWARE = 8, /* subgroups that keep a device busy, as in ops_attend.c */
+    TEAMS_SOFTWARE = 16, /* subgroups that keep a device busy, as in ops_attend.c */
+    HOST_DIM_MAX = 64, /* of attend_sketch_host.comp, and of its query heads together: twice as many take
+                        * that driver's compiler ten times as long */
     TEAMS_HARDWARE = 512,
     GROUP_HEADS_MAX = 128, /* topk.comp's array */
 };
@@ -39,6 +41,11 @@ static struct vk_binding bind_scores(const struct vk_dev *dev, const tl_view *sc
     return vk_bind(dev, score, at->head * group * row, at->heads * group * row, writes);
 }
 
+/* Whether the scores of each block begin at 16 bytes. */
+static bool are_wide(const struct vk_binding *b, const tl_view *score) {
+    return b->first % 16 == 0 && score->cols % 4 == 0;
+}
+
 static void push_window(struct vk_call *c, const struct vk_kv_window *at) {
     vk_push(c, at->head);
     vk_push(c, at->heads);
@@ -53,11 +60,17 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
     const uint32_t group = op->n_heads / k->n_kv_heads;
     const uint32_t heads = heads_of(group, SCORES_MAX * dev->info.subgroup / TL_BLOCK);
     const uint64_t pieces = tl_div_up(group, heads);
-    const uint32_t strides = splits_of(dev, pieces * at->heads, at->rows, 1 + k->head_dim);
-    struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_SCORE, 2 * dev->info.subgroup);
+    const uint32_t strides = splits_of(dev, pieces * at->heads, at->rows, 1 + 2 * k->head_dim);
+    const bool gpu = vk_like_gpu(dev);
+    const struct vk_binding score = bind_scores(dev, &op->score, group, at, true);
+    struct vk_call c = vk_call_of(dev, gpu ? VK_SHADER_KEY_SCORE : VK_SHADER_KEY_SCORE_HOST,
+                                  2 * dev->info.subgroup);
     vk_spec(&c, tl_codec_bits(k->k_codec));
     vk_spec(&c, heads);
-    vk_push(&c, vk_add(&c, bind_scores(dev, &op->score, group, at, true)));
+    if (!gpu) {
+        vk_spec(&c, are_wide(&score, &op->score));
+    }
+    vk_push(&c, vk_add(&c, score));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
     vk_push(&c, vk_add(&c, vk_bind_window(dev, &k->k, w, at, false)));
@@ -122,6 +135,7 @@ tl_err vk_topk(tl_stream *s, const struct tl_topk *op) {
 
 /* What of tl_attend_sketch goes into one subgroup. */
 struct tiling {
+    bool host; /* attend_sketch_host.comp */
     uint32_t heads, channels, groups, splits;
     uint64_t pieces;
 };
@@ -130,14 +144,32 @@ static struct tiling tile(const struct vk_dev *dev, const struct tl_attend_sketc
                           const struct vk_kv_walk *w) {
     const uint32_t lanes = dev->info.subgroup, d = op->sketch.head_dim;
     const uint32_t group = op->n_heads / op->sketch.n_kv_heads;
-    struct tiling t = {.channels = (uint32_t)tl_div_up(d, lanes),
+    struct tiling t = {.host = !vk_like_gpu(dev) && d <= HOST_DIM_MAX,
+                       .channels = (uint32_t)tl_div_up(d, lanes),
                        .groups = d % 64 == 0 && lanes <= 64 ? d / 64 : 0};
-    t.heads =
-        heads_of(group, tl_min_u64(SUMS_MAX / t.channels, 2ull * SCORES_MAX * lanes / TL_BLOCK));
+    const uint64_t sums = t.host ? HOST_DIM_MAX / d : SUMS_MAX / t.channels;
+    t.heads = heads_of(group, tl_min_u64(sums, 2ull * SCORES_MAX * lanes / TL_BLOCK));
     t.pieces = tl_div_up(group, t.heads);
     t.splits = splits_of(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step,
                          1 + TL_BLOCK + (op->score.buf != NULL ? 0 : d));
     return t;
+}
+
+/* attend_sketch_host.comp's WIDE. */
+static uint32_t host_wide(const struct vk_dev *dev, const struct tl_attend_sketch *op,
+                          const struct vk_kv_walk *w, const struct vk_kv_window *at,
+                          uint32_t group) {
+    const uint32_t bits = op->sketch.head_dim * tl_codec_bits(op->sketch.v_codec); /* of a row */
+    const struct vk_binding v = vk_bind_window(dev, &op->sketch.v, w, at, false);
+    uint32_t wide = 0;
+    if (op->score.buf != NULL) {
+        const struct vk_binding score = bind_scores(dev, &op->score, group, at, false);
+        wide = are_wide(&score, &op->score) ? 1 : 0;
+    }
+    if (v.first % 16 != 0 || op->sketch.v.cols % 16 != 0) {
+        return wide;
+    }
+    return wide | (bits % 128 == 0 ? 2 : bits % 64 == 0 ? 4 : 0);
 }
 
 static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, const struct tiling *t,
@@ -147,13 +179,14 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     const struct tl_sketch *const k = &op->sketch;
     const bool scored = op->score.buf != NULL, skips = op->skip.buf != NULL;
     const uint32_t group = op->n_heads / k->n_kv_heads;
-    struct vk_call c = vk_call_of(dev, VK_SHADER_ATTEND_SKETCH, 2 * dev->info.subgroup);
+    struct vk_call c = vk_call_of(dev, t->host ? VK_SHADER_ATTEND_SKETCH_HOST : VK_SHADER_ATTEND_SKETCH,
+                                  2 * dev->info.subgroup);
     vk_spec(&c, tl_codec_bits(k->k_codec));
     vk_spec(&c, t->heads);
     vk_spec(&c, tl_codec_bits(k->v_codec));
-    vk_spec(&c, t->channels);
+    vk_spec(&c, t->host ? k->head_dim : t->channels);
     vk_spec(&c, (scored ? 1u : 0u) | (skips ? 2u : 0u));
-    vk_spec(&c, t->groups);
+    vk_spec(&c, t->host ? host_wide(dev, op, w, at, group) : t->groups);
     const struct vk_binding q = vk_bind(dev, &op->q, 0, 0, false);
     vk_add(&c, vk_bind(dev, parts, 0, 0, true));
     vk_push(&c, vk_add(&c, q));

@@ -29,13 +29,14 @@ static const struct {
 #define VK_CODE(name) #name, spirv_##name, sizeof spirv_##name
     [VK_SHADER_GATHER] = {VK_CODE(gather), 3},
     [VK_SHADER_MATMUL] = {VK_CODE(matmul), 4},
-    [VK_SHADER_MATMUL_MANY] = {VK_CODE(matmul_many), 4},
+    [VK_SHADER_MATMUL_HOST] = {VK_CODE(matmul_host), 4},
     [VK_SHADER_MATMUL_TILE] = {VK_CODE(matmul_tile), 4},
     [VK_SHADER_RMSNORM] = {VK_CODE(rmsnorm), 3},
     [VK_SHADER_ROPE] = {VK_CODE(rope), 3},
     [VK_SHADER_GLU] = {VK_CODE(glu), 3},
     [VK_SHADER_KV_ENCODE] = {VK_CODE(kv_encode), 3},
     [VK_SHADER_ATTEND] = {VK_CODE(attend), 7},
+    [VK_SHADER_ATTEND_HOST] = {VK_CODE(attend_host), 7},
     [VK_SHADER_ATTEND_JOIN] = {VK_CODE(attend_join), 3},
     [VK_SHADER_MASS_SCORE] = {VK_CODE(mass_score), 5},
     [VK_SHADER_MASS] = {VK_CODE(mass), 5},
@@ -49,12 +50,16 @@ static const struct {
     [VK_SHADER_MERGE] = {VK_CODE(merge), 4},
     [VK_SHADER_COMPRESS] = {VK_CODE(compress), 2},
     [VK_SHADER_KEY_SCORE] = {VK_CODE(key_score), 4},
+    [VK_SHADER_KEY_SCORE_HOST] = {VK_CODE(key_score_host), 4},
     [VK_SHADER_TOPK] = {VK_CODE(topk), 5},
     [VK_SHADER_ATTEND_SKETCH] = {VK_CODE(attend_sketch), 7},
+    [VK_SHADER_ATTEND_SKETCH_HOST] = {VK_CODE(attend_sketch_host), 7},
     [VK_SHADER_FETCH] = {VK_CODE(fetch), 8},
     [VK_SHADER_FETCH_ROWS] = {VK_CODE(fetch_rows), 4},
 #undef VK_CODE
 };
+
+const char *vk_shader_name(vk_shader shader) { return shaders[shader].name; }
 
 struct entry {
     struct entry *next;

@@ -93,6 +93,7 @@ void vk_recorder_free(struct vk_dev *dev, struct vk_recorder *r) {
         dev->api->DestroyDescriptorPool(dev->handle, r->pools[i], NULL);
     }
     free(r->pools);
+    vk_times_close(dev, r->times);
 }
 
 void vk_stream_close(tl_stream *base) {
@@ -440,6 +441,7 @@ static tl_err dispatch(tl_stream *base, const struct vk_call *call) {
     dev->api->CmdPushConstants(r->cmd, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                                call->n_push * 4, call->push);
     dev->api->CmdDispatch(r->cmd, call->groups[0], call->groups[1], call->groups[2]);
+    vk_times_note(dev, r->times, r->cmd, call->variant.shader);
     return TL_OK;
 }
 

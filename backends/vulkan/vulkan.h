@@ -39,6 +39,7 @@ struct vk_debug {
     bool as_gpu;   /* kernels, and their shapes, of hardware devices */
     bool two_queues; /* the one queue stands for two */
     bool pools;      /* no push descriptors */
+    bool times;      /* what each shader takes in recorded steps goes to the log: times.c */
     uint64_t range;  /* bytes of a window of what may need windows; 0: the device's */
     uint64_t fail;   /* this call fails, counted from 1 since dev_open; 0: none */
 };
@@ -61,6 +62,7 @@ struct vk_info {
     uint64_t import_align;
     uint32_t subgroup; /* lanes */
     uint32_t group_max, shared_bytes;
+    double timestamp_ns; /* a timestamp's unit */
     uint32_t family, transfer_family; /* queues; the same where there is one */
     uint64_t heap_bytes;
     uint32_t heap; /* of device memory */
@@ -117,6 +119,7 @@ struct vk_dev {
     uint64_t allocated_bytes;
     struct vk_pipelines *pipelines; /* owned, pipeline.c */
     char *cache_dir;                /* owned; NULL: no cache on disk */
+    struct vk_time *times;          /* owned: VK_SHADER_COUNT sums, debug.times only */
     struct vk_state *state;         /* owned, device.c: what threads share without the lock */
     tl_log log;
 };
@@ -170,19 +173,22 @@ void vk_memory_budget(struct vk_dev *dev, uint64_t *total, uint64_t *free_bytes)
 typedef enum vk_shader {
     VK_SHADER_GATHER,
     VK_SHADER_MATMUL,
-    VK_SHADER_MATMUL_MANY,
+    VK_SHADER_MATMUL_HOST,
     VK_SHADER_MATMUL_TILE,
     VK_SHADER_RMSNORM,
     VK_SHADER_ROPE,
     VK_SHADER_GLU,
     VK_SHADER_KV_ENCODE,
     VK_SHADER_ATTEND,
+    VK_SHADER_ATTEND_HOST,
     VK_SHADER_ATTEND_JOIN,
     VK_SHADER_MERGE,
     VK_SHADER_COMPRESS,
     VK_SHADER_KEY_SCORE,
+    VK_SHADER_KEY_SCORE_HOST,
     VK_SHADER_TOPK,
     VK_SHADER_ATTEND_SKETCH,
+    VK_SHADER_ATTEND_SKETCH_HOST,
     VK_SHADER_FETCH,
     VK_SHADER_FETCH_ROWS,
     VK_SHADER_MASS_SCORE,
@@ -210,6 +216,21 @@ struct vk_variant {
     uint32_t specs[VK_SPECS_MAX], n_specs;
 };
 
+/* ---- times.c ---- */
+
+/* What a shader's dispatches took together. */
+struct vk_time {
+    uint64_t n;
+    double ns;
+};
+struct vk_times; /* timestamps of one command buffer; NULL everywhere: none are wanted */
+tl_err vk_times_open(struct vk_dev *dev, VkCommandBuffer cmd, struct vk_times **out);
+void vk_times_close(struct vk_dev *dev, struct vk_times *t);
+void vk_times_note(struct vk_dev *dev, struct vk_times *t, VkCommandBuffer cmd, vk_shader shader);
+/* After a run that is done. */
+void vk_times_read(struct vk_dev *dev, struct vk_times *t);
+void vk_times_say(const struct vk_dev *dev);
+
 struct vk_pipeline {
     VkPipeline handle;
     VkPipelineLayout layout;
@@ -217,6 +238,7 @@ struct vk_pipeline {
     uint32_t n_bindings;
 };
 
+const char *vk_shader_name(vk_shader shader);
 tl_err vk_pipelines_open(struct vk_dev *dev);
 void vk_pipelines_close(struct vk_dev *dev);
 /* Made at its first use, kept until the device closes. */
@@ -250,6 +272,7 @@ struct vk_recorder {
     VkDescriptorPool *pools;    /* owned; only without push descriptors */
     uint32_t n_pools, n_sets;   /* sets taken of the newest pool */
     uint32_t n_ops;
+    struct vk_times *times; /* owned, or NULL */
 };
 
 enum { VK_RING = 3, VK_WAITS_MAX = 4 };
