@@ -22,7 +22,7 @@ say() {
     wait_for 'say something'
     wait_for '^ ready'
 }
-term new-session -d -s t -x 132 -y 30 -c "$work" env LC_ALL=C.UTF-8 TERM=xterm-256color COLORTERM=truecolor \
+term new-session -d -s t -x 150 -y 30 -c "$work" env LC_ALL=C.UTF-8 TERM=xterm-256color COLORTERM=truecolor \
     HOME="$work" XDG_STATE_HOME="$work" XDG_RUNTIME_DIR="$work" \
     "$tailor" chat -m "$PWD/models/demo.gguf" --temp 0 --repeat-penalty 1.2 -n 160 --kv tailor
 wait_for '^ ready'
@@ -30,5 +30,5 @@ term send-keys -t t F2
 say 'Hello, who are you?'
 say 'Tell me a story.'
 say '/stats'
-sleep 1
+sleep 2
 term capture-pane -t t -p -e | scripts/screen_svg.py 'tailor chat --kv tailor'
