@@ -125,6 +125,7 @@ def listing(words, last="and"):
 INTRO = ["Some special magic {t} are hidden within the following text. Make sure to memorize it. I will quiz you about the {t} afterwards.",
          "A special magic {s} is hidden within the following text. Make sure to memorize it. I will quiz you about the {s} afterwards.",
          "Some special magic {t} are hidden within the following text. Make sure to memorize them."]
+EVAL_INTRO = "The following text mentions magic {t} here and there. Remember them, there will be a question about them at the end."
 
 
 class Needles:
@@ -132,7 +133,7 @@ class Needles:
 
     def __init__(self, r, keys, values_each, form=None):
         self.r = r
-        self.form = form or r.choice(["ruler", "ruler", "ruler", "code", "note", "pair"] + ["pass"] * (values_each == 1))
+        self.form = form or r.choice(["ruler", "ruler", "ruler", "eval", "eval", "code", "note", "pair"] + ["pass"] * (values_each == 1))
         self.kind = r.choice(["numbers", "numbers", "words"]) if self.form != "pass" else "numbers"
         self.noun = {"numbers": "number", "words": "word"}[self.kind]
         self.keys = distinct(r, keys, key_of)
@@ -142,7 +143,7 @@ class Needles:
                               "One of the special magic {t} for {k} is: {v}."])
 
     def plant(self, k, v):
-        s = {"ruler": self.lead, "code": "The code for {k} is {v}.", "pass": "The pass key of {k} is {v}. Remember it. {v} is the pass key of {k}.",
+        s = {"ruler": self.lead, "eval": "One of the magic {t} of {k} is {v}.", "code": "The code for {k} is {v}.", "pass": "The pass key of {k} is {v}. Remember it. {v} is the pass key of {k}.",
              "note": "Remember this: the secret {s} of {k} is {v}.", "pair": "{k}: {v}."}[self.form]
         return s.format(k=k, v=v, t=self.kind, s=self.noun)
 
@@ -155,13 +156,20 @@ class Needles:
         self.values = {k: [flat[i][1] for i in order if flat[i][0] == k] for k in self.keys}
         return [out[i] for i in order]
 
+    def names(self, ks):
+        return listing(ks).replace(", and ", " and ") if self.form == "eval" else listing(ks)
+
     def phrase(self, ks, many):
         t = self.kind if many else self.noun
         verb = "are" if many else "is"
-        k = listing(ks)
-        return {"ruler": f"the special magic {t} for {k} {{m}}{verb}", "code": f"the code{'s' if many else ''} for {k} {verb}",
+        k = self.names(ks)
+        return {"eval": f"the magic {t} of {k} in the text {verb}", "ruler": f"the special magic {t} for {k} {{m}}{verb}", "code": f"the code{'s' if many else ''} for {k} {verb}",
                 "pass": f"the pass key{'s' if many else ''} of {k} {verb}", "note": f"the secret {t} of {k} {verb}",
                 "pair": f"the value{'s' if many else ''} of {k} {verb}"}[self.form]
+
+    def intro(self):
+        text = EVAL_INTRO if self.form == "eval" else self.r.choice(INTRO)
+        return text.format(t=self.kind, s=self.noun) + "\n"
 
     def ask(self, ks):
         """(question, opening of the answer, rest of the answer) for one key or several. No "and" before the last value:
@@ -174,6 +182,8 @@ class Needles:
         m = "mentioned in the provided text " if full else ""
         body = p.format(m="")[: -4 if many else -3].strip()
         q = f"{what} {body}{' mentioned in the provided text' if full else ''}?"
+        if self.form == "eval":  # `tailor eval`'s own words
+            q = f"Which magic {self.kind if many else self.noun} of {self.names(ks)} does the text mention?{' Name all of them.' if many else ''}"
         opening = p.format(m=m)
         if len(ks) > 1:
             rest = " " + ", ".join(f"{k}: {', '.join(self.values[k])}" for k in ks) + "."
@@ -208,9 +218,9 @@ def needles(r, size, pool):
     r.shuffle(asked)
     groups = [asked[i:i + together] for i in range(0, len(asked) - together + 1, together)][:max(r.choice([2, 4, 8]), size // 2500)]
     turns = [n.ask(g) for g in groups]
+    intro = n.intro() if r.random() < 0.7 else ""
     if r.random() < 0.45:
-        return ask_document(r, doc, [(q, o + rest) for q, o, rest in turns])
-    intro = r.choice(INTRO).format(t=n.kind, s=n.noun) + "\n" if r.random() < 0.7 else ""
+        return ask_document(r, (intro if n.form == "eval" else "") + doc, [(q, o + rest) for q, o, rest in turns])
     out = [(intro + doc, 0)]
     for q, o, rest in turns:
         x = r.random()
@@ -233,7 +243,7 @@ def dense(r, size, pool, each, together):
     n = Needles(r, r.randint(1, min(4, most)) if few else most, each)
     doc = document(r, pool, size * r.choice([0.3, 0.7, 1] if few else [0, 0, 0.1, 0.3]), n.sentences())
     if r.random() < 0.3:
-        doc = r.choice(INTRO).format(t=n.kind, s=n.noun) + "\n" + doc
+        doc = n.intro() + doc
     asked = n.keys[:]
     r.shuffle(asked)
     groups = [asked[i:i + together] for i in range(0, len(asked), together)]
@@ -298,7 +308,7 @@ def variables(r, size, pool):
     out = []
     order = list(range(chains))
     r.shuffle(order)
-    chat = r.random() < 0.4
+    chat, ours = r.random() < 0.4, r.random() < 0.4  # ours: `tailor eval`'s own words
     turns = []
     for c in order:
         ns, v = names[c * (hops + 1):(c + 1) * (hops + 1)], values[c]
@@ -306,14 +316,21 @@ def variables(r, size, pool):
         if x < 0.7:
             done = r.choice(["assigned", "assigned", "assgined"])  # RULER's own prompt has it so
             opening = f" According to the chain(s) of variable assignment in the text above, {hops + 1} variables are {done} the value {v}, they are:"
-            turns.append((f"Find all variables that are assigned the value {v} in the text above.", opening if chat or r.random() < 0.8 else "", " " + " ".join(ns)))
+            question = f"Find all variables that are assigned the value {v} in the text above."
+            if ours:
+                question = f"Which variables have the value {v}? Find all of them."
+                opening = f" By the assignments in the text, {hops + 1} variables have the value {v}:"
+            turns.append((question, opening if chat or r.random() < 0.8 else "", " " + " ".join(ns)))
         else:
             i = r.randint(1, hops)
             steps = [f"{ns[j]} = {ns[j - 1]}" for j in range(i, 0, -1)] + [f"{ns[0]} = {v}"]
             turns.append((f"What is the value of {ns[i]}?", "", " " + ", ".join(steps) + "."))
+    intro = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n"
+    if ours:
+        intro = "The following text assigns values to variables, some of them from one another. Keep track of the assignments.\n"
     if chat:
-        return ask_document(r, doc, [(q, (o + a).strip()) for q, o, a in turns])
-    out = [("Memorize and track the chain(s) of variable assignment hidden in the following text.\n" + doc, 0)]
+        return ask_document(r, (intro if ours else "") + doc, [(q, (o + a).strip()) for q, o, a in turns])
+    out = [(intro + doc, 0)]
     for q, o, a in turns:
         out += [(f"\nQuestion: {q} Answer:{o}", 0), (a + ".", ANSWER) if not a.endswith(".") else (a, ANSWER)]
     return out
