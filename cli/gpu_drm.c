@@ -36,8 +36,8 @@ struct uses {
 /* The number in a file of sysfs; NaN where there is none. */
 static double read_number(const char *folder, const char *name) {
     char path[GPU_PATH_CAP], text[64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *const f = fopen(path, "r");
+    const int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *const f = n > 0 && (size_t)n < sizeof path ? fopen(path, "r") : NULL;
     char *end = text;
     double value = (double)NAN;
     if (f != NULL && fgets(text, sizeof text, f) != NULL) {

@@ -78,16 +78,31 @@ wait_gone() {
     done
     fail "still '$1' after ${2:-20} s"
 }
-# scroll_to REGEX: up through the chat, and down again
-scroll_to() {
-    local pages=0
-    until seen "$1"; do
-        keys PageUp
-        pages=$((pages + 1))
-        [ $pages -lt 60 ] || fail "no '$1' above"
+to_bottom() {
+    while seen 'more below'; do
+        keys PageDown
         sleep 0.2
     done
-    keys C-End
+}
+# scroll_to REGEX: up through the chat, and down again. What is sought may yet be on its way: from the top it
+# begins anew.
+scroll_to() {
+    local before tries rounds=0
+    until seen "$1"; do
+        before=$(screen)
+        tries=0
+        keys PageUp
+        while [ "$(screen)" = "$before" ] && [ $tries -lt 20 ]; do # unless it moved, the next one is skipped
+            tries=$((tries + 1))
+            sleep 0.1
+        done
+        if [ $tries -eq 20 ]; then
+            rounds=$((rounds + 1))
+            [ $rounds -lt 5 ] || fail "no '$1' above"
+            to_bottom
+        fi
+    done
+    to_bottom
 }
 never() {
     n_checks=$((n_checks + 1))
