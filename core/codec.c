@@ -163,7 +163,8 @@ static struct header header_of_squares(struct header h, const float *values, uin
     const double of_codes = scale * codes;
     const double minimum = (total - of_codes) / n;
     const struct header better = new_header((float)minimum, (float)scale);
-    return better.scale > 0 && better.scale < F16_INFINITY ? better : h;
+    const bool finite = better.scale < F16_INFINITY && (better.minimum & 0x7fffu) < F16_INFINITY;
+    return better.scale > 0 && finite ? better : h; /* drawn out, the minimum may be beyond all numbers */
 }
 
 /* Of n numbers, `step` floats apart, from `low` to `high`. */

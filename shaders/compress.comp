@@ -95,7 +95,8 @@ header better_header(header h, group_place g, uint n, uvec2 total, uint sixteent
     const wide minimum = over(less(all, times(scale, codes)), n);
     const header better = new_header(float_of(minimum), float_of(scale));
     const uint stored = better.bits & 0xffffu;
-    return stored > 0 && stored < 0x7c00u ? better : h;
+    const uint stored_minimum = better.bits >> 16 & 0x7fffu;
+    return stored > 0 && stored < 0x7c00u && stored_minimum < 0x7c00u ? better : h;
 }
 
 header fit(group_place g, uint n) {

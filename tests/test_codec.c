@@ -347,6 +347,21 @@ static void constant_groups(void **state) {
     }
 }
 
+/* Goal: values at the ends of a binary16 stay finite where their scale is drawn out. */
+static void largest_values(void **state) {
+    struct work *const w = *state;
+    for (uint32_t i = 0; i < N_CODECS; i++) {
+        for (uint32_t e = 0; e < TL_BLOCK * 64; e++) {
+            w->rows[e] = (e % 3 == 0 ? 65504.0f : 50000.0f) * (e % 2 == 0 ? 1.0f : -1.0f);
+        }
+        tl_codec_encode_values(codecs[i], TL_FIT_SQUARES, w->rows, 64, w->block);
+        tl_codec_decode_values(codecs[i], w->block, 64, w->back);
+        for (uint32_t e = 0; e < TL_BLOCK * 64; e++) {
+            assert_true(isfinite(w->back[e]));
+        }
+    }
+}
+
 /* Goal: infinities, NaNs and numbers beyond a binary16 do no harm. Method: one of each among
  * zeros; what comes back is finite, and what a step can reach is right. */
 static void damaged_rows(void **state) {
@@ -427,6 +442,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(squares_are_less, open_work, close_work),
         cmocka_unit_test_setup_teardown(values_keep_their_size, open_work, close_work),
         cmocka_unit_test_setup_teardown(constant_groups, open_work, close_work),
+        cmocka_unit_test_setup_teardown(largest_values, open_work, close_work),
         cmocka_unit_test_setup_teardown(damaged_rows, open_work, close_work),
         cmocka_unit_test_setup_teardown(decoding_then_encoding, open_work, close_work),
     };

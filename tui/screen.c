@@ -654,16 +654,16 @@ static bool stands_alone(const struct tui_key *key) {
 bool tui_screen_key(tui_screen *s, struct tui_key *out) {
     wint_t ch = 0;
     struct tui_key key = {0};
-    if (s->has_pending) {
+    if (s->has_pending) { /* an escape character may begin a sequence of its own */
         s->has_pending = false;
-        *out = s->pending;
-        return true;
+        key = s->pending;
+    } else {
+        const int kind = wget_wch(s->keys, &ch);
+        if (kind == ERR) {
+            return false;
+        }
+        decode(kind, ch, &key);
     }
-    const int kind = wget_wch(s->keys, &ch);
-    if (kind == ERR) {
-        return false;
-    }
-    decode(kind, ch, &key);
     if (key.kind == TUI_KEY_ESCAPE) { /* alone, or Alt and a key, or two keys in a hurry */
         struct tui_key second = {0};
         const int more = wget_wch(s->keys, &ch);

@@ -88,7 +88,8 @@ static __device__ struct group_fit fit_squares(const struct group_fit &g, const 
     const double minimum = (total - of_codes) / x.n;
     const struct group_fit better = new_fit((float)minimum, (float)scale);
     const uint32_t bits = __half_as_ushort(better.scale_half);
-    return bits > 0 && bits < 0x7c00u ? better : g;
+    const uint32_t minimum_bits = __half_as_ushort(better.minimum_half) & 0x7fffu;
+    return bits > 0 && bits < 0x7c00u && minimum_bits < 0x7c00u ? better : g;
 }
 
 static __device__ struct group_fit fit_group(const struct numbers &x, uint32_t bits, bool squares,

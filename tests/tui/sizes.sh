@@ -97,9 +97,11 @@ wait_for 'layers 0 to 5: top [0-9]+ by codes'
 wait_for 'sketch +[0-9.]+ [KM]iB'
 wait_for 'feed forward +[0-9.]+ [KM]iB +F16: [a-z]'
 keys Escape
+wait_gone '─ plan'
 click_on 'F1 help'
 wait_for '─ keys'
 keys Escape
+wait_gone '─ keys'
 click_on '     3 top'
 wait_for '▶ cache'
 click_on '     3 top'
