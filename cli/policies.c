@@ -107,7 +107,7 @@ const char *cli_kv(const struct cli_args *args, uint32_t n_ctx) {
 }
 
 void cli_print_presets(void) {
-    enum { WIDTH = 9 };
+    enum { WIDTH = 10 };
     puts("--kv PRESET, or a policy file (tailor fit):");
     for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
         printf("  %-*s%s\n", WIDTH, p->name, p->summary);
