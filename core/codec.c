@@ -130,10 +130,8 @@ static struct header header_of_range(float low, float high, float levels) {
     return new_header(low, range / levels);
 }
 
-/* By how much values' scale is drawn out: tl_fit says why. Sixteenths, so that devices without doubles
- * can make the same bytes. */
-static double stretch_of(uint32_t bits) {
-    return bits == 1 ? 25.0 / 16.0 : bits == 2 ? 19.0 / 16.0 : 1.0;
+uint32_t tl_codec_stretch(tl_codec codec) {
+    return codec == TL_CODEC_INT1 ? 25 : codec == TL_CODEC_INT2 ? 19 : 16;
 }
 
 /* The line through n clean numbers, which come to `total`, and their codes under h that leaves the
@@ -228,7 +226,7 @@ static void encode_channels(uint32_t bits, tl_fit fit, const float *rows, uint32
 }
 
 /* A row; its codes are `run`. */
-static void encode_row(uint32_t bits, tl_fit fit, const float *row, uint32_t n,
+static void encode_row(uint32_t bits, tl_fit fit, double stretch, const float *row, uint32_t n,
                        uint32_t group_codes, uint8_t *headers, uint8_t *run) {
     const float levels = (float)((1u << bits) - 1);
     memset(run, 0, (size_t)n * bits / 8);
@@ -240,7 +238,7 @@ static void encode_row(uint32_t bits, tl_fit fit, const float *row, uint32_t n,
             high = value > high ? value : high;
         }
         const struct group g =
-            fit_group(bits, fit, stretch_of(bits), row + first, 1, group_codes, low, high, headers);
+            fit_group(bits, fit, stretch, row + first, 1, group_codes, low, high, headers);
         uint32_t codes[GROUP_MAX];
         for (uint32_t c = 0; c < group_codes; c++) {
             codes[c] = code_of(clean(row[first + c]), g, levels);
@@ -299,9 +297,10 @@ void tl_codec_encode_values(tl_codec codec, tl_fit fit, const float *rows, uint3
     const struct layout l = value_layout(codec, head_dim);
     TL_ASSERT(l.bits > 0 && head_dim % 8 == 0);
     const uint64_t row_headers = (uint64_t)l.run_groups * HEADER_BYTES;
+    const double stretch = tl_codec_stretch(codec) / 16.0;
     uint8_t *const headers = block, *const runs = headers + TL_BLOCK * row_headers;
     for (uint32_t t = 0; t < TL_BLOCK; t++) {
-        encode_row(l.bits, fit, rows + (uint64_t)t * head_dim, head_dim, head_dim / l.run_groups,
+        encode_row(l.bits, fit, stretch, rows + (uint64_t)t * head_dim, head_dim, head_dim / l.run_groups,
                    headers + t * row_headers, runs + (uint64_t)t * (head_dim / 8 * l.bits));
     }
 }

@@ -50,9 +50,12 @@ typedef enum tl_fit {
     TL_FIT_SQUARES, /* from there on, three times: the line through codes and numbers that leaves
                      * the least squares, and the codes that are nearest on it. Values' last scale in 1 and 2
                      * bits is 25/16 and 19/16 of that, about the same mean: least squares draw numbers
-                     * towards their mean (normal ones to 0.65 and 0.91), and in a weighted sum of many
+                     * towards their mean (64 normal ones to 0.65 and 0.91), and in a weighted sum of many
                      * rows errors cancel but that does not */
 } tl_fit;
+
+/* That factor for values, in sixteenths, so that devices without doubles can make the same bytes; 16: none. */
+uint32_t tl_codec_stretch(tl_codec codec);
 
 /* Channels that share a value's scale: the largest divisor of head_dim up to 64. */
 uint32_t tl_codec_value_group(uint32_t head_dim);

@@ -8,6 +8,7 @@ layout(constant_id = 2) const uint BITS = 1;
 layout(constant_id = 3) const uint HEADERS = 1;
 layout(constant_id = 4) const uint VALUES = 0;
 layout(constant_id = 5) const uint SQUARES = 0; // the fit
+layout(constant_id = 6) const uint STRETCH = 16; // tl_codec_stretch
 
 layout(binding = 0) buffer Dst { uint SK32[]; };
 layout(binding = 1) readonly buffer Src { uint src[]; };
@@ -21,8 +22,6 @@ layout(push_constant) uniform Push {
 
 const uint LEVELS = (1u << BITS) - 1u;
 const float F16_MOST = 65504.0;
-// What values' last scale is drawn out by, in sixteenths (codec.c: stretch_of).
-const uint STRETCH = VALUES == 0 || BITS > 2 ? 16 : BITS == 1 ? 25 : 19;
 
 struct header {
     uint bits;      // scale, minimum

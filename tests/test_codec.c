@@ -302,12 +302,11 @@ static void squares_are_less(void **state) {
 }
 
 /* Goal: sums of many values keep their size, as codec.h says. Method: the part of themselves that normal
- * numbers come back as. Two levels a step s apart leave s times the density at 0: 0.64 by least squares,
- * where s is 1.60, and 0.995 drawn out. The grid of four levels comes from the range and is a little
- * wider than the best, which would leave 0.88. */
+ * numbers come back as, beside what the same steps leave of 4000 groups of 64 in numpy (keys: 0.653 0.913
+ * 0.994, values: 0.999 0.987 0.994). */
 static void values_keep_their_size(void **state) {
     static const tl_codec coarse[] = {TL_CODEC_INT1, TL_CODEC_INT2, TL_CODEC_INT4};
-    static const double of_keys[] = {0.64, 0.90, 0.99};
+    static const double kept[] = {0.653, 0.913, 0.994, 0.999, 0.987, 0.994};
     struct work *const w = *state;
     struct tl_rng rng = {6};
     for (uint32_t i = 0; i < 6; i++) {
@@ -318,7 +317,7 @@ static void values_keep_their_size(void **state) {
         for (uint32_t e = 0; e < TL_BLOCK * 128; e++) {
             together += (double)w->back[e] * (double)w->rows[e];
         }
-        assert_true(fabs(together / variance - (keys ? of_keys[i % 3] : 1.0)) < 0.02);
+        assert_true(fabs(together / variance - kept[i]) < 0.01);
     }
 }
 

@@ -15,6 +15,7 @@ struct compress_args {
     uint32_t d, src_cap, dst_cap, src_row, dst_block, value_group;
     uint32_t k_bits, v_bits;
     uint32_t first_side; /* 0: keys, 1: values */
+    double stretch; /* of values */
     bool squares;
 };
 
@@ -157,14 +158,13 @@ static __device__ void encode_values(const struct compress_args &a, __half *tile
                                      const __half *rows, uint8_t *to) {
     const uint32_t n = a.value_group, n_groups = a.d / n;
     const float levels = (float)((1u << a.v_bits) - 1);
-    const double stretch = a.v_bits == 1 ? 25.0 / 16.0 : a.v_bits == 2 ? 19.0 / 16.0 : 1.0;
     uint8_t *const header = to + (uint64_t)threadIdx.x * n_groups * 4;
     uint8_t *run = to + (uint64_t)TL_BLOCK * n_groups * 4 + threadIdx.x * (a.d / 8 * a.v_bits);
     uint32_t byte = 0, filled = 0;
     for (uint32_t i = 0; i < n_groups; i++) {
         load_tile(tile, rows, a.d, i * n, n);
         const struct numbers x = {tile + threadIdx.x * TILE_STRIDE, 1, n};
-        const struct group_fit g = fit_group(x, a.v_bits, a.squares, stretch);
+        const struct group_fit g = fit_group(x, a.v_bits, a.squares, a.stretch);
         store_header(header + 4 * i, g);
         for (uint32_t c = 0; c < n; c++) {
             byte |= code_of(number(x, c), g, levels) << filled;
@@ -225,6 +225,7 @@ cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op) {
                                     tl_codec_bits(dst->k_codec),
                                     tl_codec_bits(dst->v_codec),
                                     k_vq ? 1u : 0u,
+                                    tl_codec_stretch(dst->v_codec) / 16.0,
                                     op->fit == TL_FIT_SQUARES};
     const uint32_t n_sides = k_vq || v_vq ? 1 : 2;
     return cu_launch(x, dim3(op->n_blocks, dst->n_kv_heads, n_sides), TL_BLOCK, 0, k_compress, a);

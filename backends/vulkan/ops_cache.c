@@ -311,6 +311,7 @@ static tl_err compress_part(tl_stream *s, const struct tl_compress *op,
     vk_spec(&c, p->headers);
     vk_spec(&c, p->values);
     vk_spec(&c, op->fit == TL_FIT_SQUARES);
+    vk_spec(&c, p->values ? tl_codec_stretch(op->dst.v_codec) : 16);
     vk_push(&c, vk_add(&c, vk_bind(dev, dst, to * dst->cols,
                                    ((p->heads - 1) * dst_cap + p->n) * dst->cols, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, src, from * src_row,
