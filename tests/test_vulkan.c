@@ -6,7 +6,6 @@
 #include "backends/vulkan/hazard.h"
 #include "core/engine.h"
 #include "core/policy.h"
-#include "core/vq.h"
 #include "support.h"
 
 #include <dirent.h>
@@ -267,6 +266,16 @@ static void policy_of(const char *preset, struct tl_policy *out) {
     }
 }
 
+/* Codebooks as the sketch and index of a preset that selects rows, and beside codes by scales. */
+static const struct {
+    const char *preset;
+    tl_codec k, v;
+} codebooks[] = {{"tailor", TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8},
+                 {"tailor", TL_CODEC_VQ_D8B12, TL_CODEC_INT2},
+                 {"tailor", TL_CODEC_INT2, TL_CODEC_VQ_D2B4},
+                 {"vecinfer2", TL_CODEC_VQ_D4B10, TL_CODEC_INT2},
+                 {"vecinfer1", TL_CODEC_INT4, TL_CODEC_VQ_D8B10}};
+
 /* Goal: every preset gives the CPU's logits. The plain CPU is the reference; what selection of rows
  * by score adds is a row more or less where two scores are within rounding, hence the wider limit.
  */
@@ -284,13 +293,22 @@ static void compare_presets(const char *model, const char *debug) {
     for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
         struct tl_policy policy;
         policy_of(p->name, &policy);
-        if (tl_vq_is(policy.k_codec)) { /* refused, as tests/test_vq.c has it of such devices */
-            continue;
-        }
         logits_of(cpu, &policy, ids, want);
         logits_of(gpu, &policy, ids, got);
         const double off = difference(want, got, N_IDS - N_FEED, n_vocab);
         print_message("%s %s: %.1e\n", strrchr(model, '/') + 1, p->name, off);
+        assert_true(off <= (policy.select == TL_SELECT_TOPK ? 0.03 : 1e-4));
+    }
+    for (size_t i = 0; i < sizeof codebooks / sizeof codebooks[0]; i++) {
+        struct tl_policy policy;
+        policy_of(codebooks[i].preset, &policy);
+        policy.k_codec = codebooks[i].k;
+        policy.v_codec = codebooks[i].v;
+        logits_of(cpu, &policy, ids, want);
+        logits_of(gpu, &policy, ids, got);
+        const double off = difference(want, got, N_IDS - N_FEED, n_vocab);
+        print_message("%s %s with %s, %s: %.1e\n", strrchr(model, '/') + 1, codebooks[i].preset,
+                      tl_codec_names[policy.k_codec], tl_codec_names[policy.v_codec], off);
         assert_true(off <= (policy.select == TL_SELECT_TOPK ? 0.03 : 1e-4));
     }
     tl_engine *engines[] = {cpu, gpu};

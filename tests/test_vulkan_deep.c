@@ -3,6 +3,7 @@
  * of parity.c were wrong for a hundred thousand. Here every op whose loops grow with the cache meets
  * the CPU's plain loops over more rows than one invocation may walk. Skipped where no Vulkan device is. */
 #include "core/backend.h"
+#include "core/vq.h"
 #include "support.h"
 
 #include <math.h>
@@ -23,9 +24,10 @@ enum {
 struct side {
     tl_dev *dev;
     tl_stream *s;
-    tl_buf *bufs[16];
+    tl_buf *bufs[20];
     uint32_t n_bufs;
-    tl_view k, v, q, pos, n_rows, n_blocks, score, idx, out, lse, mass, sk, sv;
+    tl_view k, v, q, pos, n_rows, n_blocks, score, idx, out, lse, mass;
+    struct tl_sketch sketch;
 };
 
 static tl_view take(struct side *side, uint32_t rows, uint32_t cols, tl_dtype dtype) {
@@ -53,7 +55,36 @@ static void fill(tl_view v, struct tl_rng *rng) {
     }
 }
 
-static void side_open(struct side *side, const char *backend) {
+/* The codebook that comes with the program, or nothing. */
+static tl_view codebook(struct side *side, tl_codec codec) {
+    if (!tl_vq_is(codec)) {
+        return (tl_view){0};
+    }
+    const tl_view book = take(side, tl_vq_entries(codec), tl_vq_dim(codec), TL_F16);
+    tl_vq_builtin(codec, tl_view_host(book));
+    return book;
+}
+
+static void sketch_open(struct side *side, tl_codec k_codec, tl_codec v_codec) {
+    const uint32_t k_bytes = (uint32_t)tl_codec_key_bytes(k_codec, DIM);
+    const uint32_t v_bytes = (uint32_t)tl_codec_value_bytes(v_codec, DIM);
+    side->sketch = (struct tl_sketch){.k = take(side, KV_HEADS * N_BLOCKS, k_bytes, TL_U8),
+                                      .v = take(side, KV_HEADS * N_BLOCKS, v_bytes, TL_U8),
+                                      .k_codec = k_codec,
+                                      .v_codec = v_codec,
+                                      .n_kv_heads = KV_HEADS,
+                                      .head_dim = DIM,
+                                      .k_book = codebook(side, k_codec),
+                                      .v_book = codebook(side, v_codec)};
+    if (tl_vq_is(k_codec)) {
+        side->sketch.smooth = take(side, KV_HEADS, DIM, TL_F32);
+        for (uint32_t i = 0; i < KV_HEADS * DIM; i++) {
+            ((float *)tl_view_host(side->sketch.smooth))[i] = 0.5f + (float)(i % 9) / 8.0f;
+        }
+    }
+}
+
+static void side_open(struct side *side, const char *backend, tl_codec k_codec, tl_codec v_codec) {
     *side = (struct side){0};
     const struct tl_dev_params params = {.isa_max = "plain", .n_threads = 2};
     assert_int_equal(tl_dev_open(&side->dev, tl_backend_find(backend), &params), TL_OK);
@@ -73,10 +104,7 @@ static void side_open(struct side *side, const char *backend) {
     side->out = take(side, 1, N_HEADS * DIM, TL_F32);
     side->lse = take(side, 1, N_HEADS, TL_F32);
     side->mass = take(side, N_HEADS, N_PARTS, TL_F32);
-    side->sk = take(side, KV_HEADS * N_BLOCKS,
-                    (uint32_t)tl_codec_key_bytes(TL_CODEC_INT1, DIM), TL_U8);
-    side->sv = take(side, KV_HEADS * N_BLOCKS,
-                    (uint32_t)tl_codec_value_bytes(TL_CODEC_INT1, DIM), TL_U8);
+    sketch_open(side, k_codec, v_codec);
 }
 
 static void side_close(struct side *side) {
@@ -118,12 +146,7 @@ static tl_err attend_sketch(struct side *s, const struct tl_sketch *sketch, floa
 static tl_err run_step(struct side *s, int step) {
     const float scale = 0.1f;
     const struct tl_kv_rows kv = {s->k, s->v, KV_HEADS};
-    const struct tl_sketch sketch = {.k = s->sk,
-                                     .v = s->sv,
-                                     .k_codec = TL_CODEC_INT1,
-                                     .v_codec = TL_CODEC_INT1,
-                                     .n_kv_heads = KV_HEADS,
-                                     .head_dim = DIM};
+    const struct tl_sketch sketch = s->sketch;
     const struct tl_attend attend = {.out = s->out, .lse = s->lse, .q = s->q, .q_pos = s->pos,
                                      .n_rows = s->n_rows, .kv = kv, .n_heads = N_HEADS,
                                      .scale = scale};
@@ -144,11 +167,10 @@ static tl_err run_step(struct side *s, int step) {
 }
 
 /* Outputs are means of so many random rows that a tenth of them left out is far above the tolerance. */
-static void test_deep(void **state) {
-    (void)state;
+static void deep(tl_codec k_codec, tl_codec v_codec) {
     struct side sides[2];
-    side_open(&sides[0], "cpu");
-    side_open(&sides[1], "vulkan");
+    side_open(&sides[0], "cpu", k_codec, v_codec);
+    side_open(&sides[1], "vulkan", k_codec, v_codec);
     const struct side *const a = &sides[0], *const b = &sides[1];
     for (int step = 0; step < N_STEPS; step++) {
         for (uint32_t i = 0; i < 2; i++) {
@@ -156,8 +178,9 @@ static void test_deep(void **state) {
             assert_int_equal(tl_stream_sync(sides[i].s), TL_OK);
         }
         if (step == COMPRESS) {
-            assert_memory_equal(tl_view_host(a->sk), tl_view_host(b->sk), tl_view_bytes(a->sk));
-            assert_memory_equal(tl_view_host(a->sv), tl_view_host(b->sv), tl_view_bytes(a->sv));
+            const struct tl_sketch *const want = &a->sketch, *const got = &b->sketch;
+            assert_memory_equal(tl_view_host(want->k), tl_view_host(got->k), tl_view_bytes(want->k));
+            assert_memory_equal(tl_view_host(want->v), tl_view_host(got->v), tl_view_bytes(want->v));
         } else if (step == KEY_SCORE) {
             expect_close(a->score, b->score, 1e-5, "key_score");
             memcpy(tl_view_host(b->score), tl_view_host(a->score), tl_view_bytes(a->score));
@@ -172,6 +195,16 @@ static void test_deep(void **state) {
     }
     side_close(&sides[0]);
     side_close(&sides[1]);
+}
+
+static void test_deep(void **state) {
+    (void)state;
+    deep(TL_CODEC_INT1, TL_CODEC_INT1);
+}
+
+static void test_deep_codebooks(void **state) {
+    (void)state;
+    deep(TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8);
 }
 
 enum { WIDE_BLOCKS = 2304, WIDE_DIM = 16, WIDE_HEADS = 2 };
@@ -222,6 +255,7 @@ int main(void) {
         print_message("skipped: no Vulkan device here\n");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep), cmocka_unit_test(test_transpose)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep), cmocka_unit_test(test_deep_codebooks),
+                                       cmocka_unit_test(test_transpose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,6 @@
  * differ: the steps after a change of backend meet those of the session that stayed, within the
  * tolerance of whole steps in test_vulkan.c. Skipped where no Vulkan device is. */
 #include "core/backend.h"
-#include "core/vq.h"
 #include "session_kept.h"
 
 #include <math.h>
@@ -84,9 +83,6 @@ static double moved(const char *from, const char *to, const char *preset) {
 static void test_moved(void **state) {
     (void)state;
     for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
-        if (tl_vq_is(p->policy.k_codec)) {
-            continue; /* refused there: tests/test_vq.c */
-        }
         /* A row more or less is chosen where two scores are within rounding. */
         const double limit = p->policy.select == TL_SELECT_TOPK ? 0.03 : 1e-4;
         const double there = moved("cpu", "vulkan", p->name);

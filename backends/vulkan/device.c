@@ -297,6 +297,7 @@ static void dev_caps(tl_dev *base, struct tl_dev_caps *out) {
              dev->debug.as_gpu ? ", as on a GPU" : "");
     vk_memory_budget(dev, &out->bytes_total, &out->bytes_free);
     out->unified = info->unified;
+    out->codebooks = true;
     for (uint32_t f = 0; f < VK_FEATURE_COUNT && f < TL_DEV_FEATURES_MAX; f++) {
         out->features[f] = (struct tl_dev_feature){vk_feature_name((vk_feature)f),
                                                    vk_feature_cost((vk_feature)f), info->has[f]};

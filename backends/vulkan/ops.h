@@ -57,4 +57,18 @@ struct vk_binding vk_bind_window(const struct vk_dev *dev, const tl_view *v,
                                  const struct vk_kv_walk *w, const struct vk_kv_window *at,
                                  bool writes);
 
+/* ops_cache.c, for ops_vq.c too. Query heads for a subgroup: at most `most`, shared out evenly. */
+uint32_t vk_sketch_heads(uint32_t group, uint64_t most);
+/* Parts that the `cap` blocks of a head are cut into, each block being so many rounds of loops. */
+uint32_t vk_sketch_splits(const struct vk_dev *dev, uint64_t teams, uint32_t cap, uint32_t rounds);
+/* The scores of a window's heads. */
+struct vk_binding vk_bind_scores(const struct vk_dev *dev, const tl_view *score, uint32_t group,
+                                 const struct vk_kv_window *at, bool writes);
+void vk_push_window(struct vk_call *c, const struct vk_kv_window *at);
+
+/* ops_vq.c: the same verbs where codebooks have a say. Of tl_compress the sides that have one. */
+tl_err vk_vq_compress(tl_stream *s, const struct tl_compress *op);
+tl_err vk_vq_key_score(tl_stream *s, const struct tl_key_score *op);
+tl_err vk_vq_attend(tl_stream *s, const struct tl_attend_sketch *op);
+
 #endif

@@ -3,6 +3,8 @@
  * dispatched depends on capacities, not on what the cache holds now. */
 #include "ops.h"
 
+#include "core/vq.h"
+
 enum {
     HEADS_MAX = 8,      /* query heads of a subgroup */
     SCORES_MAX = 32,    /* floats of scores that a lane keeps */
@@ -14,14 +16,12 @@ enum {
     GROUP_HEADS_MAX = 128, /* topk.comp's array */
 };
 
-/* Query heads for a subgroup: at most `most`, shared out evenly. */
-static uint32_t heads_of(uint32_t group, uint64_t most) {
+uint32_t vk_sketch_heads(uint32_t group, uint64_t most) {
     const uint64_t limit = tl_max_u64(tl_min_u64(most, HEADS_MAX), 1);
     return (uint32_t)tl_div_up(group, tl_div_up(group, limit));
 }
 
-/* Parts that the `cap` blocks of a head are cut into, each block being so many rounds of loops. */
-static uint32_t splits_of(const struct vk_dev *dev, uint64_t teams, uint32_t cap, uint32_t rounds) {
+uint32_t vk_sketch_splits(const struct vk_dev *dev, uint64_t teams, uint32_t cap, uint32_t rounds) {
     const uint64_t wanted = vk_like_gpu(dev) ? TEAMS_HARDWARE : TEAMS_SOFTWARE;
     return (uint32_t)tl_max_u64(tl_min_u64(tl_div_up(wanted, teams), cap),
                                 vk_least_teams(dev, (uint64_t)cap * rounds));
@@ -34,8 +34,7 @@ static tl_err sketch_windows(struct vk_dev *dev, const struct tl_sketch *k, uint
                       score_head != 0 ? vk_window_rows(dev, score_head) : UINT32_MAX, w);
 }
 
-/* The scores of a window's heads. */
-static struct vk_binding bind_scores(const struct vk_dev *dev, const tl_view *score, uint32_t group,
+struct vk_binding vk_bind_scores(const struct vk_dev *dev, const tl_view *score, uint32_t group,
                                      const struct vk_kv_window *at, bool writes) {
     const uint64_t row = (uint64_t)score->cols * 4;
     return vk_bind(dev, score, at->head * group * row, at->heads * group * row, writes);
@@ -46,7 +45,7 @@ static bool are_wide(const struct vk_binding *b, const tl_view *score) {
     return b->first % 16 == 0 && score->cols % 4 == 0;
 }
 
-static void push_window(struct vk_call *c, const struct vk_kv_window *at) {
+void vk_push_window(struct vk_call *c, const struct vk_kv_window *at) {
     vk_push(c, at->head);
     vk_push(c, at->heads);
     vk_push(c, at->row);
@@ -58,11 +57,11 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
     const struct vk_dev *const dev = vk_dev_of(s);
     const struct tl_sketch *const k = &op->sketch;
     const uint32_t group = op->n_heads / k->n_kv_heads;
-    const uint32_t heads = heads_of(group, SCORES_MAX * dev->info.subgroup / TL_BLOCK);
+    const uint32_t heads = vk_sketch_heads(group, SCORES_MAX * dev->info.subgroup / TL_BLOCK);
     const uint64_t pieces = tl_div_up(group, heads);
-    const uint32_t strides = splits_of(dev, pieces * at->heads, at->rows, 1 + 2 * k->head_dim);
+    const uint32_t strides = vk_sketch_splits(dev, pieces * at->heads, at->rows, 1 + 2 * k->head_dim);
     const bool gpu = vk_like_gpu(dev);
-    const struct vk_binding score = bind_scores(dev, &op->score, group, at, true);
+    const struct vk_binding score = vk_bind_scores(dev, &op->score, group, at, true);
     struct vk_call c = vk_call_of(dev, gpu ? VK_SHADER_KEY_SCORE : VK_SHADER_KEY_SCORE_HOST,
                                   2 * dev->info.subgroup);
     vk_spec(&c, tl_codec_bits(k->k_codec));
@@ -78,7 +77,7 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
     vk_push(&c, k->head_dim);
     vk_push(&c, w->cap);
     vk_push(&c, op->score.cols);
-    push_window(&c, at);
+    vk_push_window(&c, at);
     vk_push(&c, strides);
     vk_push_float(&c, op->scale);
     vk_push_float(&c, op->softcap);
@@ -87,6 +86,9 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
 }
 
 tl_err vk_key_score(tl_stream *s, const struct tl_key_score *op) {
+    if (tl_vq_is(op->sketch.k_codec)) {
+        return vk_vq_key_score(s, op);
+    }
     const uint32_t group = op->n_heads / op->sketch.n_kv_heads;
     struct vk_kv_walk w;
     TL_TRY(sketch_windows(vk_dev_of(s), &op->sketch, (uint64_t)group * op->score.cols * 4, &w));
@@ -148,9 +150,9 @@ static struct tiling tile(const struct vk_dev *dev, const struct tl_attend_sketc
                        .channels = (uint32_t)tl_div_up(d, lanes),
                        .groups = d % 64 == 0 && lanes <= 64 ? d / 64 : 0};
     const uint64_t sums = t.host ? HOST_DIM_MAX / d : SUMS_MAX / t.channels;
-    t.heads = heads_of(group, tl_min_u64(sums, 2ull * SCORES_MAX * lanes / TL_BLOCK));
+    t.heads = vk_sketch_heads(group, tl_min_u64(sums, 2ull * SCORES_MAX * lanes / TL_BLOCK));
     t.pieces = tl_div_up(group, t.heads);
-    t.splits = splits_of(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step,
+    t.splits = vk_sketch_splits(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step,
                          1 + TL_BLOCK + (op->score.buf != NULL ? 0 : d));
     return t;
 }
@@ -163,7 +165,7 @@ static uint32_t host_wide(const struct vk_dev *dev, const struct tl_attend_sketc
     const struct vk_binding v = vk_bind_window(dev, &op->sketch.v, w, at, false);
     uint32_t wide = 0;
     if (op->score.buf != NULL) {
-        const struct vk_binding score = bind_scores(dev, &op->score, group, at, false);
+        const struct vk_binding score = vk_bind_scores(dev, &op->score, group, at, false);
         wide = are_wide(&score, &op->score) ? 1 : 0;
     }
     if (v.first % 16 != 0 || op->sketch.v.cols % 16 != 0) {
@@ -181,7 +183,7 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     const uint32_t group = op->n_heads / k->n_kv_heads;
     struct vk_call c = vk_call_of(dev, t->host ? VK_SHADER_ATTEND_SKETCH_HOST : VK_SHADER_ATTEND_SKETCH,
                                   2 * dev->info.subgroup);
-    vk_spec(&c, tl_codec_bits(k->k_codec));
+    vk_spec(&c, scored ? 1 : tl_codec_bits(k->k_codec)); /* a codebook's have none */
     vk_spec(&c, t->heads);
     vk_spec(&c, tl_codec_bits(k->v_codec));
     vk_spec(&c, t->host ? k->head_dim : t->channels);
@@ -191,7 +193,7 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     vk_add(&c, vk_bind(dev, parts, 0, 0, true));
     vk_push(&c, vk_add(&c, q));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
-    vk_push(&c, vk_add(&c, scored ? bind_scores(dev, &op->score, group, at, false) : q));
+    vk_push(&c, vk_add(&c, scored ? vk_bind_scores(dev, &op->score, group, at, false) : q));
     vk_push(&c, vk_add(&c, vk_bind_optional(dev, &op->skip, false, &q)));
     vk_push(&c, vk_add(&c, vk_bind_window(dev, &k->k, w, at, false)));
     vk_push(&c, vk_add(&c, vk_bind_window(dev, &k->v, w, at, false)));
@@ -201,7 +203,7 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     vk_push(&c, k->head_dim);
     vk_push(&c, w->cap);
     vk_push(&c, scored ? op->score.cols : 0);
-    push_window(&c, at);
+    vk_push_window(&c, at);
     vk_push(&c, t->splits);
     vk_push(&c, t->splits * w->row_pieces);
     vk_push(&c, t->splits * at->row_piece);
@@ -214,6 +216,9 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
 
 tl_err vk_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
     struct vk_dev *const dev = vk_dev_of(s);
+    if (tl_vq_is(op->sketch.v_codec) || (tl_vq_is(op->sketch.k_codec) && op->score.buf == NULL)) {
+        return vk_vq_attend(s, op);
+    }
     const uint64_t score_head =
         op->score.buf != NULL ? (uint64_t)(op->n_heads / op->sketch.n_kv_heads) * op->score.cols * 4
                               : 0;
@@ -269,7 +274,7 @@ static tl_err fetch_window(tl_stream *s, const struct tl_fetch *op, const tl_vie
     vk_push(&c, w->cap);
     vk_push(&c, (uint32_t)row_bytes);
     vk_push(&c, op->row0);
-    push_window(&c, at);
+    vk_push_window(&c, at);
     vk_teams(&c, (uint64_t)at->heads * op->idx.cols);
     return vk_dispatch(s, &c);
 }
@@ -346,9 +351,11 @@ tl_err vk_compress(tl_stream *s, const struct tl_compress *op) {
             for (uint32_t pass = 0; pass < 4; pass++) {
                 part.values = pass % 2 == 1;
                 part.headers = pass < 2;
-                TL_TRY(compress_part(s, op, &part));
+                if (!tl_vq_is(part.values ? op->dst.v_codec : op->dst.k_codec)) {
+                    TL_TRY(compress_part(s, op, &part));
+                }
             }
         }
     }
-    return TL_OK;
+    return vk_vq_compress(s, op);
 }

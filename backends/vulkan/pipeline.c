@@ -56,6 +56,12 @@ static const struct {
     [VK_SHADER_ATTEND_SKETCH_HOST] = {VK_CODE(attend_sketch_host), 7},
     [VK_SHADER_FETCH] = {VK_CODE(fetch), 8},
     [VK_SHADER_FETCH_ROWS] = {VK_CODE(fetch_rows), 4},
+    [VK_SHADER_VQ_TURN] = {VK_CODE(vq_turn), 3},
+    [VK_SHADER_VQ_SCALE] = {VK_CODE(vq_scale), 3},
+    [VK_SHADER_VQ_ENCODE] = {VK_CODE(vq_encode), 4},
+    [VK_SHADER_VQ_TABLE] = {VK_CODE(vq_table), 3},
+    [VK_SHADER_VQ_SCORE] = {VK_CODE(vq_score), 4},
+    [VK_SHADER_VQ_ATTEND] = {VK_CODE(vq_attend), 9},
 #undef VK_CODE
 };
 

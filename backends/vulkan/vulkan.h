@@ -200,6 +200,12 @@ typedef enum vk_shader {
     VK_SHADER_CHANNEL_SCORE,
     VK_SHADER_PAGE_ENCODE,
     VK_SHADER_PAGE_SCORE,
+    VK_SHADER_VQ_TURN,
+    VK_SHADER_VQ_SCALE,
+    VK_SHADER_VQ_ENCODE,
+    VK_SHADER_VQ_TABLE,
+    VK_SHADER_VQ_SCORE,
+    VK_SHADER_VQ_ATTEND,
     VK_SHADER_COUNT,
 } vk_shader;
 
@@ -355,7 +361,7 @@ tl_err vk_dispatch(tl_stream *s, const struct vk_call *call);
  * give the same bytes. */
 tl_err vk_scratch(tl_stream *s, uint32_t slot, uint64_t bytes, tl_view *out);
 
-/* ---- ops.c, ops_attend.c, ops_cache.c, ops_mass.c, ops_index.c ---- */
+/* ---- ops.c, ops_attend.c, ops_cache.c, ops_mass.c, ops_index.c, ops_vq.c ---- */
 
 tl_err vk_gather(tl_stream *s, const struct tl_gather *op);
 tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op);
