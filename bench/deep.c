@@ -5,8 +5,10 @@
  *   deep MODEL BACKEND KV DEPTH STEPS PROMPT FILE
  *
  * prints the best of the steps one by one, their median, and the rate of one prompt of PROMPT tokens
- * behind them (0: none). For developers: `cmake --build --preset release --target deep`. */
+ * behind them (0: none). FILE "repeat": nothing is kept; the first thousand tokens are fed, and their rows repeated
+ * up to the depth, which takes a second and makes no difference to a preset that reads all rows. For developers: `cmake --build --preset release --target deep`. */
 #include "core/engine.h"
+#include "core/engine_priv.h"
 #include "core/policy.h"
 #include "core/session_file.h"
 
@@ -15,7 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LAYERS_MAX = 256, STEPS_MAX = 256, ROOM = 1024 /* tokens behind the depth */ };
+enum { LAYERS_MAX = 256, STEPS_MAX = 256, ROOM = 1024 /* tokens behind the depth */,
+       REPEATED = 1024 };
 
 struct task {
     const char *model, *backend, *kv, *file;
@@ -101,6 +104,46 @@ static tl_err resume(const struct task *t, tl_session *s) {
     return err;
 }
 
+/* Rows [n_there, n) of each head := those that are there, again and again. */
+static bool repeat_rows(const tl_view *v, uint32_t n_heads, uint32_t n_there, uint32_t n) {
+    const uint64_t row = tl_row_bytes(v->dtype, v->cols), cap = v->rows / n_heads;
+    if (v->buf->host == NULL || n_there == 0) {
+        return false;
+    }
+    for (uint32_t h = 0; h < n_heads; h++) {
+        uint8_t *const rows = (uint8_t *)tl_view_host(*v) + h * cap * row;
+        for (uint32_t i = n_there; i < n; i++) {
+            memcpy(rows + i * row, rows + (uint64_t)(i % n_there) * row, row);
+        }
+    }
+    return true;
+}
+
+/* As if the session held t->depth rows. */
+static tl_err repeat(struct task *t, tl_engine *e, tl_session *s) {
+    tl_kv *const kv = tl_session_kv(s);
+    uint32_t *const ids = calloc(t->depth, sizeof *ids);
+    tl_err err = ids != NULL ? feed(t, e, s, REPEATED) : TL_ERR_MEMORY;
+    for (uint32_t il = 0; !err && il < kv->n_layers; il++) {
+        struct tl_kv_layer *const layer = &kv->layers[il];
+        struct tl_kv_part there[TL_KV_PARTS_MAX], parts[TL_KV_PARTS_MAX];
+        tl_kv_list_parts(layer, REPEATED, there);
+        layer->n_blocks = tl_kv_is_exact(layer) ? 0 : tl_kv_n_blocks(&layer->policy, t->depth - 1);
+        const uint32_t n = tl_kv_list_parts(layer, t->depth, parts);
+        for (uint32_t i = 0; !err && i < n; i++) {
+            const bool grows = parts[i].tier >= TL_TIER_HOME_K && parts[i].tier <= TL_TIER_SKETCH_V;
+            err = !grows || repeat_rows(&parts[i].view, parts[i].n_groups, there[i].n_used, parts[i].n_used)
+                      ? TL_OK
+                      : TL_ERR_UNSUPPORTED;
+        }
+    }
+    if (!err) {
+        tl_session_put(s, ids, t->depth, NULL);
+    }
+    free(ids);
+    return err;
+}
+
 static int compare(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
@@ -144,10 +187,11 @@ int main(int argc, char **argv) {
     if (t.n_steps == 0 || t.n_steps > STEPS_MAX || t.n_steps + t.n_prompt >= ROOM || strchr(t.model, '/') == NULL) {
         return 2;
     }
-    tl_err err = access(t.file, R_OK) != 0 ? fill(&t) : TL_OK;
+    const bool repeats = strcmp(t.file, "repeat") == 0;
+    tl_err err = !repeats && access(t.file, R_OK) != 0 ? fill(&t) : TL_OK;
     err = err ? err : open_engine(&t, t.backend, &e);
     err = err ? err : open_session(&t, e, &s);
-    err = err ? err : resume(&t, s);
+    err = err ? err : repeats ? repeat(&t, e, s) : resume(&t, s);
     err = err ? err : measure(&t, e, s);
     tl_session_close(&s);
     tl_engine_close(&e);

@@ -2,7 +2,7 @@
 """Decode behind a long context: Tailor's presets beside llama.cpp's cache types, in turn, in one run.
 
   bench/depth.py [--tailor build/release/tailor] [--kv full,tailor] [--depth 16384,32768] [-t 2] [-n 24] [--rounds 2]
-                 [--types f16:0,f16:1,q8_0:1,q4_0:1] MODEL.gguf [MODEL.gguf ...]
+                 [--types f16:0,f16:1,q8_0:1,q4_0:1] [--deep PATH] MODEL.gguf [MODEL.gguf ...]
 
 A type is that of llama.cpp's cache and whether flash attention is on. Needs llama-cpp-python (PyPI), whose
 library LLAMA_CPP_LIB_PATH may replace by one built for this machine (scripts/peer.sh). A type that a model's
@@ -11,7 +11,8 @@ heads do not fit, or a fill that takes longer than ten minutes, is left out with
 llama.cpp's cache is filled in pieces of 512 tokens, each a sequence of its own that attends to itself only; then
 they are made one sequence. The cache has as many rows as after a true prefill, decode reads them all, and hours of
 quadratic prefill are spared; what the rows say does not change the time. Tailor prefills truly, since what
-`tailor` fetches depends on the rows. Printed is the median of the steps, the better of the rounds.
+`tailor` fetches depends on the rows; with --deep PATH (cmake --build --preset release --target deep) its cache is
+filled by repeating rows, for presets that read all of them. Printed is the median of the steps, the better of the rounds.
 """
 import argparse
 import json
@@ -87,7 +88,17 @@ def llama(args, model, depth, kind):
     return 1 / seconds[len(seconds) // 2], ""
 
 
+def deep(args, model, depth, preset):
+    done = subprocess.run([args.deep, os.path.abspath(model), "cpu", preset, str(depth), str(args.steps), "0", "repeat"],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        return None, (done.stderr.strip().splitlines() or ["died"])[-1]
+    return float(done.stdout.split(": ")[1].split()[0]), ""
+
+
 def tailor(args, model, depth, preset):
+    if args.deep:
+        return deep(args, model, depth, preset)
     done = subprocess.run([args.tailor, "bench", "-m", model, "-t", str(args.threads), "--kv", preset, "--json",
                            "--depth", str(depth), "--prefill", "0", "-n", str(args.steps)],
                           capture_output=True, text=True)
@@ -115,6 +126,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("models", nargs="+")
     p.add_argument("--tailor", default="build/release/tailor")
+    p.add_argument("--deep", default="", metavar="PATH")
     p.add_argument("--kv", type=lambda s: s.split(","), default=["full", "tailor"])
     p.add_argument("--types", type=lambda s: s.split(","), default=["f16:0", "f16:1", "q8_0:1", "q4_0:1"])
     p.add_argument("--depth", type=lambda s: [int(n) // PIECE * PIECE for n in s.split(",")], default=[16384, 32768])

@@ -515,13 +515,16 @@ static int run_model(struct chat *chat, const char *rest) {
 
 static int run_kv(struct chat *chat, const char *rest) {
     struct cli_loaded *const loaded = chat->loaded;
+    char books[CLI_BOOKS_MAX];
     if (*rest == '\0') {
         char names[512] = "";
         for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
             const size_t at = strlen(names);
             snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? ", " : "", p->name);
         }
-        chat_note(chat, "the cache is %s; there are %s, and policy files", loaded->kv, names);
+        cli_spell_books(loaded, books);
+        chat_note(chat, "the cache is %s; there are %s, and policy files%s%s", loaded->kv, names,
+                  books[0] != '\0' ? "; " : "", books);
         return 0;
     }
     struct tl_session_params params = {0};
@@ -542,7 +545,9 @@ static int run_kv(struct chat *chat, const char *rest) {
     free(chat->kv);
     chat->kv = name;
     chat->args.kv = name;
-    chat_note(chat, "the cache is %s now; it is filled with your next message", name);
+    cli_spell_books(loaded, books);
+    chat_note(chat, "the cache is %s now; it is filled with your next message%s%s", name,
+              books[0] != '\0' ? "; " : "", books);
     return 0;
 }
 

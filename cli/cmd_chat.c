@@ -127,6 +127,8 @@ static int chat_lines(const struct cli_args *args) {
         if (cli_stderr_is_tty()) {
             cli_print_plan(lines.chat.loaded);
             fprintf(stderr, "/help lists the commands; Ctrl+D leaves\n\n");
+        } else {
+            cli_print_books(lines.chat.loaded);
         }
         cli_interrupt_install();
         code = talk(&lines);

@@ -401,6 +401,8 @@ int cmd_run(const struct cli_args *args) {
     if (code == 0) {
         if (!args->json && cli_stderr_is_tty()) {
             cli_print_plan(&run.loaded);
+        } else if (!args->json) {
+            cli_print_books(&run.loaded);
         }
         if (resumes(&run) && cli_stderr_is_tty()) {
             fprintf(stderr, "resumed %u tokens from %s\n", run.loaded.keep.n_resumed,

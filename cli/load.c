@@ -302,6 +302,24 @@ const char *cli_bytes(uint64_t bytes, char *text) {
     return text;
 }
 
+const char *cli_spell_books(const struct cli_loaded *loaded, char text[CLI_BOOKS_MAX]) {
+    const uint32_t n = tl_session_builtin_books(loaded->session);
+    text[0] = '\0';
+    if (n > 0) {
+        snprintf(text, CLI_BOOKS_MAX,
+                 "codebooks: built in, for %u of %u layers (tailor fit learns those of the model)", n,
+                 tl_engine_model(loaded->engine)->shape.n_layers);
+    }
+    return text;
+}
+
+void cli_print_books(const struct cli_loaded *loaded) {
+    char text[CLI_BOOKS_MAX];
+    if (cli_spell_books(loaded, text)[0] != '\0') {
+        fprintf(stderr, "tailor: %s\n", text);
+    }
+}
+
 tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out) {
     const struct tl_shape *const shape = &tl_engine_model(loaded->engine)->shape;
     const struct tl_memory_plan *const m = tl_session_plan(loaded->session);
@@ -320,12 +338,10 @@ tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out) {
              cli_bytes(m->scratch, bytes[3]), cli_bytes(m->device, bytes[4]),
              cli_bytes(m->host, bytes[5]));
     TL_TRY(tl_bytes_add_str(out, text));
-    const uint32_t n_builtin = tl_session_builtin_books(loaded->session);
-    if (n_builtin > 0) {
-        snprintf(text, sizeof text,
-                 "codebooks: built in, for %u of %u layers (tailor fit learns those of the model)\n",
-                 n_builtin, shape->n_layers);
-        TL_TRY(tl_bytes_add_str(out, text));
+    char books[CLI_BOOKS_MAX];
+    if (cli_spell_books(loaded, books)[0] != '\0') {
+        TL_TRY(tl_bytes_add_str(out, books));
+        TL_TRY(tl_bytes_add_str(out, "\n"));
     }
     return TL_OK;
 }

@@ -54,6 +54,11 @@ TL_MUST tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out);
 /* More of it: parts of the model with size, types and kernels, and memory by tier. plan_text.c */
 TL_MUST tl_err cli_spell_tiers(const struct cli_loaded *loaded, tl_bytes *out);
 void cli_print_plan(const struct cli_loaded *loaded);
+/* That codebooks are built in and for how many layers; "" where none are. */
+enum { CLI_BOOKS_MAX = 96 };
+const char *cli_spell_books(const struct cli_loaded *loaded, char text[CLI_BOOKS_MAX]);
+/* That alone on stderr, for those who see no plan. */
+void cli_print_books(const struct cli_loaded *loaded);
 
 /* args' sampling options; a random seed where none was given, so that it can be reported. Where a
  * session was resumed, what was not given is as it was there. */

@@ -564,6 +564,40 @@ static void test_kv_default(void **state) {
     done(&help);
 }
 
+/* Goal: who keeps rows by codebooks that come with the program is told, wherever its words go; who does not
+ * is not. */
+static void test_kv_codebooks(void **state) {
+    (void)state;
+    static const char *const said = "codebooks: built in, for 6 of 6 layers (tailor fit learns those";
+    static const struct {
+        const char *args;
+        bool is_said;
+    } cases[] = {
+        {"run -m %s -c 300 -p Hello -n 1 --kv vecinfer2", true},
+        {"run -m %s -c 300 -p Hello -n 1 --kv q4 --kv-set v_codec=vq-d8b12", true},
+        {"run -m %s -c 300 -p Hello -n 1 --kv kivi2", false},
+        {"chat -m %s -c 300 --plain --kv vecinfer1 </dev/null", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char args[512];
+        snprintf(args, sizeof args, cases[i].args, TL_SOURCE_DIR "/models/demo.gguf");
+        struct ran ran = tailor(args);
+        assert_int_equal(ran.code, 0);
+        assert_true((ran.err.len > 0 && strstr(ran.err.data, said) != NULL) == cases[i].is_said);
+        done(&ran);
+    }
+    static const char commands[] = "/kv vecinfer2\n/kv\n";
+    write_file(scratch("kv.txt"), commands, sizeof commands - 1);
+    char args[512];
+    snprintf(args, sizeof args, "chat -m %s -c 300 --plain < %s", TL_SOURCE_DIR "/models/demo.gguf",
+             scratch("kv.txt"));
+    struct ran kv = tailor(args);
+    assert_int_equal(kv.code, 0);
+    const char *const first = kv.out.len > 0 ? strstr(kv.out.data, said) : NULL;
+    assert_true(first != NULL && strstr(first + 1, said) != NULL); /* when it changes, and when asked */
+    done(&kv);
+}
+
 /* Goal: a picture takes no place of a file that is none of ours, and a place that cannot be written
  * is named before the work begins. */
 static void test_eval_plot_place(void **state) {
@@ -674,7 +708,7 @@ int main(void) {
         cmocka_unit_test(test_chat_commands),
         cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
         cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
-        cmocka_unit_test(test_kv_default),
+        cmocka_unit_test(test_kv_default), cmocka_unit_test(test_kv_codebooks),
         cmocka_unit_test(test_eval_plot_place),
         cmocka_unit_test(test_eval_file),
         cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),

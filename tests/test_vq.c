@@ -493,9 +493,11 @@ static tl_err add_layer(void *user, uint32_t il, const struct tl_exact_rows *row
     return TL_OK;
 }
 
-/* Goal: over the layers of the demo model each step leaves less of its own keys than none, and both the
- * least, by a tenth. Its channels differ steadily rather than in outliers, so that smoothing brings more
- * than rotation here; in its last layers keys are so even that one step is enough. */
+/* Goal: over the layers of the demo model the error is ordered as the paper has it: none, smoothing,
+ * rotation, both, the last less by a tenth. Its channels differ steadily rather than in outliers, so that
+ * smoothing and rotation bring about the same (0.615 and 0.599, summed over layers, with the weights of
+ * 24.8 M tokens): they may change places by a twentieth. In its last layers keys are so even that one step
+ * is enough. */
 static void test_demo_keys(void **state) {
     (void)state;
     struct kept_log kept = {0};
@@ -530,7 +532,9 @@ static void test_demo_keys(void **state) {
     assert_true(ids.n >= 640);
     assert_int_equal(tl_session_feed(s, &(struct tl_feed){.ids = ids.data, .n = 640}), TL_OK);
     assert_int_equal(sums.n_layers, n);
-    assert_true(sums.none > sums.smoothed && sums.none > sums.rotated);
+    print_message("all layers: none %.3f, smoothed %.3f, rotated %.3f, both %.3f\n", sums.none,
+                  sums.smoothed, sums.rotated, sums.both);
+    assert_true(sums.none > sums.smoothed && sums.smoothed > 0.95 * sums.rotated);
     assert_true(fmin(sums.smoothed, sums.rotated) > 1.1 * sums.both);
     tl_ids_free(&ids);
     tl_bytes_free(&text);
