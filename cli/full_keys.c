@@ -211,10 +211,14 @@ static void edit_move(struct full *f, const struct tui_key *key) {
         }
         return;
     case TUI_KEY_UP:
-        must(f, tui_edit_up(e, f->layout.prompt.cols));
-        return;
     case TUI_KEY_DOWN:
-        must(f, tui_edit_down(e, f->layout.prompt.cols));
+        if (key->ctrl) {
+            scroll(f, key->kind == TUI_KEY_UP ? -1 : 1);
+        } else if (key->kind == TUI_KEY_UP) {
+            must(f, tui_edit_up(e, f->layout.prompt.cols));
+        } else {
+            must(f, tui_edit_down(e, f->layout.prompt.cols));
+        }
         return;
     default:
         return;

@@ -165,11 +165,19 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
     }
 }
 
+static tl_finish finish_of(cli_stop stop) {
+    return stop == CLI_STOP_END         ? TL_FINISH_STOP
+           : stop == CLI_STOP_INTERRUPT ? TL_FINISH_ABORT
+                                        : TL_FINISH_LENGTH;
+}
+
 tl_err cli_generate(struct cli_loaded *loaded, tl_sampler *sampler, struct cli_answer *answer) {
     tl_decoder decoder = {.vocab = tl_engine_vocab(loaded->engine), .n_held = answer->n_held};
     memcpy(decoder.held, answer->held, sizeof decoder.held);
+    const size_t n_before = answer->ids.n;
     const tl_err err = generate_tokens(loaded, sampler, answer, &decoder);
-    cli_share_answer_end(loaded->share);
+    cli_share_answer_end(loaded->share, err ? TL_FINISH_ERROR : finish_of(answer->stop),
+                         answer->ids.n - n_before);
     TL_TRY(err);
     const bool may_go_on = answer->holds && answer->stop != CLI_STOP_END;
     answer->n_held = may_go_on ? decoder.n_held : 0;

@@ -2,9 +2,11 @@
 
 #include "policies.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 static const uint64_t show_after_ns = 300000000, show_every_ns = 100000000;
@@ -188,12 +190,25 @@ struct loading {
     uint64_t begin_ns, shown_ns; /* of the weights; shown_ns: their progress was written; 0: never */
 };
 
+/* Tests only: no faster than so many MB a second, as from a slow disk. */
+static void hold_back(const struct loading *l, uint64_t done_bytes) {
+    const char *const limit = getenv("TAILOR_TEST_LOAD");
+    const double bytes_s = limit != NULL ? 1e6 * strtod(limit, NULL) : 0;
+    const double taken_s = (double)(tl_now_ns() - l->begin_ns) / 1e9;
+    const double early_s = bytes_s > 0 ? (double)done_bytes / bytes_s - taken_s : 0;
+    if (early_s > 0) {
+        const struct timespec left = {(time_t)early_s, (long)(1e9 * (early_s - floor(early_s)))};
+        nanosleep(&left, NULL);
+    }
+}
+
 /* Who types lines sees how far a slow loading is; the full screen reads it from the shared page. */
 static void show_load(void *user, uint64_t done_bytes, uint64_t bytes) {
     struct loading *const l = user;
     const uint64_t now = tl_now_ns();
     cli_share_load(l->loaded->share, done_bytes, bytes);
     l->begin_ns = done_bytes == 0 ? now : l->begin_ns;
+    hold_back(l, done_bytes);
     const uint64_t last_ns = l->shown_ns != 0 ? l->shown_ns : l->begin_ns + show_after_ns;
     if (l->loaded->hooks != NULL || !cli_stderr_is_tty() || now < last_ns + show_every_ns) {
         return;

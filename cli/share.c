@@ -203,6 +203,8 @@ void cli_share_prompt(struct cli_share *share, size_t done, size_t total) {
     if (done == 0) {
         now->prompt_begin_ns = tl_now_ns();
         now->activity = TL_ACTIVITY_PROMPT;
+        memset(&share->request, 0, sizeof share->request);
+        share->request.begin_ns = now->prompt_begin_ns;
     }
     now->prompt_done = done;
     now->prompt_total = total;
@@ -219,6 +221,10 @@ void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_
     share->now.activity = TL_ACTIVITY_IDLE;
     tl_stats_describe_layers(&share->now, e, s);
     publish(share);
+}
+
+static double prompt_s(const struct tl_stats *s) {
+    return (double)(s->prompt_end_ns - s->prompt_begin_ns) / 1e9;
 }
 
 /* Only where somebody watches: it costs a copy from the device. */
@@ -244,6 +250,10 @@ void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s, 
                                                  [TL_TIME_SAMPLE] = sample_ns};
         const uint32_t always = 1u << TL_TIME_STEP | 1u << TL_TIME_SAMPLE;
         share->now.activity = TL_ACTIVITY_ANSWER;
+        share->request.n_tokens++;
+        if (share->request.first_s == 0) { /* chosen before this step */
+            share->request.first_s = prompt_s(&share->now) + (double)sample_ns / 1e9;
+        }
         tl_stats_update(&share->now, e, s);
         tl_stats_add_step(&share->now, time_ns, tells ? (1u << TL_TIME_COUNT) - 1 : always);
         add_heat(share, s);
@@ -251,10 +261,38 @@ void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s, 
     }
 }
 
-void cli_share_answer_end(struct cli_share *share) {
-    if (share != NULL) {
-        share->now.activity = TL_ACTIVITY_IDLE;
-        share->now.n_answers++;
-        publish(share);
+/* What vLLM tells of a request that is over. */
+static void add_request(struct cli_share *share, size_t n_tokens) {
+    struct tl_stats *const now = &share->now;
+    const double whole_s = (double)(tl_now_ns() - share->request.begin_ns) / 1e9;
+    const double prefill_s = prompt_s(now);
+    const struct {
+        tl_hist_kind kind;
+        double value;
+    } values[] = {
+        {TL_HIST_FIRST, share->request.first_s > 0 ? share->request.first_s : whole_s},
+        {TL_HIST_REQUEST, whole_s},
+        {TL_HIST_PREFILL, prefill_s},
+        {TL_HIST_DECODE, whole_s - prefill_s},
+        {TL_HIST_N_PROMPT, (double)now->prompt_done},
+        {TL_HIST_N_ANSWER, (double)n_tokens},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        tl_hist_add(&now->hists[values[i].kind], values[i].kind, values[i].value);
     }
+}
+
+void cli_share_answer_end(struct cli_share *share, tl_finish how, size_t n_tokens) {
+    if (share == NULL) {
+        return;
+    }
+    share->now.activity = TL_ACTIVITY_IDLE;
+    share->now.n_answers[how]++;
+    /* The last one may have had no step: it is chosen, and nothing follows. */
+    share->now.n_answer_tokens += n_tokens - tl_min_u64(n_tokens, share->request.n_tokens);
+    if (share->request.begin_ns != 0 && n_tokens > 0) {
+        add_request(share, n_tokens);
+    }
+    memset(&share->request, 0, sizeof share->request);
+    publish(share);
 }

@@ -11,6 +11,11 @@ struct cli_share {
     tl_stats_page *page; /* what others read */
     int fd;              /* locked while the process lives; -1: memory of this process only */
     char path[256];
+    struct {
+        uint64_t begin_ns; /* 0: none is open */
+        double first_s;    /* until its first token; 0: there is none yet */
+        uint64_t n_tokens; /* of the answer, counted already */
+    } request;
 };
 
 /* Never fails: without shared memory nobody else can look, and *out is NULL only when memory is
@@ -26,7 +31,8 @@ void cli_share_prompt(struct cli_share *share, size_t done, size_t total);
 void cli_share_prompt_end(struct cli_share *share, const tl_engine *e, const tl_session *s);
 void cli_share_step(struct cli_share *share, const tl_engine *e, tl_session *s, uint64_t step_ns,
                     uint64_t sample_ns);
-void cli_share_answer_end(struct cli_share *share);
+/* An answer of n tokens is over, and with it the request that began with its prompt. */
+void cli_share_answer_end(struct cli_share *share, tl_finish how, size_t n_tokens);
 
 /* The folder; false where there is none and none can be made. */
 bool cli_share_folder(char *path, size_t cap);

@@ -34,6 +34,8 @@ json_t *top_json(const struct tl_stats *s);
 /* The column names, and one line of values, with newlines. */
 extern const char top_csv_head[];
 TL_MUST tl_err top_csv_line(const struct tl_stats *s, tl_bytes *out);
+/* Tokens a second of the newest prompt; NaN: none yet. */
+double top_prompt_rate(const struct tl_stats *s);
 /* All of them in the text format of Prometheus. */
 TL_MUST tl_err top_prometheus(const struct top *top, tl_bytes *out);
 

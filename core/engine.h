@@ -31,7 +31,7 @@ struct tl_engine_params {
      * error ends the opening. shape->weight_bytes is set. */
     tl_err (*before_load)(void *user, const tl_weights *weights, const struct tl_shape *shape,
                           const struct tl_dev_caps *caps);
-    /* optional: called before the first weight and behind each: bytes of so many are on the device */
+    /* optional, see tl_load_watch: so many bytes of all are where the device reads them */
     void (*on_load)(void *user, uint64_t done_bytes, uint64_t bytes);
     void *user;
     tl_log log;          /* sentences of the engine and its sessions */

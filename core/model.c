@@ -134,6 +134,22 @@ static void tell(const struct binder *b) {
     }
 }
 
+/* A mapped file comes from the disk when it is touched. That is here, where somebody watches, not
+ * in the middle of the first prompt; a large tensor is told of in slices. */
+static void bring_in(const struct binder *b, const struct tl_tensor *t) {
+    enum { PAGE_BYTES = 4096, SLICE_BYTES = 8 << 20 };
+    const volatile unsigned char *const data = t->data;
+    if (b->watch.on_load == NULL) {
+        return;
+    }
+    for (uint64_t at = 0; at < t->bytes; at += PAGE_BYTES) {
+        (void)data[at];
+        if (at > 0 && at % SLICE_BYTES == 0) {
+            b->watch.on_load(b->watch.user, b->bytes + at, b->shape->weight_bytes);
+        }
+    }
+}
+
 /* One tensor: present where required, of the right shape, bound where there is a model. */
 static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t cols, tl_need need,
                    tl_view *view) {
@@ -157,7 +173,10 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
                        "%s: tensor %s: a vector of type %s is not supported",
                        tl_weights_path(b->w), name, tl_dtype_info(t->dtype)->name);
     }
-    TL_TRY(b->model != NULL ? bind(b, t, rows == 1, view) : TL_OK);
+    if (b->model != NULL) {
+        bring_in(b, t);
+        TL_TRY(bind(b, t, rows == 1, view));
+    }
     b->n_used++;
     b->bytes += rows == 1 ? (uint64_t)cols * sizeof(float) : t->bytes;
     tell(b);

@@ -103,7 +103,8 @@ typedef struct tl_model {
     uint64_t weight_bytes; /* of the bound tensors */
 } tl_model;
 
-/* Who wants to know how far the weights are: called before the first tensor and behind each. */
+/* Who wants to know how far the weights are: called before the first tensor, behind each, and within
+ * large ones. Weights that are read in place are read from the disk then, too. */
 struct tl_load_watch {
     void (*on_load)(void *user, uint64_t done_bytes, uint64_t bytes); /* may be NULL */
     void *user;

@@ -157,6 +157,7 @@ void tl_stats_add_step(struct tl_stats *stats, const uint64_t time_ns[TL_TIME_CO
     stats->tokens_per_s = 1 / (mean_s + newest * (step_s - mean_s));
     stats->n_answer_tokens++;
     stats->answer_ns += ns;
+    tl_hist_add(&stats->hists[TL_HIST_TOKEN], TL_HIST_TOKEN, step_s);
 }
 
 void tl_stats_add_heat(struct tl_stats *stats, uint32_t il, const int32_t *rows, uint32_t n) {

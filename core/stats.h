@@ -8,6 +8,7 @@
 #define TL_STATS_H
 
 #include "engine.h"
+#include "hist.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,7 +17,7 @@ extern "C" {
 enum {
     TL_STATS_LAYERS_MAX = 256, /* a deeper model shows its first ones, and how many it has */
     TL_STATS_HEAT = 256,       /* places of the heat strip */
-    TL_STATS_VERSION = 2,
+    TL_STATS_VERSION = 3,
 };
 
 typedef enum tl_activity {
@@ -25,6 +26,15 @@ typedef enum tl_activity {
     TL_ACTIVITY_PROMPT, /* a prompt goes in */
     TL_ACTIVITY_ANSWER, /* tokens come out */
 } tl_activity;
+
+/* How an answer ended. */
+typedef enum tl_finish {
+    TL_FINISH_STOP,   /* the model ended it */
+    TL_FINISH_LENGTH, /* as long as it was to be, or the context was full */
+    TL_FINISH_ABORT,  /* the user ended it */
+    TL_FINISH_ERROR,
+    TL_FINISH_COUNT
+} tl_finish;
 
 /* Where a step's time went. */
 typedef enum tl_time_part {
@@ -58,7 +68,9 @@ struct tl_stats {
     char command[16], model[128], family[24], backend[16], device[128], kernels[64], kv[64];
     uint32_t ctx_used, ctx_cap, n_layers_shown, unified;
     /* Since the process began. */
-    uint64_t n_prompt_tokens, n_answer_tokens, n_answers, prompt_ns, answer_ns;
+    uint64_t n_prompt_tokens, n_answer_tokens, n_answers[TL_FINISH_COUNT];
+    uint64_t prompt_ns, answer_ns;
+    struct tl_hist hists[TL_HIST_COUNT];
     /* The weights that are brought to the device, or were last; load_bytes 0: not known yet. */
     uint64_t load_done_bytes, load_bytes, load_begin_ns;
     /* The prompt that goes in, or went in last. */
@@ -83,7 +95,7 @@ void tl_stats_describe(struct tl_stats *stats, const tl_engine *e, const tl_sess
 void tl_stats_describe_layers(struct tl_stats *stats, const tl_engine *e, const tl_session *s);
 /* After a step: bytes held, and what it moved. */
 void tl_stats_update(struct tl_stats *stats, const tl_engine *e, const tl_session *s);
-/* After a step: its times; updates tokens_per_s. */
+/* After a step: its times and those of choosing the token before it; updates tokens_per_s. */
 void tl_stats_add_step(struct tl_stats *stats, const uint64_t time_ns[TL_TIME_COUNT],
                        uint32_t times_known);
 

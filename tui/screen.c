@@ -23,12 +23,15 @@
 #include <term.h>
 
 enum {
-    K_PASTE_BEGIN = KEY_MAX + 1,
+    K_PASTE_BEGIN = 0x1000, /* ncurses numbers a description's own keys from KEY_MAX on */
     K_PASTE_END,
     K_CTRL_LEFT,
     K_CTRL_RIGHT,
+    K_CTRL_UP,
+    K_CTRL_DOWN,
     K_CTRL_HOME,
     K_CTRL_END,
+    K_PAD = 0x1100, /* of the number pad, and its sign */
     ESCAPE_MS = 25,
     RESTORE_CAP = 256,
     CRASH_STACK = 65536,
@@ -218,30 +221,47 @@ static void hold_errors(void) {
     dup2(restore.errors, STDERR_FILENO);
 }
 
+/* A description's word goes first, but where it only has a name of its own (kEND5 for Ctrl+End), or
+ * none. */
+static void add_key(const char *bytes, int code) {
+    const int known = key_defined(bytes);
+    if (known <= 0 || known > KEY_MAX) {
+        define_key(bytes, code);
+    }
+}
+
 /* What nearly every terminal sends, whatever its description says. */
 static void add_common_keys(void) {
     static const struct {
         const char *bytes;
         int code;
     } keys[] = {
-        {"\033[A", KEY_UP},         {"\033[B", KEY_DOWN},       {"\033[C", KEY_RIGHT},
-        {"\033[D", KEY_LEFT},       {"\033OA", KEY_UP},         {"\033OB", KEY_DOWN},
-        {"\033OC", KEY_RIGHT},      {"\033OD", KEY_LEFT},       {"\033[H", KEY_HOME},
-        {"\033[F", KEY_END},        {"\033OH", KEY_HOME},       {"\033OF", KEY_END},
-        {"\033[1~", KEY_HOME},      {"\033[4~", KEY_END},       {"\033[3~", KEY_DC},
-        {"\033[5~", KEY_PPAGE},     {"\033[6~", KEY_NPAGE},     {"\033OP", KEY_F(1)},
-        {"\033OQ", KEY_F(2)},       {"\033OR", KEY_F(3)},       {"\033OS", KEY_F(4)},
-        {"\033[11~", KEY_F(1)},     {"\033[12~", KEY_F(2)},     {"\033[13~", KEY_F(3)},
-        {"\033[14~", KEY_F(4)},     {"\033[15~", KEY_F(5)},     {"\033[17~", KEY_F(6)},
-        {"\033[18~", KEY_F(7)},     {"\033[19~", KEY_F(8)},     {"\033[20~", KEY_F(9)},
-        {"\033[21~", KEY_F(10)},    {"\033[1;5D", K_CTRL_LEFT}, {"\033[1;5C", K_CTRL_RIGHT},
-        {"\033[1;5H", K_CTRL_HOME}, {"\033[1;5F", K_CTRL_END},  {"\033[200~", K_PASTE_BEGIN},
-        {"\033[201~", K_PASTE_END},
+        {"\033[A", KEY_UP},         {"\033[B", KEY_DOWN},        {"\033[C", KEY_RIGHT},
+        {"\033[D", KEY_LEFT},       {"\033OA", KEY_UP},          {"\033OB", KEY_DOWN},
+        {"\033OC", KEY_RIGHT},      {"\033OD", KEY_LEFT},        {"\033[H", KEY_HOME},
+        {"\033[F", KEY_END},        {"\033OH", KEY_HOME},        {"\033OF", KEY_END},
+        {"\033[1~", KEY_HOME},      {"\033[4~", KEY_END},        {"\033[7~", KEY_HOME},
+        {"\033[8~", KEY_END},       {"\033[3~", KEY_DC},         {"\033[5~", KEY_PPAGE},
+        {"\033[6~", KEY_NPAGE},     {"\033OP", KEY_F(1)},        {"\033OQ", KEY_F(2)},
+        {"\033OR", KEY_F(3)},       {"\033OS", KEY_F(4)},        {"\033[11~", KEY_F(1)},
+        {"\033[12~", KEY_F(2)},     {"\033[13~", KEY_F(3)},      {"\033[14~", KEY_F(4)},
+        {"\033[15~", KEY_F(5)},     {"\033[17~", KEY_F(6)},      {"\033[18~", KEY_F(7)},
+        {"\033[19~", KEY_F(8)},     {"\033[20~", KEY_F(9)},      {"\033[21~", KEY_F(10)},
+        {"\033[1;5D", K_CTRL_LEFT}, {"\033[1;5C", K_CTRL_RIGHT}, {"\033[1;5A", K_CTRL_UP},
+        {"\033[1;5B", K_CTRL_DOWN}, {"\033[1;5H", K_CTRL_HOME},  {"\033[1;5F", K_CTRL_END},
+        {"\033[1;3D", K_CTRL_LEFT}, {"\033[1;3C", K_CTRL_RIGHT}, {"\033[1;3A", K_CTRL_UP},
+        {"\033[1;3B", K_CTRL_DOWN}, {"\033Od", K_CTRL_LEFT},     {"\033Oc", K_CTRL_RIGHT},
+        {"\033Oa", K_CTRL_UP},      {"\033Ob", K_CTRL_DOWN},     {"\033[7^", K_CTRL_HOME},
+        {"\033[8^", K_CTRL_END},    {"\033[5;5~", KEY_PPAGE},    {"\033[6;5~", KEY_NPAGE},
+        {"\033[5^", KEY_PPAGE},     {"\033[6^", KEY_NPAGE},      {"\033OM", KEY_ENTER},
+        {"\033[200~", K_PASTE_BEGIN}, {"\033[201~", K_PASTE_END},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (key_defined(keys[i].bytes) <= 0) {
-            define_key(keys[i].bytes, keys[i].code);
-        }
+        add_key(keys[i].bytes, keys[i].code);
+    }
+    for (char sign = '*'; sign <= '9'; sign++) { /* the number pad, where it sends itself apart */
+        const char bytes[] = {'\033', 'O', (char)(sign + 0x40), '\0'};
+        add_key(bytes, K_PAD + sign);
     }
 }
 
@@ -565,6 +585,8 @@ static void function_key(wint_t code, struct tui_key *key) {
         {K_CTRL_RIGHT, TUI_KEY_RIGHT, true},
         {KEY_HOME, TUI_KEY_HOME, false},
         {KEY_END, TUI_KEY_END, false},
+        {K_CTRL_UP, TUI_KEY_UP, true},
+        {K_CTRL_DOWN, TUI_KEY_DOWN, true},
         {K_CTRL_HOME, TUI_KEY_HOME, true},
         {K_CTRL_END, TUI_KEY_END, true},
         {KEY_PPAGE, TUI_KEY_PAGE_UP, false},
@@ -585,6 +607,10 @@ static void function_key(wint_t code, struct tui_key *key) {
     if (code >= KEY_F(1) && code <= KEY_F(12)) {
         key->kind = TUI_KEY_FUNCTION;
         key->ch = (uint32_t)(code - KEY_F0);
+    }
+    if (code >= K_PAD + '*' && code <= K_PAD + '9') {
+        key->kind = TUI_KEY_CHAR;
+        key->ch = (uint32_t)(code - K_PAD);
     }
 }
 
