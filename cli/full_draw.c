@@ -213,7 +213,7 @@ void full_draw(struct full *f) {
         full_hint(f, "out of memory");
     }
     for (int32_t row = 0; row < f->layout.border.rows; row++) {
-        tui_repeat(g, at_of(f->layout.border, row, 0, TUI_BORDER), 0x2502, f->layout.border.cols);
+        tui_repeat(g, at_of(f->layout.border, row, f->layout.border.cols / 2, TUI_BORDER), 0x2502, 1);
     }
     if (f->layout.dash.rows > 0) {
         tui_dash_draw(g, f->layout.dash, &f->dash);

@@ -220,7 +220,7 @@ static void test_layout_shapes(void **state) {
     struct tui_layout l;
     const struct tui_wish both = {.prompt_rows = 1, .dash = true};
     tui_layout_chat((struct tui_rect){0, 0, 40, 120}, &both, &l); /* side by side */
-    assert_true(l.chat.row == l.dash.row && l.chat.rows == l.dash.rows && l.border.cols == 1);
+    assert_true(l.chat.row == l.dash.row && l.chat.rows == l.dash.rows && l.border.cols == 3);
     tui_layout_chat((struct tui_rect){0, 0, 40, 80}, &both, &l); /* stacked */
     assert_true(l.chat.cols == 80 && l.dash.cols == 80 && l.dash.row < l.chat.row);
     tui_layout_chat((struct tui_rect){0, 0, 5, 20}, &both, &l); /* one of the two */

@@ -18,6 +18,7 @@ enum {
     CONTEXT_COLS = 8,
     TIMES_COLS = 60,
     GAUGE_COLS = 58,
+    LEGEND_COLS = 64,
     SIGN_FULL = 0x2588,
     SIGN_DARK = 0x2593,
     SIGN_MEDIUM = 0x2592,
@@ -51,10 +52,19 @@ static void draw_title(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     }
 }
 
+/* With a sign where it goes on. */
+static void draw_cut(tui_grid *g, struct tui_rect cell, unsigned style, const char *text) {
+    if (tui_puts(g, at_of(cell, 0, 0, style), text) > cell.cols && cell.cols > 0) {
+        tui_repeat(g, at_of(cell, 0, cell.cols - 1, style), 0x2026, 1);
+    }
+}
+
 static void draw_model(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const struct tl_stats *const s = &d->now;
-    tui_putf(g, at_of(r, 0, 0, TUI_TEXT), "%s, %u layers, on %s: %s, %s", s->model, s->n_layers,
-             s->backend, s->device, s->kernels);
+    char text[sizeof s->model + sizeof s->backend + sizeof s->device + sizeof s->kernels + 32];
+    snprintf(text, sizeof text, "%s, %u layers, on %s: %s, %s", s->model, s->n_layers, s->backend,
+             s->device, s->kernels);
+    draw_cut(g, r, TUI_TEXT, text);
 }
 
 /* The long text, or the brief one where it is too long. */
@@ -68,8 +78,11 @@ static void draw_context(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     const double share = s->ctx_cap > 0 ? (double)s->ctx_used / s->ctx_cap : (double)NAN;
     const unsigned style = share > 0.95 ? TUI_ERROR : share > 0.8 ? TUI_WARN : TUI_GOOD;
     char text[64];
-    snprintf(text, sizeof text, " %u/%u %.0f%%", s->ctx_used, s->ctx_cap,
-             isnan(share) ? 0 : 100 * share);
+    if (isnan(share)) {
+        snprintf(text, sizeof text, " N/A");
+    } else {
+        snprintf(text, sizeof text, " %u/%u %.0f%%", s->ctx_used, s->ctx_cap, 100 * share);
+    }
     const int32_t room = r.cols - CONTEXT_COLS - (int32_t)strlen(text);
     if (room < 4) {
         tui_puts(g, at_of(r, 0, 0, style), text + 1);
@@ -207,10 +220,11 @@ static void draw_legend(tui_grid *g, struct tui_rect r) {
     } tiers[] = {{"window", SIGN_FULL, TUI_WINDOW},   {"sketch", SIGN_DARK, TUI_SKETCH},
                  {"hot", SIGN_MEDIUM, TUI_HOT},       {"index", SIGN_SMALL, TUI_INDEX},
                  {"device", SIGN_SQUARE, TUI_DEVICE}, {"host", SIGN_LIGHT, TUI_HOST}};
+    const char *const fmt = r.cols < LEGEND_COLS ? "%s " : " %s  ";
     int32_t col = 0;
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         tui_repeat(g, at_of(r, 0, col, tiers[i].style), tiers[i].sign, 1);
-        col = tui_putf(g, at_of(r, 0, col + 1, TUI_DIM), " %s  ", tiers[i].name);
+        col = tui_putf(g, at_of(r, 0, col + 1, TUI_DIM), fmt, tiers[i].name);
     }
     tui_puts(g, at_of(r, 0, col, TUI_DIM), "disk N/A");
 }
@@ -272,13 +286,6 @@ static struct columns choose_columns(int32_t cols) {
 static struct tui_rect cell_rect(struct tui_rect table, const struct columns *c, column col,
                                  int32_t row) {
     return (struct tui_rect){table.row + row, table.col + c->from[col], 1, c->cols[col]};
-}
-
-/* With a sign where it goes on. */
-static void draw_cut(tui_grid *g, struct tui_rect cell, unsigned style, const char *text) {
-    if (tui_puts(g, at_of(cell, 0, 0, style), text) > cell.cols && cell.cols > 0) {
-        tui_repeat(g, at_of(cell, 0, cell.cols - 1, style), 0x2026, 1);
-    }
 }
 
 static void draw_right(tui_grid *g, struct tui_rect cell, unsigned style, const char *text) {
@@ -405,9 +412,13 @@ static void draw_detail(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     if (isnan(l->gauge_error)) {
         tui_puts(g, at_of(r, 9, 0, TUI_DIM), "fidelity N/A");
     } else {
-        tui_putf(g, at_of(r, 9, 0, TUI_TEXT),
-                 "fidelity: %.1f%% of attention exact, error %.3f (%u looks)", 100 * l->gauge_mass,
-                 l->gauge_error, l->gauge_n);
+        const double mass = 100 * l->gauge_mass, error = l->gauge_error;
+        char all[96], brief[96];
+        snprintf(all, sizeof all, "fidelity: %.1f%% of attention exact, error %.3f (%u looks)", mass,
+                 error, l->gauge_n);
+        snprintf(brief, sizeof brief, "fidelity: %.0f%% exact, error %.3f of %u", mass, error,
+                 l->gauge_n);
+        put_either(g, at_of(r, 9, 0, TUI_TEXT), all, brief);
     }
     const struct tui_rect spark = tui_rect_below(r, 10);
     tui_plot_spark(g, at_of(spark, 0, 0, TUI_PLOT), d->moved[d->selected].values,

@@ -9,7 +9,14 @@
  * Title and status go first when rows are scarce: 20 x 5 still has three rows of chat. */
 #include "layout.h"
 
-enum { WIDE_COLS = 100, DASH_COLS_MIN = 46, DASH_COLS_MAX = 96, STACKED_ROWS = 16, TITLE_ROWS = 8 };
+enum {
+    WIDE_COLS = 100,
+    DASH_COLS_MIN = 46,
+    DASH_COLS_MAX = 96,
+    GUTTER_COLS = 3, /* the border, and a blank on either side: text never touches it */
+    STACKED_ROWS = 16,
+    TITLE_ROWS = 8
+};
 
 static int32_t clamp(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;
@@ -32,9 +39,9 @@ static void split_body(struct tui_rect body, const struct tui_wish *wish, struct
     }
     if (body.cols >= WIDE_COLS) {
         const int32_t cols = clamp(body.cols * 9 / 20, DASH_COLS_MIN, DASH_COLS_MAX);
-        out->chat.cols = body.cols - cols - 1;
-        out->border = (struct tui_rect){body.row, body.col + out->chat.cols, body.rows, 1};
-        out->dash = (struct tui_rect){body.row, out->border.col + 1, body.rows, cols};
+        out->chat.cols = body.cols - cols - GUTTER_COLS;
+        out->border = (struct tui_rect){body.row, body.col + out->chat.cols, body.rows, GUTTER_COLS};
+        out->dash = (struct tui_rect){body.row, out->border.col + GUTTER_COLS, body.rows, cols};
     } else if (body.rows >= STACKED_ROWS) {
         out->dash = take_rows(&body, body.rows * 3 / 5);
         out->chat = body;

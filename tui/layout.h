@@ -15,7 +15,8 @@ struct tui_wish {
 };
 
 struct tui_layout {
-    struct tui_rect title, chat, border, dash, prompt, status;
+    struct tui_rect title, chat, dash, prompt, status;
+    struct tui_rect border; /* a line in its middle column, and a blank on either side */
 };
 
 /* Side by side from 100 columns on, stacked where there are rows for both, else one of the two. */
