@@ -236,7 +236,9 @@ static void one_round(struct full *f, uint64_t *drawn_ns) {
     struct tui_key key;
     int32_t rows = 0, cols = 0;
     tui_screen_wait(f->screen, f->wake[0], sleep_ms(f, *drawn_ns));
-    while (!f->quit && tui_screen_key(f->screen, &key)) {
+    /* A long paste is many keys: the screen goes on meanwhile. */
+    for (const uint64_t until = tl_now_ns() + (uint64_t)FRAME_MS * 1000000;
+         !f->quit && tl_now_ns() < until && tui_screen_key(f->screen, &key);) {
         full_key(f, &key);
     }
     full_paste(f);
@@ -261,9 +263,8 @@ static void one_round(struct full *f, uint64_t *drawn_ns) {
             f->dirty = tui_grid_resize(&f->grid, rows, cols) != TL_OK;
         }
         full_draw(f);
-        tui_screen_draw(f->screen, &f->grid);
+        f->dirty = !tui_screen_draw(f->screen, &f->grid);
         *drawn_ns = now;
-        f->dirty = false;
     }
 }
 

@@ -39,7 +39,7 @@ struct full {
         int32_t from, to; /* columns of the status line */
         uint32_t key;     /* the function key that a click there is */
     } buttons[FULL_BUTTONS];
-    bool show_dash, ready, busy, pasting, chord, quit_armed, quit, ended, dirty;
+    bool show_dash, ready, busy, pasting, paste_return, chord, quit_armed, quit, ended, dirty;
     bool warned_soon, warned_full; /* of the context */
     int code, signal;              /* signal: that ended it; 0: none */
     uint32_t n_waiting;            /* lines sent and not begun */

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -215,11 +216,20 @@ static bool run_editor(const char *path) {
     snprintf(command, sizeof command, "%s \"$1\"", wanted);
     const pid_t child = fork();
     if (child == 0) {
+        signal(SIGINT, SIG_DFL);
+        signal(SIGQUIT, SIG_DFL);
         execl("/bin/sh", "sh", "-c", command, "sh", path, (char *)NULL);
         _exit(127);
     }
     int status = 0;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    bool waits = child > 0;
+    while (waits) {
+        const pid_t ended = waitpid(child, &status, WUNTRACED);
+        waits = ended > 0 ? WIFSTOPPED(status) : errno == EINTR;
+        if (ended > 0 && waits) { /* the shell is to have the terminal, until both go on */
+            raise(SIGSTOP);
+            kill(child, SIGCONT);
+        }
     }
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }

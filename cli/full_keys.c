@@ -388,11 +388,15 @@ void full_paste(struct full *f) {
 /* What a paste brings is text, whatever keys it looks like. */
 static void paste_key(struct full *f, const struct tui_key *key) {
     char text[4];
+    const bool return_before = f->paste_return; /* its line feed is the same line's */
+    f->paste_return = key->kind == TUI_KEY_ENTER;
     if (key->kind == TUI_KEY_PASTE_END) {
         f->pasting = false;
         full_paste(f);
     } else if (key->kind == TUI_KEY_ENTER) {
         must(f, tl_bytes_add(&f->pasted, "\n", 1));
+    } else if (key->kind == TUI_KEY_CHAR && key->ch == '\n' && return_before) {
+        return;
     } else if (key->kind == TUI_KEY_TAB) {
         must(f, tl_bytes_add(&f->pasted, "\t", 1));
     } else if (key->kind == TUI_KEY_CHAR && (key->ch >= 0x20 || key->ch == '\n')) {

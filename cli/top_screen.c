@@ -20,6 +20,7 @@ struct view {
     const char *hint; /* a short word in the status line, or NULL */
     int32_t list_first, help_first; /* the first lines in view */
     bool help, quit, dirty;
+    uint64_t drawn_ns, refreshed_ns;
 };
 
 static const struct tui_help help[] = {
@@ -214,13 +215,28 @@ static void take_key(struct view *v, const struct tui_key *key) {
 
 /* ---- the loop ---- */
 
-static void one_round(struct view *v, uint64_t *refreshed_ns) {
+/* Milliseconds until the next frame, where there is something to draw, or the next look. */
+static int sleep_ms(const struct view *v) {
+    const uint64_t ms = v->dirty ? FRAME_MS : v->dash.interval_ms;
+    const uint64_t since_ms = (tl_now_ns() - (v->dirty ? v->drawn_ns : v->refreshed_ns)) / 1000000;
+    return since_ms >= ms ? 0 : (int)(ms - since_ms) + !v->dirty;
+}
+
+static void draw_now(struct view *v, int32_t rows, int32_t cols) {
+    if (v->grid.rows != rows || v->grid.cols != cols) {
+        if (tui_grid_resize(&v->grid, rows, cols)) {
+            return;
+        }
+    }
+    draw(v);
+    v->dirty = !tui_screen_draw(v->screen, &v->grid);
+    v->drawn_ns = tl_now_ns();
+}
+
+static void one_round(struct view *v) {
     struct tui_key key;
     int32_t rows = 0, cols = 0;
-    const uint64_t interval_ns = (uint64_t)v->dash.interval_ms * 1000000;
-    const uint64_t since = tl_now_ns() - *refreshed_ns;
-    tui_screen_wait(v->screen, -1,
-                    since >= interval_ns ? 0 : (int)((interval_ns - since) / 1000000) + 1);
+    tui_screen_wait(v->screen, -1, sleep_ms(v));
     while (!v->quit && tui_screen_key(v->screen, &key)) {
         take_key(v, &key);
     }
@@ -228,21 +244,14 @@ static void one_round(struct view *v, uint64_t *refreshed_ns) {
         tui_screen_stop(v->screen);
     }
     v->quit = v->quit || tui_screen_ended(v->screen) != 0;
-    if (tl_now_ns() - *refreshed_ns >= interval_ns || v->dirty) {
-        refresh(v);
-        *refreshed_ns = tl_now_ns();
-        v->dirty = true;
-    }
     v->dirty |= tui_screen_size(v->screen, &rows, &cols);
-    if (v->dirty) {
-        if (v->grid.rows != rows || v->grid.cols != cols) {
-            if (tui_grid_resize(&v->grid, rows, cols)) {
-                return;
-            }
-        }
-        draw(v);
-        tui_screen_draw(v->screen, &v->grid);
-        v->dirty = false;
+    const uint64_t now = tl_now_ns();
+    const bool look = now - v->refreshed_ns >= (uint64_t)v->dash.interval_ms * 1000000;
+    const bool due = now - v->drawn_ns >= (uint64_t)FRAME_MS * 1000000;
+    if (due && (look || v->dirty)) { /* keys may have chosen another one */
+        refresh(v);
+        v->refreshed_ns = now;
+        draw_now(v, rows, cols);
     }
 }
 
@@ -265,9 +274,8 @@ int top_screen(struct top *top, const struct cli_args *args) {
     if (!err) {
         v.dash.interval_ms = args->delay > 0 ? (uint32_t)(args->delay * 1000) : v.dash.interval_ms;
         v.dash.interval_ms = v.dash.interval_ms < 100 ? 100 : v.dash.interval_ms;
-        uint64_t refreshed_ns = 0;
         while (!v.quit) {
-            one_round(&v, &refreshed_ns);
+            one_round(&v);
         }
     }
     const int signal_number = tui_screen_ended(v.screen);

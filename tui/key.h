@@ -35,7 +35,7 @@ typedef enum tui_key_kind {
 struct tui_key {
     tui_key_kind kind;
     uint32_t ch;
-    bool alt, ctrl; /* ctrl: of arrows, Home, End */
+    bool alt, ctrl; /* ctrl: of keys that are no CHAR */
     int32_t row, col;
 };
 

@@ -1,11 +1,13 @@
-/* ncurses gives the terminal's modes, its description, and keys; the cells are written here, since
- * ncurses knows 24-bit colours only where the terminal's description has them (xterm's has not) and
- * trusts libc's widths. The invariant: `shown` is what the terminal shows, or is not valid, and
- * each run of changed cells is addressed anew, so that a sign whose width the terminal sees
- * otherwise shifts nothing else. Handlers of signals set flags; those of crashes put the terminal
- * back with write and tcsetattr alone. */
+/* ncurses gives the terminal's modes and its description; the cells are written here, since ncurses
+ * knows 24-bit colours only where the terminal's description has them (xterm's has not) and trusts
+ * libc's widths; keys are read here (input.h), since ncurses loses text behind a byte that is no
+ * UTF-8. The invariant: `shown` is what the terminal shows, or is not valid, and each run of changed
+ * cells is addressed anew, so that a sign whose width the terminal sees otherwise shifts nothing else.
+ * Handlers of signals set flags; those of crashes put the terminal back with write and tcsetattr
+ * alone. */
 #include "screen.h"
 
+#include "input.h"
 #include "width.h"
 
 #include <errno.h>
@@ -23,16 +25,10 @@
 #include <term.h>
 
 enum {
-    K_PASTE_BEGIN = 0x1000, /* ncurses numbers a description's own keys from KEY_MAX on */
-    K_PASTE_END,
-    K_CTRL_LEFT,
-    K_CTRL_RIGHT,
-    K_CTRL_UP,
-    K_CTRL_DOWN,
-    K_CTRL_HOME,
-    K_CTRL_END,
-    K_PAD = 0x1100, /* of the number pad, and its sign */
-    ESCAPE_MS = 25,
+    ESCAPE_MS = 25, /* for what follows an escape character */
+    REST_MS = 200,  /* for the rest of a sequence */
+    STUCK_MS = 500,
+    WAIT_MS = 50,
     RESTORE_CAP = 256,
     CRASH_STACK = 65536,
 };
@@ -41,17 +37,18 @@ struct tui_screen {
     struct tui_theme theme;
     tui_depth depth;
     SCREEN *curses;
-    WINDOW *keys; /* a pad: reading from it never draws */
     tui_grid shown;
     bool valid;
     int32_t rows, cols;
-    tl_bytes out; /* owned: the bytes of a frame */
+    tl_bytes out; /* owned: the bytes of a frame ... */
+    size_t sent;  /* ... that the terminal has taken */
+    int fd;       /* writes to it never wait; owned where it is not standard output */
     const char *fg, *bg, *address, *reset, *bold, *italic, *underline, *reverse; /* terminfo's */
     int32_t n_colors;
     bool corner; /* writing the last cell does not scroll */
     off_t errors_read;
-    struct tui_key pending; /* read together with the one before it */
-    bool has_pending, mouse;
+    tui_input input;
+    bool mouse;
 };
 
 /* For signal handlers: there is one terminal a process. */
@@ -65,7 +62,8 @@ static struct {
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 
-/* What would end the process without a word; after these it leaves in order. */
+/* What would end the process without a word; after these it leaves in order. While another program
+ * has the terminal, its keys for SIGINT and SIGQUIT are that program's, and SIGTSTP stops both. */
 static const int end_signals[] = {SIGTERM, SIGHUP,  SIGINT,  SIGQUIT,
                                   SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU};
 enum { N_ENDS = sizeof end_signals / sizeof end_signals[0] };
@@ -110,9 +108,18 @@ static void release_errors(void) {
     }
 }
 
+/* What a terminal that is stuck has not taken yet is thrown away: there is room for the last words. */
+static void make_room(void) {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (poll(&out, 1, STUCK_MS) == 0) {
+        tcflush(STDOUT_FILENO, TCOFLUSH);
+    }
+}
+
 static void on_crash(int signal_number) {
     if (is_open) {
         is_open = 0;
+        make_room();
         write_all(STDOUT_FILENO, restore.text, restore.n);
         tcsetattr(STDIN_FILENO, TCSANOW, &restore.modes);
         release_errors();
@@ -136,6 +143,12 @@ static bool install_handlers(void) {
     }
     return sigaction(SIGTSTP, &stop, NULL) == 0 &&
            sigaction(SIGWINCH, &resize, NULL) == 0 && sigaction(SIGCONT, &go_on, NULL) == 0;
+}
+
+static void lend_signals(bool lent) {
+    signal(SIGINT, lent ? SIG_IGN : on_end);
+    signal(SIGQUIT, lent ? SIG_IGN : on_end);
+    signal(SIGTSTP, lent ? SIG_DFL : on_stop);
 }
 
 static void remove_handlers(void) {
@@ -171,12 +184,12 @@ static void add_padded(tl_bytes *out, const char *text) {
 }
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
+static const char mouse_on[] = "\033[?1000h\033[?1006h", mouse_off[] = "\033[?1000l\033[?1006l";
 
 static void plan_restore(void) {
     tl_bytes text = {0};
     static const char *const names[] = {"sgr0", "cnorm", "rmkx", "rmcup"};
-    int failed =
-        tl_bytes_add_str(&text, "\033[?1000l\033[?1006l") || tl_bytes_add_str(&text, paste_off);
+    int failed = tl_bytes_add_str(&text, mouse_off) || tl_bytes_add_str(&text, paste_off);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         add_padded(&text, string_of(names[i]));
     }
@@ -221,79 +234,84 @@ static void hold_errors(void) {
     dup2(restore.errors, STDERR_FILENO);
 }
 
-/* A description's word goes first, but where it only has a name of its own (kEND5 for Ctrl+End), or
- * none. */
-static void add_key(const char *bytes, int code) {
-    const int known = key_defined(bytes);
-    if (known <= 0 || known > KEY_MAX) {
-        define_key(bytes, code);
+/* What the description says of keys; those that it has no word for send what nearly all do. */
+static void learn_keys(tui_input *in) {
+    static const struct {
+        const char *name;
+        tui_key_kind kind;
+        uint32_t ch;
+    } keys[] = {
+        {"kcuu1", TUI_KEY_UP, 0},    {"kcud1", TUI_KEY_DOWN, 0},       {"kcub1", TUI_KEY_LEFT, 0},
+        {"kcuf1", TUI_KEY_RIGHT, 0}, {"khome", TUI_KEY_HOME, 0},       {"kend", TUI_KEY_END, 0},
+        {"kpp", TUI_KEY_PAGE_UP, 0}, {"knp", TUI_KEY_PAGE_DOWN, 0},    {"kdch1", TUI_KEY_DELETE, 0},
+        {"kent", TUI_KEY_ENTER, 0},  {"kf1", TUI_KEY_FUNCTION, 1},     {"kf2", TUI_KEY_FUNCTION, 2},
+        {"kf3", TUI_KEY_FUNCTION, 3}, {"kf4", TUI_KEY_FUNCTION, 4},    {"kf5", TUI_KEY_FUNCTION, 5},
+        {"kf6", TUI_KEY_FUNCTION, 6}, {"kf7", TUI_KEY_FUNCTION, 7},    {"kf8", TUI_KEY_FUNCTION, 8},
+        {"kf9", TUI_KEY_FUNCTION, 9}, {"kf10", TUI_KEY_FUNCTION, 10},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && in->n_names < TUI_INPUT_NAMES; i++) {
+        const char *const bytes = string_of(keys[i].name);
+        if (bytes[0] == '\033' && bytes[1] != '\0') {
+            in->names[in->n_names++] = (struct tui_key_name){bytes, keys[i].kind, keys[i].ch};
+        }
     }
 }
 
-/* What nearly every terminal sends, whatever its description says. */
-static void add_common_keys(void) {
-    static const struct {
-        const char *bytes;
-        int code;
-    } keys[] = {
-        {"\033[A", KEY_UP},         {"\033[B", KEY_DOWN},        {"\033[C", KEY_RIGHT},
-        {"\033[D", KEY_LEFT},       {"\033OA", KEY_UP},          {"\033OB", KEY_DOWN},
-        {"\033OC", KEY_RIGHT},      {"\033OD", KEY_LEFT},        {"\033[H", KEY_HOME},
-        {"\033[F", KEY_END},        {"\033OH", KEY_HOME},        {"\033OF", KEY_END},
-        {"\033[1~", KEY_HOME},      {"\033[4~", KEY_END},        {"\033[7~", KEY_HOME},
-        {"\033[8~", KEY_END},       {"\033[3~", KEY_DC},         {"\033[5~", KEY_PPAGE},
-        {"\033[6~", KEY_NPAGE},     {"\033OP", KEY_F(1)},        {"\033OQ", KEY_F(2)},
-        {"\033OR", KEY_F(3)},       {"\033OS", KEY_F(4)},        {"\033[11~", KEY_F(1)},
-        {"\033[12~", KEY_F(2)},     {"\033[13~", KEY_F(3)},      {"\033[14~", KEY_F(4)},
-        {"\033[15~", KEY_F(5)},     {"\033[17~", KEY_F(6)},      {"\033[18~", KEY_F(7)},
-        {"\033[19~", KEY_F(8)},     {"\033[20~", KEY_F(9)},      {"\033[21~", KEY_F(10)},
-        {"\033[1;5D", K_CTRL_LEFT}, {"\033[1;5C", K_CTRL_RIGHT}, {"\033[1;5A", K_CTRL_UP},
-        {"\033[1;5B", K_CTRL_DOWN}, {"\033[1;5H", K_CTRL_HOME},  {"\033[1;5F", K_CTRL_END},
-        {"\033[1;3D", K_CTRL_LEFT}, {"\033[1;3C", K_CTRL_RIGHT}, {"\033[1;3A", K_CTRL_UP},
-        {"\033[1;3B", K_CTRL_DOWN}, {"\033Od", K_CTRL_LEFT},     {"\033Oc", K_CTRL_RIGHT},
-        {"\033Oa", K_CTRL_UP},      {"\033Ob", K_CTRL_DOWN},     {"\033[7^", K_CTRL_HOME},
-        {"\033[8^", K_CTRL_END},    {"\033[5;5~", KEY_PPAGE},    {"\033[6;5~", KEY_NPAGE},
-        {"\033[5^", KEY_PPAGE},     {"\033[6^", KEY_NPAGE},      {"\033OM", KEY_ENTER},
-        {"\033[200~", K_PASTE_BEGIN}, {"\033[201~", K_PASTE_END},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        add_key(keys[i].bytes, keys[i].code);
-    }
-    for (char sign = '*'; sign <= '9'; sign++) { /* the number pad, where it sends itself apart */
-        const char bytes[] = {'\033', 'O', (char)(sign + 0x40), '\0'};
-        add_key(bytes, K_PAD + sign);
-    }
+/* A description of the terminal of our own, since standard output's is the shell's as well: there
+ * writes may not become others. */
+static int open_output(void) {
+    const char *const name = ttyname(STDOUT_FILENO);
+    const int fd = name != NULL ? open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
+    return fd >= 0 ? fd : STDOUT_FILENO;
 }
 
 static void start_keys(tui_screen *s) {
     raw();
     noecho();
     nonl(); /* Enter and Ctrl+J stay two keys */
-    set_escdelay(ESCAPE_MS);
-    keypad(s->keys, TRUE);
-    nodelay(s->keys, TRUE);
-    add_common_keys();
+    learn_keys(&s->input);
+    s->mouse = s->mouse && *string_of("kmous") != '\0';
+}
+
+/* What the terminal is to tell us, or no more. */
+static void send_modes(tui_screen *s, bool on) {
+    const char *const keys = string_of(on ? "smkx" : "rmkx");
+    tui_screen_send(s, keys, strlen(keys));
+    tui_screen_send(s, on ? paste_on : paste_off, sizeof paste_on - 1);
     if (s->mouse) {
-        mousemask(BUTTON1_PRESSED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL);
-        mouseinterval(0);
+        tui_screen_send(s, on ? mouse_on : mouse_off, sizeof mouse_on - 1);
     }
+    if (!on) { /* ncurses does not know that a frame hid the cursor */
+        const char *const shown = string_of("cnorm");
+        tui_screen_send(s, shown, strlen(shown));
+    }
+}
+
+/* newterm ends the process where the terminal is not known: it is asked after one that returns. */
+static bool can_address(void) {
+    int status = 0;
+    if (setupterm(NULL, STDOUT_FILENO, &status) != OK) {
+        return false;
+    }
+    const bool can = *string_of("cup") != '\0';
+    del_curterm(cur_term);
+    return can;
 }
 
 tl_err tui_screen_open(tui_screen **out, const struct tui_screen_params *params,
                        const tl_log *log) {
-    int status = 0;
-    if (setupterm(NULL, STDOUT_FILENO, &status) != OK || *string_of("cup") == '\0') {
+    if (!can_address()) {
         return tl_fail(log, TL_ERR_UNSUPPORTED, "the terminal cannot show a full screen");
     }
     tui_screen *s = calloc(1, sizeof *s);
     if (s == NULL) {
         return TL_ERR_MEMORY;
     }
+    s->fd = open_output();
     tcgetattr(STDIN_FILENO, &restore.modes);
     s->curses = newterm(NULL, stdout, stdin);
-    s->keys = s->curses != NULL ? newpad(1, 1) : NULL;
     s->mouse = params->mouse;
-    if (s->keys == NULL) {
+    if (s->curses == NULL) {
         tui_screen_close(&s);
         return tl_fail(log, TL_ERR_UNSUPPORTED, "the terminal cannot show a full screen");
     }
@@ -303,7 +321,7 @@ tl_err tui_screen_open(tui_screen **out, const struct tui_screen_params *params,
     install_handlers();
     start_keys(s);
     refresh();
-    tui_screen_send(s, paste_on, sizeof paste_on - 1);
+    send_modes(s, true);
     hold_errors();
     *out = s;
     return TL_OK;
@@ -314,13 +332,10 @@ void tui_screen_close(tui_screen **screen) {
     if (s == NULL) {
         return;
     }
-    if (s->keys != NULL) {
+    if (s->curses != NULL) {
         tui_screen_leave(s);
         is_open = 0;
         remove_handlers();
-        delwin(s->keys);
-    }
-    if (s->curses != NULL) {
         delscreen(s->curses);
     }
     if (restore.errors >= 0) {
@@ -330,6 +345,9 @@ void tui_screen_close(tui_screen **screen) {
         close(restore.true_stderr);
         restore.errors = restore.true_stderr = -1;
     }
+    if (s->fd != STDOUT_FILENO) {
+        close(s->fd);
+    }
     tui_grid_free(&s->shown);
     tl_bytes_free(&s->out);
     free(s);
@@ -337,31 +355,32 @@ void tui_screen_close(tui_screen **screen) {
 }
 
 void tui_screen_leave(tui_screen *s) {
-    tui_screen_send(s, paste_off, sizeof paste_off - 1);
-    curs_set(1);
+    make_room();
+    send_modes(s, false);
+    s->out.len = s->sent = 0;
     endwin();
     fflush(stdout);
+    lend_signals(true);
     if (restore.errors >= 0) {
         dup2(restore.true_stderr, STDERR_FILENO);
     }
 }
 
 void tui_screen_enter(tui_screen *s) {
+    lend_signals(false);
     if (restore.errors >= 0) {
         dup2(restore.errors, STDERR_FILENO);
     }
     refresh();
     fflush(stdout);
-    tui_screen_send(s, paste_on, sizeof paste_on - 1);
+    send_modes(s, true);
     tui_screen_redraw(s);
 }
 
 void tui_screen_stop(tui_screen *s) {
     stop_wanted = 0;
     tui_screen_leave(s);
-    signal(SIGTSTP, SIG_DFL);
     kill(0, SIGTSTP); /* the whole job: a pager or make beside us stops too */
-    signal(SIGTSTP, on_stop);
     continued = 0;
     tui_screen_enter(s);
 }
@@ -378,9 +397,29 @@ bool tui_screen_wants_stop(const tui_screen *s) {
 
 tui_depth tui_screen_depth(const tui_screen *s) { return s->depth; }
 
+/* What is left of the frame, as far as the terminal takes it now; true where nothing is left. */
+static bool flush(tui_screen *s) {
+    while (s->sent < s->out.len) {
+        const ssize_t n = write(s->fd, s->out.data + s->sent, s->out.len - s->sent);
+        if (n < 0 && errno == EAGAIN) {
+            return false;
+        }
+        if (n < 0 && errno != EINTR) {
+            break; /* it is gone, which waiting for keys will tell */
+        }
+        s->sent += n > 0 ? (size_t)n : 0;
+    }
+    s->out.len = s->sent = 0;
+    return true;
+}
+
 void tui_screen_send(tui_screen *s, const char *data, size_t n) {
-    (void)s;
-    write_all(STDOUT_FILENO, data, n);
+    struct pollfd out = {.fd = s->fd, .events = POLLOUT};
+    bool done = tl_bytes_add(&s->out, data, n) == TL_OK && flush(s);
+    for (int ms = 0; !done && ms < STUCK_MS && !end_wanted; ms += WAIT_MS) {
+        poll(&out, 1, WAIT_MS);
+        done = flush(s);
+    }
 }
 
 tl_err tui_screen_errors(tui_screen *s, tl_bytes *out) {
@@ -491,11 +530,14 @@ static void draw_row(tui_screen *s, const tui_grid *g, int32_t row, int *style) 
     }
 }
 
-void tui_screen_draw(tui_screen *s, const tui_grid *g) {
+bool tui_screen_draw(tui_screen *s, const tui_grid *g) {
+    if (!flush(s)) {
+        return false;
+    }
     if (s->shown.rows != g->rows || s->shown.cols != g->cols || s->shown.cells == NULL) {
         s->valid = false;
         if (tui_grid_resize(&s->shown, g->rows, g->cols)) {
-            return;
+            return false;
         }
     }
     s->out.len = 0;
@@ -508,7 +550,8 @@ void tui_screen_draw(tui_screen *s, const tui_grid *g) {
     }
     const bool moved = g->cursor_row != s->shown.cursor_row || g->cursor_col != s->shown.cursor_col;
     if (s->out.len == empty && !moved && valid) {
-        return;
+        s->out.len = 0;
+        return true;
     }
     s->valid = true;
     add_padded(&s->out, s->reset);
@@ -516,10 +559,10 @@ void tui_screen_draw(tui_screen *s, const tui_grid *g) {
         add_padded(&s->out, tiparm(s->address, (int)g->cursor_row, (int)g->cursor_col));
         add_padded(&s->out, string_of("cnorm"));
     }
-    write_all(STDOUT_FILENO, s->out.data, s->out.len);
     memcpy(s->shown.cells, g->cells, (size_t)g->rows * (size_t)g->cols * sizeof *g->cells);
     s->shown.cursor_row = g->cursor_row;
     s->shown.cursor_col = g->cursor_col;
+    return flush(s);
 }
 
 /* ---- keys ---- */
@@ -546,7 +589,7 @@ void tui_screen_wait(tui_screen *s, int fd, int timeout_ms) {
         go_on(s);
     }
     struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
-    const int n = poll(fds, fd >= 0 ? 2 : 1, timeout_ms);
+    const int n = poll(fds, fd >= 0 ? 2 : 1, s->input.n > 0 ? 0 : timeout_ms);
     if (n > 0 && (fds[0].revents & (POLLHUP | POLLERR)) != 0) {
         end_wanted = SIGHUP; /* the terminal is gone */
     }
@@ -557,153 +600,30 @@ void tui_screen_wait(tui_screen *s, int fd, int timeout_ms) {
     }
 }
 
-static bool mouse_key(struct tui_key *key) {
-    MEVENT event;
-    if (getmouse(&event) != OK) {
+/* Reads what is there, within `ms`; false where nothing came. */
+static bool read_more(tui_screen *s, int ms) {
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    const size_t room = TUI_INPUT_CAP - s->input.n;
+    if (room == 0 || poll(&in, 1, ms) <= 0) {
         return false;
     }
-    key->kind = event.bstate & BUTTON4_PRESSED   ? TUI_KEY_WHEEL_UP
-                : event.bstate & BUTTON5_PRESSED ? TUI_KEY_WHEEL_DOWN
-                : event.bstate & BUTTON1_PRESSED ? TUI_KEY_CLICK
-                                                 : TUI_KEY_OTHER;
-    key->row = event.y;
-    key->col = event.x;
-    return key->kind != TUI_KEY_OTHER;
-}
-
-static void function_key(wint_t code, struct tui_key *key) {
-    static const struct {
-        wint_t code;
-        tui_key_kind kind;
-        bool ctrl;
-    } table[] = {
-        {KEY_UP, TUI_KEY_UP, false},
-        {KEY_DOWN, TUI_KEY_DOWN, false},
-        {KEY_LEFT, TUI_KEY_LEFT, false},
-        {KEY_RIGHT, TUI_KEY_RIGHT, false},
-        {K_CTRL_LEFT, TUI_KEY_LEFT, true},
-        {K_CTRL_RIGHT, TUI_KEY_RIGHT, true},
-        {KEY_HOME, TUI_KEY_HOME, false},
-        {KEY_END, TUI_KEY_END, false},
-        {K_CTRL_UP, TUI_KEY_UP, true},
-        {K_CTRL_DOWN, TUI_KEY_DOWN, true},
-        {K_CTRL_HOME, TUI_KEY_HOME, true},
-        {K_CTRL_END, TUI_KEY_END, true},
-        {KEY_PPAGE, TUI_KEY_PAGE_UP, false},
-        {KEY_NPAGE, TUI_KEY_PAGE_DOWN, false},
-        {KEY_BACKSPACE, TUI_KEY_BACKSPACE, false},
-        {KEY_DC, TUI_KEY_DELETE, false},
-        {KEY_ENTER, TUI_KEY_ENTER, false},
-        {K_PASTE_BEGIN, TUI_KEY_PASTE_BEGIN, false},
-        {K_PASTE_END, TUI_KEY_PASTE_END, false},
-    };
-    key->kind = TUI_KEY_OTHER;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (table[i].code == code) {
-            key->kind = table[i].kind;
-            key->ctrl = table[i].ctrl;
-        }
+    const ssize_t n = read(STDIN_FILENO, s->input.bytes + s->input.n, room);
+    if (n == 0 || (n < 0 && errno == EIO)) {
+        end_wanted = SIGHUP;
     }
-    if (code >= KEY_F(1) && code <= KEY_F(12)) {
-        key->kind = TUI_KEY_FUNCTION;
-        key->ch = (uint32_t)(code - KEY_F0);
-    }
-    if (code >= K_PAD + '*' && code <= K_PAD + '9') {
-        key->kind = TUI_KEY_CHAR;
-        key->ch = (uint32_t)(code - K_PAD);
-    }
-}
-
-static void char_key(uint32_t ch, struct tui_key *key) {
-    key->ch = ch;
-    key->kind = ch == '\r'                 ? TUI_KEY_ENTER
-                : ch == '\t'               ? TUI_KEY_TAB
-                : ch == 0x7f || ch == '\b' ? TUI_KEY_BACKSPACE
-                : ch == 0x1b               ? TUI_KEY_ESCAPE
-                                           : TUI_KEY_CHAR;
-}
-
-static void decode(int kind, wint_t ch, struct tui_key *key) {
-    if (kind != KEY_CODE_YES) {
-        char_key((uint32_t)ch, key);
-    } else if (ch != KEY_MOUSE) {
-        function_key(ch, key);
-    } else if (!mouse_key(key)) {
-        key->kind = TUI_KEY_OTHER;
-    }
-}
-
-/* "<button;column;row" as terminals report the mouse (SGR), whatever their description says. */
-static void mouse_report(const char *text, bool pressed, struct tui_key *key) {
-    char *end = NULL;
-    const long button = strtol(text + 1, &end, 10);
-    const long col = *end == ';' ? strtol(end + 1, &end, 10) : 0;
-    const long row = *end == ';' ? strtol(end + 1, &end, 10) : 0;
-    const bool placed = col > 0 && row > 0 && col <= TUI_SIDE_MAX && row <= TUI_SIDE_MAX;
-    key->kind = !placed || !pressed ? TUI_KEY_OTHER
-                : button == 0       ? TUI_KEY_CLICK
-                : button == 64      ? TUI_KEY_WHEEL_UP
-                : button == 65      ? TUI_KEY_WHEEL_DOWN
-                                    : TUI_KEY_OTHER;
-    key->row = (int32_t)row - 1;
-    key->col = (int32_t)col - 1;
-}
-
-/* The rest of a control sequence that ncurses does not know: it is no text. Alt+[ where nothing
- * follows. */
-static void read_sequence(tui_screen *s, struct tui_key *key) {
-    char text[32];
-    size_t n = 0;
-    wint_t ch = 0;
-    int kind = OK;
-    while ((kind = wget_wch(s->keys, &ch)) == OK && ch >= 0x20 && ch < 0x40) {
-        if (n + 1 < sizeof text) {
-            text[n++] = (char)ch;
-        }
-    }
-    text[n] = '\0';
-    if (kind == ERR && n == 0) {
-        return;
-    }
-    key->kind = TUI_KEY_OTHER;
-    if (kind == OK && n > 0 && text[0] == '<') {
-        mouse_report(text, ch == 'M', key);
-    }
-}
-
-/* Keys that nobody types with Alt: behind an escape character they are a second key. */
-static bool stands_alone(const struct tui_key *key) {
-    return key->kind == TUI_KEY_FUNCTION || key->kind == TUI_KEY_ESCAPE ||
-           (key->kind == TUI_KEY_CHAR && key->ch < 0x20);
+    s->input.n += n > 0 ? (size_t)n : 0;
+    return n > 0;
 }
 
 bool tui_screen_key(tui_screen *s, struct tui_key *out) {
-    wint_t ch = 0;
-    struct tui_key key = {0};
-    if (s->has_pending) { /* an escape character may begin a sequence of its own */
-        s->has_pending = false;
-        key = s->pending;
-    } else {
-        const int kind = wget_wch(s->keys, &ch);
-        if (kind == ERR) {
+    tui_input_need need = tui_input_next(&s->input, false, out);
+    while (need != TUI_INPUT_KEY) {
+        const int ms = need == TUI_INPUT_SOON ? ESCAPE_MS : need == TUI_INPUT_REST ? REST_MS : 0;
+        const bool came = read_more(s, ms);
+        if (!came && need == TUI_INPUT_NOTHING) {
             return false;
         }
-        decode(kind, ch, &key);
+        need = tui_input_next(&s->input, !came, out);
     }
-    if (key.kind == TUI_KEY_ESCAPE) { /* alone, or Alt and a key, or two keys in a hurry */
-        struct tui_key second = {0};
-        const int more = wget_wch(s->keys, &ch);
-        if (more != ERR) {
-            decode(more, ch, &second);
-            s->has_pending = stands_alone(&second);
-            s->pending = second;
-            key = s->has_pending ? key : second;
-            key.alt = !s->has_pending;
-            if (key.kind == TUI_KEY_CHAR && key.ch == '[') {
-                read_sequence(s, &key);
-            }
-        }
-    }
-    *out = key;
     return true;
 }

@@ -32,8 +32,9 @@ void tui_screen_close(tui_screen **s);
 tui_depth tui_screen_depth(const tui_screen *s);
 /* The size now; true where it is another than at the last call. */
 bool tui_screen_size(tui_screen *s, int32_t *rows, int32_t *cols);
-/* Writes what is different from the last time. */
-void tui_screen_draw(tui_screen *s, const tui_grid *g);
+/* Writes what is different from the last time; never waits. False where the terminal has not taken
+ * all of it, or of what was drawn before: what has changed by then is drawn by the next call. */
+bool tui_screen_draw(tui_screen *s, const tui_grid *g);
 void tui_screen_redraw(tui_screen *s); /* the next draw writes everything */
 
 /* Waits until a key, a byte on fd (-1: none), a signal, or the time is up (-1: no limit). */
@@ -50,7 +51,7 @@ void tui_screen_stop(tui_screen *s);
 void tui_screen_leave(tui_screen *s);
 void tui_screen_enter(tui_screen *s);
 
-/* Bytes straight to the terminal: OSC 52 and the like. */
+/* Bytes straight to the terminal: OSC 52 and the like. Waits a while where it is busy. */
 void tui_screen_send(tui_screen *s, const char *data, size_t n);
 /* What was written to standard error since the last call. */
 TL_MUST tl_err tui_screen_errors(tui_screen *s, tl_bytes *out);

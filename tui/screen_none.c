@@ -18,9 +18,10 @@ bool tui_screen_size(tui_screen *s, int32_t *rows, int32_t *cols) {
     *rows = *cols = 0;
     return false;
 }
-void tui_screen_draw(tui_screen *s, const tui_grid *g) {
+bool tui_screen_draw(tui_screen *s, const tui_grid *g) {
     (void)s;
     (void)g;
+    return true;
 }
 void tui_screen_redraw(tui_screen *s) { (void)s; }
 void tui_screen_wait(tui_screen *s, int fd, int timeout_ms) {
