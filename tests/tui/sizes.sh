@@ -237,10 +237,21 @@ cat <&3 >"$work/metrics"
 exec 3<&-
 kill -INT $server
 for metric in num_requests_running num_requests_waiting kv_cache_usage_perc prompt_tokens_total \
-    generation_tokens_total request_success_total; do
+    generation_tokens_total time_per_output_token_seconds_sum time_to_first_token_seconds_count \
+    e2e_request_latency_seconds_count; do
     grep -qE "^tailor:$metric\{model_name=\"Tailor demo\",pid=\"$first\"\} [0-9.]" "$work/metrics" ||
         fail "prometheus: no $metric: $(head -n 30 "$work/metrics")"
 done
+for metric in inter_token_latency_seconds time_per_output_token_seconds time_to_first_token_seconds \
+    e2e_request_latency_seconds request_generation_tokens; do
+    grep -qE "^# TYPE tailor:$metric histogram$" "$work/metrics" || fail "prometheus: $metric is no histogram"
+    grep -qE "^tailor:${metric}_bucket\{model_name=\"Tailor demo\",pid=\"$first\",le=\"\+Inf\"\} [0-9]" \
+        "$work/metrics" || fail "prometheus: $metric has no buckets"
+done
+grep -qE "^tailor:request_success_total\{.*pid=\"$first\",finished_reason=\"length\"\} 0$" "$work/metrics" ||
+    fail "prometheus: request_success_total"
+[ "$(sed -n "s/^tailor:inter_token_latency_seconds_count{.*pid=\"$first\"} //p" "$work/metrics")" -gt 0 ] ||
+    fail "prometheus: no tokens were timed"
 grep -qE "^tailor:kv_cache_bytes\{.*layer=\"5\",tier=\"hot\"\} [1-9]" "$work/metrics" || fail "prometheus: no tiers"
 start "TERM=dumb $tailor top"
 wait_for "$first chat .* tailor "
