@@ -79,6 +79,11 @@ int chat_say(struct chat *chat, const char *text, size_t n);
 /* Shows all messages anew. */
 void chat_show_all(struct chat *chat);
 TL_MUST tl_err chat_open_sampler(struct chat *chat);
+/* chat_files.c: "~/x" for a home's file; the rest as it is. False where it is too long. */
+bool chat_expand(const char *path, char *out, size_t cap);
+int chat_read(struct chat *chat, const char *rest);
+int chat_glob(struct chat *chat, const char *rest);
+int chat_list(struct chat *chat, const char *rest);
 /* chat_commands.c */
 /* True, after a sentence, for what is a command in aichat: ".help". */
 bool chat_is_dotted(const char *text);

@@ -192,42 +192,10 @@ static int run_fork(struct chat *chat, const char *rest) {
 
 /* ---- files ---- */
 
-/* "~/x" for a home's file; the rest as it is. Returns false where it is too long. */
-static bool expand(const char *path, char *out, size_t cap) {
-    const char *const home = getenv("HOME");
-    const bool own = path[0] == '~' && path[1] == '/' && home != NULL;
-    const int n = snprintf(out, cap, "%s%s", own ? home : "", own ? path + 1 : path);
-    return n > 0 && (size_t)n < cap;
-}
-
-static int run_read(struct chat *chat, const char *rest) {
-    char path[4096];
-    tl_bytes text = {0};
-    if (strcmp(rest, "-") == 0) {
-        chat->talk.document.len = 0;
-        chat_note(chat, "no document waits any more");
-        return 0;
-    }
-    if (*rest == '\0' || !expand(rest, path, sizeof path)) {
-        cli_error("/read: which file?");
-        return 0;
-    }
-    if (!cli_read_file(path, &text)) {
-        return 0;
-    }
-    const tl_err err = cli_conversation_add_document(&chat->talk, rest, &text);
-    if (!err) {
-        chat->unsaved = true;
-        chat_note(chat, "%s (%zu bytes) is part of your next message", rest, text.len);
-    }
-    tl_bytes_free(&text);
-    return err ? chat_failed(chat, err) : 0;
-}
-
 /* A file that is there and is not this chat's is not overwritten; false after an error line. */
 static bool write_file(struct chat *chat, const char *name, const tl_bytes *text) {
     char path[CLI_PATH_MAX];
-    if (!expand(name, path, sizeof path)) {
+    if (!chat_expand(name, path, sizeof path)) {
         cli_error("%s: the name is too long", name);
         return false;
     }
@@ -291,7 +259,7 @@ static void say_no_conversation(const char *name, const char *path, const char *
 static int run_load(struct chat *chat, const char *rest) {
     char path[4096];
     tl_bytes text = {0};
-    if (*rest == '\0' || !expand(rest, path, sizeof path)) {
+    if (*rest == '\0' || !chat_expand(rest, path, sizeof path)) {
         cli_error("/load: which file?");
         return 0;
     }
@@ -481,7 +449,7 @@ static int run_model(struct chat *chat, const char *rest) {
     char path[4096];
     struct cli_loaded *const other = &chat->slots[chat->loaded == &chat->slots[0]];
     struct cli_args args = chat->args;
-    char *const name = expand(rest, path, sizeof path) ? strdup(path) : NULL;
+    char *const name = chat_expand(rest, path, sizeof path) ? strdup(path) : NULL;
     args.model = name;
     args.session = NULL;
     other->hooks = chat->loaded->hooks;
@@ -645,7 +613,8 @@ static int run_quit(struct chat *chat, const char *rest) {
 
 static const struct command commands[] = {
     {"/help", "/?", "", "this", run_help, false},
-    {"/read", "/file", "FILE", "put a document into your next message", run_read, true},
+    {"/read", "/file", "FILE", "put a document into your next message", chat_read, true},
+    {"/glob", NULL, "PATTERN", "the same for all files that match", chat_glob, true},
     {"/new", "/reset", "", "start over (/clear, /reset)", run_clear, false},
     {"/clear", NULL, NULL, NULL, run_clear, false},
     {"/regen", "/retry", "", "answer the last message again (/regenerate, /retry)", run_regen, false},
@@ -667,14 +636,20 @@ static const struct command commands[] = {
     {"/context", NULL, "", "how full the context is", run_context, false},
     {"/stats", NULL, "", "speed of the last answer", run_stats, false},
     {"/look", NULL, "[LAYER]", "what the last token looked at, as text", run_look, false},
+    {"/list", "/models", "[FOLDER]", "models beside this one (/ls too)", chat_list, true},
+    {"/ls", NULL, NULL, NULL, chat_list, true},
     {"/show", "/info", "[PART]", "info, parameters, system or template of the model", run_show, false},
     {"/quit", "/q", "", "leave (Ctrl+D too; /exit, /bye, /q)", run_quit, false},
     {"/exit", "/bye", NULL, NULL, run_quit, false},
+    {"/plan", "/memory", NULL, NULL, run_show, false},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int run_help(struct chat *chat, const char *rest) {
-    (void)rest;
+    if (strcmp(rest, "shortcuts") == 0 || strcmp(rest, "keys") == 0) {
+        chat_note(chat, "F1 lists the keys of the full screen");
+        return 0;
+    }
     char text[4096];
     size_t at = 0;
     for (size_t i = 0; i < N_COMMANDS; i++) {

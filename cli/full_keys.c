@@ -126,12 +126,14 @@ static void toggle_over(struct full *f, full_overlay over) {
 
 /* ---- the dashboard ---- */
 
-static void take_wish(struct full *f, tui_dash_wish wish) {
-    switch (wish) {
+static void take_wish(struct full *f, const struct tui_key *key) {
+    const char *const instead = tui_dash_other_key(key);
+    switch (tui_dash_key(&f->dash, key)) {
     case TUI_DASH_DONE:
         return;
     case TUI_DASH_UNKNOWN:
-        full_hint(f, "no such key here; ? lists them, Esc goes back to the chat");
+        full_hint(f, instead != NULL ? instead
+                                     : "no such key here; ? lists them, Esc goes back to the chat");
         return;
     case TUI_DASH_HELP:
         toggle_over(f, OVER_HELP);
@@ -152,7 +154,7 @@ static void dash_key(struct full *f, const struct tui_key *key) {
     if (key->kind == TUI_KEY_TAB) {
         f->dash.focus = false;
     } else if (key->kind != TUI_KEY_OTHER) { /* such as a button that is let go */
-        take_wish(f, tui_dash_key(&f->dash, key));
+        take_wish(f, key);
     }
 }
 
@@ -170,17 +172,18 @@ static void function_key(struct full *f, const struct tui_key *key) {
     case 1:
     case 9:
     case 10:
-        take_wish(f, tui_dash_key(&f->dash, key));
+        take_wish(f, key);
         return;
     case 5:
     case 6:
     case 7:
     case 8:
         f->show_dash = true; /* to be seen */
-        take_wish(f, tui_dash_key(&f->dash, key));
+        take_wish(f, key);
         return;
     default:
-        full_hint(f, "no such key; F1 lists them");
+        full_hint(f, tui_dash_other_key(key) != NULL ? tui_dash_other_key(key)
+                                                     : "no such key; F1 lists them");
         return;
     }
 }
@@ -272,6 +275,10 @@ static void control_char(struct full *f, uint32_t ch) {
     case 'F':
         tui_edit_move(e, TUI_SIGN_RIGHT);
         return;
+    case 'G': /* as in ollama */
+    case 'O':
+        full_edit_outside(f);
+        return;
     case 'J':
         must(f, tui_edit_insert(e, "\n", 1));
         return;
@@ -280,9 +287,6 @@ static void control_char(struct full *f, uint32_t ch) {
         return;
     case 'N':
         must(f, tui_edit_newer(e));
-        return;
-    case 'O':
-        full_edit_outside(f);
         return;
     case 'P':
         must(f, tui_edit_older(e));

@@ -30,6 +30,7 @@ static const struct tui_help help[] = {
     {"s, F6, arrows", "sort by another column (clicks on their names too)"},
     {"r", "turn the order"},
     {"p, F5", "pause"},
+    {"z, M", "begin the histories anew; sort by bytes"},
     {"+, F8", "slower"},
     {"-, F7", "faster"},
     {"?, F1", "this"},
@@ -171,13 +172,14 @@ static bool own_key(struct view *v, const struct tui_key *key) {
     return true;
 }
 
-static void take_wish(struct view *v, tui_dash_wish wish) {
-    switch (wish) {
+static void take_wish(struct view *v, const struct tui_key *key) {
+    const char *const instead = tui_dash_other_key(key);
+    switch (tui_dash_key(&v->dash, key)) {
     case TUI_DASH_DONE:
     case TUI_DASH_BACK:
         return;
     case TUI_DASH_UNKNOWN:
-        v->hint = "no such key; ? lists them";
+        v->hint = instead != NULL ? instead : "no such key; ? lists them";
         return;
     case TUI_DASH_HELP:
         v->help = !v->help;
@@ -209,7 +211,7 @@ static void take_key(struct view *v, const struct tui_key *key) {
     } else if (key->kind == TUI_KEY_CLICK) {
         click(v, key);
     } else if (key->kind != TUI_KEY_OTHER && !own_key(v, key)) {
-        take_wish(v, tui_dash_key(&v->dash, key));
+        take_wish(v, key);
     }
 }
 

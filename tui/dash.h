@@ -81,6 +81,9 @@ typedef enum tui_dash_wish {
 } tui_dash_wish;
 /* Keys of the dashboard, and F5 to F8, F9 and F1, F10 by what they mean. */
 tui_dash_wish tui_dash_key(tui_dash *d, const struct tui_key *key);
+/* Of a key that is unknown here and means something in nvtop, btop or htop: what does that here, or
+ * NULL. */
+const char *tui_dash_other_key(const struct tui_key *key);
 
 void tui_dash_move(tui_dash *d, int32_t rows);
 /* By this column; the other way round where it is sorted by it already. */

@@ -1,6 +1,8 @@
 /* Keys of the dashboard, the same in the chat and in `tailor top`. */
 #include "dash.h"
 
+#include <string.h>
+
 enum { PAGE = 10, INTERVAL_MIN_MS = 100, INTERVAL_MAX_MS = 10000 };
 
 void tui_dash_sort(tui_dash *d, tui_sort sort) {
@@ -33,6 +35,14 @@ static tui_dash_wish char_key(tui_dash *d, uint32_t ch) {
     case ' ':
         d->paused = !d->paused;
         return TUI_DASH_DONE;
+    case 'z': /* the histories begin anew */
+        d->rate.n = 0;
+        memset(d->moved, 0, TL_STATS_LAYERS_MAX * sizeof *d->moved);
+        return TUI_DASH_DONE;
+    case 'M':
+        d->sort = TUI_SORT_LAYER; /* by size, the largest first */
+        tui_dash_sort(d, TUI_SORT_BYTES);
+        return TUI_DASH_DONE;
     case 's':
     case '>':
     case '<':
@@ -57,6 +67,31 @@ static tui_dash_wish char_key(tui_dash *d, uint32_t ch) {
     default:
         return TUI_DASH_UNKNOWN;
     }
+}
+
+const char *tui_dash_other_key(const struct tui_key *key) {
+    static const struct {
+        uint32_t ch;
+        const char *instead;
+    } keys[] = {
+        {'f', "layers are not filtered; s sorts them"},
+        {'/', "layers are not filtered; s sorts them"},
+        {'e', "there is no tree; Enter shows all of a layer"},
+        {'c', "Enter shows all of a layer"},
+        {'o', "no options here; + and - change the interval, --theme the colours"},
+        {'m', "no menu here; ? lists the keys, q leaves"},
+        {'d', "+ and - change the interval"},
+        {'K', "nothing is ended from here; kill PID does that"},
+        {'P', "s sorts by another column"},
+        {'T', "s sorts by another column"},
+    };
+    for (size_t i = 0; key->kind == TUI_KEY_CHAR && i < sizeof keys / sizeof keys[0]; i++) {
+        if (keys[i].ch == key->ch) {
+            return keys[i].instead;
+        }
+    }
+    return key->kind == TUI_KEY_FUNCTION && key->ch == 12 ? "nothing is to be saved; --theme, -d"
+                                                          : NULL;
 }
 
 static tui_dash_wish function_key(tui_dash *d, uint32_t n) {
