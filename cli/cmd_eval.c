@@ -347,6 +347,8 @@ static int show_results(struct cli_eval *e, tl_err err) {
     if (err) {
         return cli_failed(&e->loaded.log, err);
     }
+    /* What was not measured is said; that nothing was is no success. */
+    ok = ok && e->report.n_lines > 0;
     return cli_interrupted() ? 130 : ok ? 0 : 1;
 }
 

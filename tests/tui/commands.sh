@@ -128,6 +128,24 @@ line '/set num_predict 7'
 wait_for ', n 7'
 line '/show'
 scroll_to 'feed forward .*iB'
+line '/list'
+scroll_to 'MiB +[^ ]*demo.gguf'
+line '/glob /nonexistent/*'
+wait_for 'no file matches'
+mkdir -p "$work/docs"
+echo first >"$work/docs/one.md"
+echo second >"$work/docs/two.md"
+line "/glob $work/docs/*.md"
+wait_for 'one.md \(6 bytes\)'
+wait_for 'two.md \(7 bytes\)'
+line '/read -'
+wait_for 'no document waits'
+line '/plan'
+scroll_to 'feed forward .*iB'
+line '/compact'
+wait_for 'nothing is summarised'
+line '/? shortcuts'
+wait_for 'F1 lists the keys'
 line '/retry'
 answered
 line '"""one'

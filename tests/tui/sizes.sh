@@ -80,6 +80,11 @@ for name in host step hit history layer policy tiers device; do
 done
 keys Z
 wait_for 'no such key here'
+keys f
+wait_for 'layers are not filtered'
+keys M
+wait_for 'vtiers'
+keys z
 keys p
 wait_for 'PAUSED'
 keys p +
@@ -163,7 +168,7 @@ answered
 line '/clear'
 line 'Tell me a long story'
 wait_for 'answering'
-keys F11 F12 M-z M-x M-0 C-t C-g C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
+keys F11 F12 M-z M-x M-0 C-t C-_ C-] BTab IC PPage NPage NPage Home End C-Home C-End Up Down Left Right DC
 keys -H 1b 5b 39 39 39 7e      # an unknown sequence
 keys -H 1b 5b 4d 20 ff ff      # an old mouse report
 keys -H ff fe 80 c3 28 00 7f   # broken UTF-8, NUL, DEL
