@@ -178,7 +178,9 @@ sleep 0.3
 never '^> .*(999|64;5)'
 sleep 0.3
 bottom | grep -qE 'answering' || fail "wrong keys: no status line"
+seen '^> .*����' || fail "bytes that are no text are not shown as such"
 keys Escape Escape
+keys C-u
 answered
 keys C-u C-u C-c
 leave
@@ -221,6 +223,8 @@ wait_for "$second chat .* full "
 "$tailor" top --once --json "$first" >"$work/json" || fail "top --once --json"
 grep -q '"kv":"tailor".*"layers":\[{"layer":0' "$work/json" || fail "the JSON of top"
 [ "$("$tailor" top --csv --once | wc -l)" -eq 3 ] || fail "top --csv --once: not three lines"
+: >"$work/csv"
+: >"$work/served"
 "$tailor" top --csv -d 0.1 "$first" >"$work/csv" &
 stream=$!
 for _ in $(seq 100); do
