@@ -142,6 +142,43 @@ static void check_chosen(tl_session *session, struct tl_stats *s, tl_stats_page 
     assert_int_equal(n, 0);
 }
 
+/* Goal: each value is counted at the first bound that it does not pass, and the bounds are those that
+ * dashboards of vLLM expect. */
+static void test_hists(void **state) {
+    (void)state;
+    struct tl_rng rng = {3};
+    for (int kind = 0; kind < TL_HIST_COUNT; kind++) {
+        struct tl_hist hist = {0};
+        uint64_t below[TL_HIST_BOUNDS] = {0}, n_above = 0;
+        uint32_t n = 0;
+        double sum = 0;
+        const double *const bounds = tl_hist_bounds((tl_hist_kind)kind, &n);
+        assert_true(n > 10 && n <= TL_HIST_BOUNDS);
+        for (int i = 0; i < 2000; i++) {
+            const double pick = bounds[rng_below(&rng, n)];
+            const double value = i % 3 == 0 ? pick : pick * (0.5 + (double)rng_below(&rng, 1000) / 999);
+            tl_hist_add(&hist, (tl_hist_kind)kind, value);
+            sum += value;
+            for (uint32_t b = 0; b < n; b++) {
+                below[b] += value <= bounds[b];
+            }
+            n_above += value > bounds[n - 1];
+        }
+        uint64_t so_far = 0;
+        for (uint32_t b = 0; b < n; b++) {
+            assert_true(b == 0 || bounds[b] > bounds[b - 1]);
+            so_far += hist.n[b];
+            assert_true(so_far == below[b]);
+        }
+        assert_true(hist.n[TL_HIST_BOUNDS] == n_above && fabs(hist.sum - sum) <= 1e-9 * sum);
+    }
+    uint32_t n = 0;
+    const double *const token = tl_hist_bounds(TL_HIST_TOKEN, &n);
+    assert_true(n == 19 && token[0] == 0.01 && token[3] == 0.075 && token[n - 1] == 80);
+    const double *const first = tl_hist_bounds(TL_HIST_FIRST, &n);
+    assert_true(n == 22 && first[0] == 0.001 && first[n - 1] == 2560);
+}
+
 static const char demo[] = TL_SOURCE_DIR "/models/demo.gguf";
 
 /* Goal: bytes and rows are the session's own, and a step with its stats costs what a step costs:
@@ -326,6 +363,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_no_torn_reads),
         cmocka_unit_test(test_bad_pages),
         cmocka_unit_test(test_session),
+        cmocka_unit_test(test_hists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -270,7 +270,18 @@ static void test_dash_keys(void **state) {
     assert_int_equal(press(&d, TUI_KEY_FUNCTION, 10), TUI_DASH_QUIT);
     assert_int_equal(press(&d, TUI_KEY_FUNCTION, 12), TUI_DASH_UNKNOWN);
     assert_int_equal(press(&d, TUI_KEY_FUNCTION, 99), TUI_DASH_UNKNOWN);
-    assert_int_equal(press(&d, TUI_KEY_CHAR, 'z'), TUI_DASH_UNKNOWN);
+    assert_int_equal(press(&d, TUI_KEY_CHAR, 'Z'), TUI_DASH_UNKNOWN);
+    const struct tui_key filter = {.kind = TUI_KEY_CHAR, .ch = 'f'};
+    assert_int_equal(tui_dash_key(&d, &filter), TUI_DASH_UNKNOWN);
+    assert_non_null(strstr(tui_dash_other_key(&filter), "sorts"));
+    assert_null(tui_dash_other_key(&hurried));
+    d.rate.n = d.moved[3].n = 7;
+    press(&d, TUI_KEY_CHAR, 'z'); /* the histories begin anew */
+    assert_true(d.rate.n == 0 && d.moved[3].n == 0);
+    press(&d, TUI_KEY_CHAR, 'M');
+    assert_true(d.sort == TUI_SORT_BYTES && d.descending);
+    press(&d, TUI_KEY_CHAR, 'M'); /* again: the same */
+    assert_true(d.sort == TUI_SORT_BYTES && d.descending);
     tui_dash_free(&d);
     free(s);
 }
