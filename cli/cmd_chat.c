@@ -124,6 +124,7 @@ static int chat_lines(const struct cli_args *args) {
     const struct chat_face face = {.show = show, .stop = stop, .begin = begin};
     int code = chat_open(&lines.chat, args, &face, NULL, NULL);
     if (code == 0) {
+        cli_say_fallback(lines.chat.loaded, args);
         if (cli_stderr_is_tty()) {
             cli_print_plan(lines.chat.loaded);
             fprintf(stderr, "/help lists the commands; Ctrl+D leaves\n\n");

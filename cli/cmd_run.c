@@ -409,6 +409,9 @@ int cmd_run(const struct cli_args *args) {
                     args->session);
         }
         code = run_loaded(&run);
+        if (code == 0 && !args->json) {
+            cli_say_fallback(&run.loaded, args);
+        }
     }
     cli_answer_free(&run.answer);
     tl_ids_free(&run.prompt);

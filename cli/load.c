@@ -369,6 +369,19 @@ void cli_print_plan(const struct cli_loaded *loaded) {
     tl_bytes_free(&text);
 }
 
+void cli_say_fallback(const struct cli_loaded *loaded, const struct cli_args *args) {
+    const bool automatic = args->backend == NULL || strcmp(args->backend, "auto") == 0;
+    char names[64] = "";
+    for (size_t i = 0; tl_backends[i] != NULL && strcmp(tl_backends[i]->name, "cpu") != 0; i++) {
+        const size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%s", n > 0 ? ", " : "", tl_backends[i]->name);
+    }
+    if (automatic && names[0] != '\0' && !cli_stderr_is_tty() &&
+        strcmp(tl_engine_backend(loaded->engine), "cpu") == 0) {
+        fprintf(stderr, "tailor: %s: no hardware device here, the CPU computes\n", names);
+    }
+}
+
 struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
                                             const struct cli_args *args) {
     struct tl_sampler_params p = {.repeat_penalty = 1,

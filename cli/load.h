@@ -59,6 +59,9 @@ enum { CLI_BOOKS_MAX = 96 };
 const char *cli_spell_books(const struct cli_loaded *loaded, char text[CLI_BOOKS_MAX]);
 /* That alone on stderr, for those who see no plan. */
 void cli_print_books(const struct cli_loaded *loaded);
+/* Into a pipe, which gets no plan, one line on stderr where no other device than the CPU was found though
+ * the build could use one and nobody named a backend. */
+void cli_say_fallback(const struct cli_loaded *loaded, const struct cli_args *args);
 
 /* args' sampling options; a random seed where none was given, so that it can be reported. Where a
  * session was resumed, what was not given is as it was there. */

@@ -6,6 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the device says of itself is heard on its way. */
+static void hear_device(void *user, tl_level level, const char *sentence) {
+    tl_engine *const e = user;
+    if (e->opening) {
+        e->n_device_errors += level == TL_LEVEL_ERROR;
+    }
+    if (e->log.fn != NULL) {
+        e->log.fn(e->log.user, level, sentence);
+    }
+}
+
 static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) {
     const struct tl_dev_params dev = {
         .index = p->device,
@@ -13,7 +24,7 @@ static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) 
         .isa_max = p->isa_max,
         .cache_dir = p->cache_dir,
         .debug = p->debug,
-        .log = p->log};
+        .log = {hear_device, e}};
     const bool automatic = p->backend == NULL || strcmp(p->backend, "auto") == 0;
     if (!automatic) {
         e->backend = tl_backend_find(p->backend);
@@ -55,7 +66,7 @@ static tl_err open_parts(tl_engine *e, const struct tl_engine_params *p) {
     }
     const tl_err err = tl_model_open(&e->model, e->weights, &shape, e->dev,
                                      &(struct tl_load_watch){p->on_load, p->user});
-    return err == TL_ERR_MEMORY
+    return err == TL_ERR_MEMORY && e->n_device_errors == 0
                ? tl_fail(&p->log, err, "%s: out of memory for the weights", p->model_path)
                : err;
 }
@@ -67,7 +78,9 @@ tl_err tl_engine_open(tl_engine **out, const struct tl_engine_params *params) {
     }
     e->log = params->log;
     e->n_ctx = params->n_ctx;
+    e->opening = true;
     const tl_err err = open_parts(e, params);
+    e->opening = false;
     if (err) {
         tl_engine_close(&e);
         return err;

@@ -12,6 +12,8 @@ struct tl_engine {
     const tl_backend *backend;
     tl_model *model;
     uint32_t n_ctx;
+    bool opening;
+    uint32_t n_device_errors; /* sentences of the device while opening */
 };
 
 const tl_engine *tl_session_engine(const tl_session *s);

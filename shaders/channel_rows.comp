@@ -11,21 +11,24 @@ layout(binding = 3) readonly buffer Count { int n_blocks[]; };
 layout(push_constant) uniform Push {
     uint part_first, keys_first, count_first; // bytes
     uint k, d, row_words, strides;
-    uint head, heads; // the window: part and keys begin at its head
+    uint head, heads;       // the window: part and keys begin at its head,
+    uint place, places;     // part at its first place,
+    uint channel, channels; // keys at its first channel; of more than one head, all are in it
 };
 
 void main() {
     const uint team = team_of(), stride = team % strides, local = team / strides;
-    if (local >= heads * k) {
+    if (local >= heads * places) {
         return;
     }
-    const int channel = moves[head * k + local];
-    if (channel < 0) {
+    const uint h = local / places, j = place + local % places;
+    const int moved = moves[(head + h) * k + j];
+    if (moved < int(channel) || moved >= int(channel + channels)) {
         return;
     }
     const uint words = uint(max(n_blocks[count_first / 4], 0)) * 32;
-    const uint from = keys_first / 4 + (local / k * d + uint(channel)) * row_words;
-    const uint to = part_first / 4 + local * row_words;
+    const uint from = keys_first / 4 + (h * d + uint(moved) - channel) * row_words;
+    const uint to = part_first / 4 + (h * k + j - place) * row_words;
     for (uint i = stride * SUBGROUP + lane_of(); i < words; i += strides * SUBGROUP) {
         part[to + i] = keys[from + i];
     }

@@ -7,13 +7,14 @@
 layout(constant_id = 2) const uint MEAN = 0;
 
 layout(binding = 0) buffer Held { float held[]; };           // (all queries, n_heads, n_parts)
-layout(binding = 1) readonly buffer Scores { float scores[]; }; // (queries, n_heads, cap)
+layout(binding = 1) readonly buffer Scores { float scores[]; }; // (queries, heads, cap)
 layout(binding = 2) readonly buffer Pos { int q_pos[]; };
 layout(binding = 3) readonly buffer Count { int n_rows[]; };
 layout(binding = 4) writeonly buffer Mass { float mass[]; };
 layout(push_constant) uniform Push {
     uint pos_first, count_first, mass_first;    // bytes
-    uint query, queries, n_heads, cap, window;  // queries [query, query + queries); in MEAN all
+    uint query, queries, head, heads;           // queries [query, query + queries); in MEAN all; query heads
+    uint n_heads, cap, window;
     uint n_parts;
     uint parts[8]; // two in each
 };
@@ -92,8 +93,8 @@ void one_query(uint i, uint h) {
     const int pos = q_pos[pos_first / 4 + query + i];
     const uint end = uint(min(max(min(pos, 0x7ffffffe) + 1, 0), max(n_rows[count_first / 4], 0)));
     const uint oldest = uint(window != 0 ? max(pos - int(window) + 1, 0) : 0), first = min(oldest, end);
-    const uint at = (i * n_heads + h) * cap, n = end - first;
-    const uint to = ((query + i) * n_heads + h) * n_parts;
+    const uint at = (i * heads + h) * cap, n = end - first;
+    const uint to = ((query + i) * n_heads + head + h) * n_parts;
     const float most = n > 0 ? of_key(find_bar(at, first, end, 1).x) : 0.0;
     const float all = n > 0 ? weights_above(at, first, end, 0, true, most) : 1.0;
     for (uint j = 0; j < n_parts; j++) {
@@ -113,7 +114,7 @@ void one_query(uint i, uint h) {
 
 void main() {
     if (MEAN == 0) {
-        one_query(gl_WorkGroupID.x / n_heads, gl_WorkGroupID.x % n_heads);
+        one_query(gl_WorkGroupID.x / heads, gl_WorkGroupID.x % heads);
         return;
     }
     for (uint at = gl_GlobalInvocationID.x; at < n_heads * n_parts; at += gl_NumWorkGroups.x * GROUP) {

@@ -6,7 +6,7 @@
 layout(constant_id = 2) const uint K_DTYPE = 1;
 const uint V_DTYPE = 1; // not read
 
-layout(binding = 0) writeonly buffer Scores { float scores[]; }; // (queries, n_heads, cap)
+layout(binding = 0) writeonly buffer Scores { float scores[]; }; // (queries, some_heads, cap)
 layout(binding = 1) readonly buffer Q { float q[]; };
 layout(binding = 2) readonly buffer Pos { int q_pos[]; };
 layout(binding = 3) readonly buffer Count { int n_rows[]; };
@@ -16,8 +16,9 @@ layout(binding = 4) readonly buffer V_32 { uint V32[]; };
 layout(binding = 4) readonly buffer V_16 { uint16_t V16[]; };
 layout(push_constant) uniform Push {
     uint q_first, pos_first, count_first, k_first; // bytes
-    uint query, queries, n_heads, group, d;        // queries [query, query + queries)
-    uint head, heads, cap, row, rows;              // the window
+    uint query, queries, first_head, some_heads;   // queries [query, query + queries); query heads
+    uint n_heads, group, d;
+    uint head, heads, cap, row, rows;              // the window, of the KV heads of some_heads
     uint strides, window;
     float scale, softcap;
 };
@@ -29,11 +30,11 @@ void main() {
         return;
     }
     const uint stride = team % strides, local = team / strides % (heads * group);
-    const uint i = team / strides / (heads * group), h = head * group + local;
+    const uint i = team / strides / (heads * group), h = head * group + local; // of some_heads
     const int pos = q_pos[pos_first / 4 + query + i];
     const int end = min(min(max(min(pos, 0x7ffffffe) + 1, 0), max(n_rows[count_first / 4], 0)), int(row + rows));
     const int first = max(window != 0 ? max(pos - int(window) + 1, 0) : 0, int(row));
-    const uint from = q_first / 4 + ((query + i) * n_heads + h) * d;
+    const uint from = q_first / 4 + ((query + i) * n_heads + first_head + h) * d;
     for (int base = first + int(stride * SUBGROUP); base < end; base += int(strides * SUBGROUP)) {
         const int t = min(base + int(lane), end - 1);
         const uint key = k_first + (local / group * cap + uint(t) - row) * kv_row_bytes(K_DTYPE, d);
@@ -46,7 +47,7 @@ void main() {
             }
         }
         if (base + int(lane) < end) {
-            scores[(i * n_heads + h) * cap + uint(t)] =
+            scores[(i * some_heads + h) * cap + uint(t)] =
                 cap_softly(((s.x + s.y) + (s.z + s.w)) * scale, softcap);
         }
     }

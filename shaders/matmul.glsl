@@ -1,5 +1,5 @@
-// What the three matmuls share: y (n, m) (+)= x (n, k) w (m, k)^T + bias, then the soft cap. They differ in
-// who computes what: matmul.comp few rows of x on hardware; matmul_tile.comp many of them there;
+// What the four matmuls share: y (n, m) (+)= x (n, k) w (m, k)^T + bias, then the soft cap. They differ in
+// who computes what: matmul.comp few rows of x on hardware; matmul_tile.comp many of them there, matmul_coop.comp by matrix units;
 // matmul_host.comp any number where kernels run on the host.
 layout(constant_id = 2) const uint DTYPE = 0;
 

@@ -12,7 +12,7 @@ layout(binding = 1) readonly buffer Src { uint16_t src[]; };
 layout(push_constant) uniform Push {
     uint pages_first, src_first; // bytes
     uint d, heads, cap, src_cap; // cap: pages of a head
-    uint first_page, n_pages, page, src_row;
+    uint n_pages, page;          // pages and src begin at the first head's first page that is written
 };
 
 uint clean_bits(uint bits) {
@@ -56,8 +56,8 @@ float root_of(uvec3 w, int e) {
 void main() {
     for (uint at = gl_GlobalInvocationID.x; at < heads * n_pages * d; at += gl_NumWorkGroups.x * GROUP) {
         const uint c = at % d, i = at / d % n_pages, h = at / d / n_pages;
-        const uint from = src_first / 2 + (h * src_cap + src_row + i * page) * d + c;
-        const uint to = pages_first / 2 + (h * cap + first_page + i) * 2 * d + c;
+        const uint from = src_first / 2 + (h * src_cap + i * page) * d + c;
+        const uint to = pages_first / 2 + (h * cap + i) * 2 * d + c;
         uint least = 0x7bffu, most = 0xfbffu;
         uvec2 sum = uvec2(0);
         uvec3 squares = uvec3(0);

@@ -11,9 +11,9 @@ layout(binding = 2) readonly buffer Count { int n_rows[]; };
 layout(binding = 3) coherent buffer Keys { uint keys[]; };
 layout(binding = 4) readonly buffer Base { float base[]; };
 layout(push_constant) uniform Push {
-    uint idx_first, score_first, count_first, base_first; // bytes
+    uint idx_first, score_first, count_first, keys_first, base_first; // bytes
     uint k, group, cols;
-    uint head;  // the window's first: score begins there
+    uint head;  // the window's first: score and keys begin there
     uint based; // 1: there is a base
 };
 const uint TEAMS = GROUP / SUBGROUP, GROUP_HEADS_MAX = 128;
@@ -104,7 +104,7 @@ uvec2 find_bar(uint at, uint n) {
 void main() {
     const uint kv_head = head + gl_WorkGroupID.x;
     const uint n = uint(max(n_rows[count_first / 4], 0));
-    const uint at = kv_head * cols, to = idx_first / 4 + kv_head * k;
+    const uint at = keys_first / 4 + gl_WorkGroupID.x * cols, to = idx_first / 4 + kv_head * k;
     make_keys(score_first / 4 + gl_WorkGroupID.x * group * cols, kv_head * group, at, n);
     const uvec2 bar = find_bar(at, n);
     // Rows above the bar and at it, by subgroup.

@@ -3,10 +3,10 @@
  * model is fed its prompt twice, in odd chunks and token by token, and must meet every stored row
  * of logits, the best token of every position, the mean log-likelihood and the greedy continuation.
  *
- *   golden [-v] [-d FOLDER] [-b BACKEND] [NAME]
+ *   golden [-v] [-d FOLDER] [-b BACKEND] [-w WORDS] [NAME]
  *
- * runs those whose name holds NAME, those of another folder, ours on another backend; -v prints how
- * far each one is.
+ * runs those whose name holds NAME, those of another folder, ours on another backend, which is told
+ * WORDS (tl_dev_params.debug) to pretend; -v prints how far each one is.
  *
  * Tolerances are stated in tests/golden/README.md. A comparison of tokens allows for them: a token
  * is wrong only when its logit is short of the best one by more than two rows' errors. */
@@ -73,6 +73,7 @@ struct run {
     const char *only;    /* part of a name, or NULL */
     bool verbose;
     const char *backend; /* NULL: "cpu" */
+    const char *debug;   /* of its device, or NULL */
 };
 
 static uint32_t *u32s(const json_t *root, const char *key, size_t *n) {
@@ -310,6 +311,7 @@ static bool golden_run(const struct golden *g, const struct run *run) {
                                                 run->backend != NULL ? run->backend : TL_TEST_BACKEND,
                                             .n_threads = g->n_ids < SHORT_TOKENS ? 1 : 2,
                                             .isa_max = run->isa,
+                                            .debug = run->debug,
                                             .n_ctx = g->n_ctx,
                                             .log = keep_log(&kept)};
     if (tl_engine_open(&engine, &params)) {
@@ -397,13 +399,13 @@ static int run_groups(const struct run *base) {
     const char *const only = base->only;
     const char *const ours = base->folder != NULL ? base->folder : TL_SOURCE_DIR "/tests/golden";
     struct run runs[] = {
-        {ours, "plain", 0, SHORT_TOKENS, only, v, NULL},
-        {ours, "avx2", 0, SIZE_MAX, only, v, NULL},
-        {ours, NULL, 0, SIZE_MAX, only, v, NULL},
-        {NULL, "plain", 0, SHORT_TOKENS, only, v, NULL},
-        {NULL, NULL, 0, SHORT_TOKENS, only, v, NULL},
-        {NULL, NULL, SHORT_TOKENS, HUGE_TOKENS, only, v, NULL},
-        {NULL, NULL, HUGE_TOKENS, SIZE_MAX, only, v, NULL},
+        {ours, "plain", 0, SHORT_TOKENS, only, v, NULL, NULL},
+        {ours, "avx2", 0, SIZE_MAX, only, v, NULL, NULL},
+        {ours, NULL, 0, SIZE_MAX, only, v, NULL, NULL},
+        {NULL, "plain", 0, SHORT_TOKENS, only, v, NULL, NULL},
+        {NULL, NULL, 0, SHORT_TOKENS, only, v, NULL, NULL},
+        {NULL, NULL, SHORT_TOKENS, HUGE_TOKENS, only, v, NULL, NULL},
+        {NULL, NULL, HUGE_TOKENS, SIZE_MAX, only, v, NULL, NULL},
     };
     const struct CMUnitTest of_folder[] = {
         {"ours, plain loops", test_folder, NULL, NULL, &runs[0]},
@@ -451,6 +453,8 @@ int main(int argc, char **argv) {
             base.verbose = true;
         } else if (strcmp(argv[i], "-b") == 0 && i + 1 < argc) {
             base.backend = argv[++i];
+        } else if (strcmp(argv[i], "-w") == 0 && i + 1 < argc) {
+            base.debug = argv[++i];
         } else if (strcmp(argv[i], "-d") == 0 && i + 1 < argc) {
             base.folder = argv[++i];
         } else {

@@ -133,6 +133,39 @@ static void test_no_driver(void **state) {
     unsetenv("VK_ICD_FILENAMES");
 }
 
+/* Goal: GPU-assisted validation is there and sees what it is for. Method: a channel that no head has,
+ * which core never asks for: its kernel reads behind the queries, and behind the buffer they are in. */
+static void test_gpuav(void **state) {
+    (void)state;
+    struct kept_log kept;
+    tl_dev *dev = NULL;
+    tl_stream *s = NULL;
+    tl_buf *buf = NULL;
+    assert_int_equal(open_device(&dev, "gpuav", NULL, &kept), TL_OK);
+    assert_int_equal(tl_stream_open(&s, dev), TL_OK);
+    assert_int_equal(tl_buf_alloc(&buf, dev, 8192, TL_MEM_HOST), TL_OK);
+    int32_t *const held = buf->host, *const n_blocks = held + 64;
+    const struct tl_channel_score op = {.score = tl_view_of(buf, 1024, 1, 64, TL_F32),
+                                        .q = tl_view_of(buf, 2048, 1, 32, TL_F32),
+                                        .part = tl_view_of(buf, 4096, 1, 64, TL_F16),
+                                        .held = tl_view_of(buf, 0, 1, 1, TL_I32),
+                                        .n_blocks = tl_view_of(buf, 256, 1, 1, TL_I32),
+                                        .n_heads = 1,
+                                        .head_dim = 32};
+    *n_blocks = 1;
+    held[0] = 7;
+    assert_int_equal(tl_channel_score(s, &op), TL_OK);
+    assert_int_equal(tl_stream_sync(s), TL_OK);
+    held[0] = 1 << 20;
+    assert_int_equal(tl_channel_score(s, &op), TL_OK);
+    const tl_err err = tl_stream_sync(s);
+    assert_int_equal(err, TL_ERR_DEVICE);
+    assert_non_null(strstr(kept.sentence, "out of bounds"));
+    tl_buf_free(&buf);
+    tl_stream_close(&s);
+    tl_dev_close(&dev);
+}
+
 /* ---- memory ---- */
 
 static void copy_bytes(tl_stream *s, tl_buf *dst, tl_buf *src, uint32_t bytes) {
@@ -334,6 +367,14 @@ static void test_staging(void **state) {
     compare_presets(GOLDEN "smollm-9-3.gguf", "validate,stage,range=20000");
 }
 
+/* Goal: a driver with small limits gives the same results: bindings of 64 KiB and less than an
+ * allocation of a tier, offsets of 256 bytes, memory in pieces of 2 MiB. */
+static void test_limits(void **state) {
+    (void)state;
+    compare_presets(GOLDEN "qwen2-14-2.gguf", "validate,binding=65536,align=256,alloc=2097152");
+    compare_presets(GOLDEN "smollm-9-3.gguf", "validate,stage,binding=40000,alloc=2097152");
+}
+
 /* ---- failures ---- */
 
 struct parts {
@@ -526,7 +567,10 @@ static void test_cache_file(void **state) {
     assert_int_equal(rmdir(folder), 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]); /* "test_gpuav", "test_*" */
+    }
     if (tl_backend_find("vulkan") == NULL || vulkan()->dev_count() == 0) {
         print_message("skipped: no Vulkan device here\n");
         return 77;
@@ -537,6 +581,7 @@ int main(void) {
         cmocka_unit_test(test_failures),   cmocka_unit_test(test_failures_elsewhere),
         cmocka_unit_test(test_cache_file), cmocka_unit_test(test_presets),
         cmocka_unit_test(test_queues),     cmocka_unit_test(test_staging),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_gpuav),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

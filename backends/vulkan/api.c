@@ -42,6 +42,9 @@ bool vk_api_load_instance(struct vk_api *api, VkInstance instance, const char **
     }
     VK_INSTANCE_FUNCTIONS(VK_LOAD)
 #undef VK_LOAD
+    api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)api->GetInstanceProcAddr(
+            instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     return *missing == NULL;
 }
 

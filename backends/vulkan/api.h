@@ -7,6 +7,33 @@
 #include <stdbool.h>
 #include <vulkan/vulkan.h>
 
+/* VK_KHR_cooperative_matrix, which headers have from 1.3.255 on. */
+#ifndef VK_KHR_cooperative_matrix
+typedef struct VkCooperativeMatrixPropertiesKHR {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    uint32_t AType, BType, CType, ResultType; /* VkComponentTypeKHR */
+    VkBool32 saturatingAccumulation;
+    uint32_t scope; /* VkScopeKHR */
+} VkCooperativeMatrixPropertiesKHR;
+typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 cooperativeMatrix, cooperativeMatrixRobustBufferAccess;
+} VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
+typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(
+    VkPhysicalDevice, uint32_t *, VkCooperativeMatrixPropertiesKHR *);
+#endif
+/* Their numbers, whose names would need the same headers. */
+enum {
+    VK_MATRIX_FEATURES = 1000506000, /* structure types */
+    VK_MATRIX_PROPERTIES = 1000506001,
+    VK_MATRIX_HALF = 0, /* component types */
+    VK_MATRIX_FLOAT = 1,
+    VK_MATRIX_SUBGROUP = 3, /* scope */
+};
+
 #define VK_GLOBAL_FUNCTIONS(X)                                                                     \
     X(CreateInstance)                                                                              \
     X(EnumerateInstanceVersion)                                                                    \
@@ -58,6 +85,7 @@ struct vk_api {
     VK_INSTANCE_FUNCTIONS(VK_MEMBER)
     VK_DEVICE_FUNCTIONS(VK_MEMBER)
     VK_EXTENSION_FUNCTIONS(VK_MEMBER)
+    VK_MEMBER(GetPhysicalDeviceCooperativeMatrixPropertiesKHR) /* the instance's; may be NULL */
 };
 #undef VK_MEMBER
 

@@ -43,17 +43,36 @@ static const char *name_of(VkResult result) {
     }
 }
 
-bool vk_injected(struct vk_dev *dev) {
-    return dev->debug.fail != 0 && atomic_fetch_add(&dev->state->n_calls, 1) + 1 == dev->debug.fail;
+static bool is_memory(VkResult result) {
+    return result == VK_ERROR_OUT_OF_HOST_MEMORY || result == VK_ERROR_OUT_OF_DEVICE_MEMORY ||
+           result == VK_ERROR_TOO_MANY_OBJECTS || result == VK_ERROR_MEMORY_MAP_FAILED;
+}
+
+bool vk_injected(struct vk_dev *dev, VkResult failure) {
+    const struct vk_debug *const d = &dev->debug;
+    if (d->dumb && failure == VK_ERROR_INVALID_SHADER_NV) {
+        return true;
+    }
+    if (d->fail == 0 && d->lost == 0 && d->oom == 0) {
+        return false;
+    }
+    const uint64_t n = atomic_fetch_add(&dev->state->n_calls, 1) + 1;
+    return n == d->fail || (d->lost != 0 && n >= d->lost) ||
+           (d->oom != 0 && n >= d->oom && is_memory(failure));
+}
+
+VkResult vk_failure(const struct vk_dev *dev, VkResult failure) {
+    return dev->debug.lost != 0 ? VK_ERROR_DEVICE_LOST : failure;
 }
 
 tl_err vk_check(struct vk_dev *dev, VkResult result, const char *what) {
     if (result == VK_SUCCESS) {
         return TL_OK;
     }
-    const bool memory = result == VK_ERROR_OUT_OF_HOST_MEMORY ||
-                        result == VK_ERROR_OUT_OF_DEVICE_MEMORY ||
-                        result == VK_ERROR_TOO_MANY_OBJECTS || result == VK_ERROR_MEMORY_MAP_FAILED;
+    const bool memory = is_memory(result);
+    if (vk_has_failed(dev)) {
+        return TL_ERR_DEVICE;
+    }
     if (!memory) {
         vk_set_failed(dev);
     }
@@ -85,8 +104,12 @@ static bool parse_word(struct vk_debug *d, const char *word) {
         {"validate", &d->validate, NULL}, {"stage", &d->stage, NULL},
         {"as-gpu", &d->as_gpu, NULL},     {"two-queues", &d->two_queues, NULL},
         {"pools", &d->pools, NULL},       {"times", &d->times, NULL},
-        {"range=", NULL, &d->range},
-        {"fail=", NULL, &d->fail},
+        {"range=", NULL, &d->range},      {"binding=", NULL, &d->binding},
+        {"alloc=", NULL, &d->alloc},      {"heap=", NULL, &d->heap},
+        {"align=", NULL, &d->align},      {"fail=", NULL, &d->fail},
+        {"lost=", NULL, &d->lost},        {"oom=", NULL, &d->oom},
+        {"dumb", &d->dumb, NULL},         {"old", &d->old, NULL},
+        {"gpuav", &d->gpuav, NULL},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const size_t n = strlen(known[i].name);
@@ -110,6 +133,7 @@ static bool parse_debug(struct vk_debug *d, const char *text) {
     for (char *word; (word = strtok_r(rest, ",", &rest)) != NULL;) {
         known = known && parse_word(d, word);
     }
+    d->validate = d->validate || d->gpuav;
     return known;
 }
 
@@ -122,6 +146,7 @@ static uint32_t list_extensions(const struct vk_info *info, const char **names) 
         {VK_HAS_SUBGROUP_SIZE_CONTROL, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME},
         {VK_HAS_HOST_IMPORT, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME},
         {VK_HAS_MEMORY_BUDGET, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME},
+        {VK_HAS_COOPERATIVE_MATRIX, "VK_KHR_cooperative_matrix"},
     };
     uint32_t n = 0;
     for (size_t i = 0; i < sizeof used / sizeof used[0]; i++) {
@@ -151,18 +176,27 @@ static tl_err create_device(struct vk_dev *dev) {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
         .subgroupSizeControl = VK_TRUE,
         .computeFullSubgroups = VK_TRUE};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = (VkStructureType)VK_MATRIX_FEATURES,
+        .pNext = info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] ? &control : NULL,
+        .cooperativeMatrix = VK_TRUE};
+    const bool matrices = info->has[VK_HAS_COOPERATIVE_MATRIX];
     VkPhysicalDeviceVulkan12Features v12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-        .pNext = info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] ? &control : NULL,
+        .pNext = matrices ? &matrix : matrix.pNext,
+        .shaderFloat16 = matrices,
+        .vulkanMemoryModel = matrices,
         .timelineSemaphore = VK_TRUE};
     VkPhysicalDeviceVulkan11Features v11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
         .pNext = &v12,
         .storageBuffer16BitAccess = VK_TRUE};
-    /* A read behind the end of a binding, where whole words are read, gives zeros, not a fault. */
+    /* A read behind the end of a binding, where whole words are read, gives zeros, not a fault. Where it is
+     * granted the layer does not look for such reads. */
+    const VkBool32 robust = dev->debug.gpuav ? VK_FALSE : VK_TRUE;
     const VkPhysicalDeviceFeatures2 base = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                             .pNext = &v11,
-                                            .features = {.robustBufferAccess = VK_TRUE}};
+                                            .features = {.robustBufferAccess = robust}};
     const char *names[8];
     const VkDeviceCreateInfo create = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                        .pNext = &base,

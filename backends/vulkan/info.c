@@ -25,7 +25,7 @@ static const struct {
                         "nothing yet: no kernel uses it"},
     [VK_HAS_FLOAT16] = {"16-bit arithmetic", NULL, "nothing yet: all kernels compute in 32 bits"},
     [VK_HAS_COOPERATIVE_MATRIX] = {"cooperative matrix", "VK_KHR_cooperative_matrix",
-                                   "nothing yet: no kernel uses it"},
+                                   "prompts are multiplied on ordinary lanes"},
     [VK_HAS_MAPPED_DEVICE_MEMORY] = {"mapped device memory", NULL,
                                      "weights go to the device through a staging buffer"},
 };
@@ -50,6 +50,31 @@ static void find_extensions(struct vk_info *info, const struct vk_api *api,
     }
 }
 
+/* The largest matrices of halves with float sums that a subgroup multiplies and the kernel can tile. */
+static bool find_matrix(struct vk_info *info, const struct vk_api *api, VkPhysicalDevice device) {
+    VkCooperativeMatrixPropertiesKHR list[64];
+    uint32_t n = sizeof list / sizeof list[0], best = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        list[i] = (VkCooperativeMatrixPropertiesKHR){.sType = (VkStructureType)VK_MATRIX_PROPERTIES};
+    }
+    if (api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR == NULL ||
+        api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(device, &n, list) < 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const VkCooperativeMatrixPropertiesKHR *const p = &list[i];
+        const uint32_t size = p->MSize * p->NSize * p->KSize;
+        if (p->AType == VK_MATRIX_HALF && p->BType == VK_MATRIX_HALF && p->CType == VK_MATRIX_FLOAT &&
+            p->ResultType == VK_MATRIX_FLOAT && p->scope == VK_MATRIX_SUBGROUP && size > best &&
+            p->MSize <= 16 && p->NSize <= 16 && 64 % p->MSize == 0 && 64 % p->NSize == 0 &&
+            32 % p->KSize == 0) {
+            best = size;
+            memcpy(info->matrix, (uint32_t[]){p->MSize, p->NSize, p->KSize}, sizeof info->matrix);
+        }
+    }
+    return best > 0;
+}
+
 /* The base, or what of it is missing. */
 static const char *check_base(struct vk_info *info, const struct vk_api *api,
                               VkPhysicalDevice device, uint32_t version,
@@ -59,15 +84,21 @@ static const char *check_base(struct vk_info *info, const struct vk_api *api,
     }
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT control = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = (VkStructureType)VK_MATRIX_FEATURES,
+        .pNext = info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] ? &control : NULL};
     VkPhysicalDeviceVulkan12Features v12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-        .pNext = info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] ? &control : NULL};
+        .pNext = info->has[VK_HAS_COOPERATIVE_MATRIX] ? &matrix : matrix.pNext};
     VkPhysicalDeviceVulkan11Features v11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &v12};
     VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                      .pNext = &v11};
     api->GetPhysicalDeviceFeatures2(device, &all);
     info->has[VK_HAS_FLOAT16] = v12.shaderFloat16 != 0;
+    info->has[VK_HAS_COOPERATIVE_MATRIX] &= vk_shader_built(VK_SHADER_MATMUL_COOP) &&
+                                            matrix.cooperativeMatrix != 0 && v12.shaderFloat16 != 0 &&
+                                            v12.vulkanMemoryModel != 0 && find_matrix(info, api, device);
     info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] &=
         control.subgroupSizeControl != 0 && control.computeFullSubgroups != 0;
     const VkSubgroupFeatureFlags wanted =
@@ -162,8 +193,22 @@ static void pretend(struct vk_info *info, const struct vk_debug *debug) {
         info->has[VK_HAS_MAPPED_DEVICE_MEMORY] = false;
         info->has[VK_HAS_HOST_IMPORT] = false;
     }
-    if (debug->pools) {
+    if (debug->pools || debug->gpuav) { /* whose tables (1.3.239) take pushed descriptors for none */
         info->has[VK_HAS_PUSH_DESCRIPTORS] = false;
+    }
+    if (debug->align != 0) {
+        info->offset_align = (uint32_t)tl_max_u64(info->offset_align, debug->align);
+    }
+    if (debug->binding != 0) { /* of which a row and an alignment at both ends have room */
+        const uint64_t least = 2ull * (info->offset_align + 16);
+        info->range_max = tl_min_u64(info->range_max, tl_max_u64(debug->binding, least) & ~15ull);
+    }
+    if (debug->alloc != 0) {
+        info->alloc_max = tl_min_u64(info->alloc_max, debug->alloc);
+    }
+    if (debug->heap != 0) {
+        info->heap_bytes = tl_min_u64(info->heap_bytes, debug->heap);
+        info->has[VK_HAS_MEMORY_BUDGET] = false; /* nobody else is there */
     }
 }
 
@@ -205,7 +250,8 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
                                            limits->maxComputeWorkGroupSize[0]);
     info->shared_bytes = limits->maxComputeSharedMemorySize;
     info->timestamp_ns = (double)limits->timestampPeriod;
-    const char *const missing = check_base(info, api, device, all.properties.apiVersion, &subgroup);
+    const char *const missing = check_base(
+        info, api, device, debug->old ? VK_API_VERSION_1_1 : all.properties.apiVersion, &subgroup);
     if (missing != NULL) {
         return missing;
     }

@@ -23,17 +23,20 @@ static bool has_validation(const struct vk_api *api) {
     return false;
 }
 
-static VkResult create_instance(struct vk_instance *in, bool validate,
+static VkResult create_instance(struct vk_instance *in, const struct vk_debug *debug,
                                 const VkDebugUtilsMessengerCreateInfoEXT *messenger) {
     const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                                    .pApplicationName = "tailor",
                                    .apiVersion = VK_API_VERSION_1_2};
     static const VkValidationFeatureEnableEXT checks[] = {
-        VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
+        VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT,
+        VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT,
+        VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_RESERVE_BINDING_SLOT_EXT};
+    const bool validate = debug->validate;
     const VkValidationFeaturesEXT features = {
         .sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
         .pNext = messenger,
-        .enabledValidationFeatureCount = 1,
+        .enabledValidationFeatureCount = debug->gpuav ? 3 : 1,
         .pEnabledValidationFeatures = checks,
     };
     const char *const layers[] = {validation_layer};
@@ -122,7 +125,7 @@ bool vk_instance_open(struct vk_instance *out, const struct vk_debug *debug, str
     } else if (out->api.EnumerateInstanceVersion(&version) != VK_SUCCESS ||
                version < VK_API_VERSION_1_2) {
         *why = "the Vulkan loader is older than 1.2";
-    } else if (create_instance(out, debug->validate, &messenger) != VK_SUCCESS) {
+    } else if (create_instance(out, debug, &messenger) != VK_SUCCESS) {
         out->handle = VK_NULL_HANDLE;
         *why = "the Vulkan loader found no driver that starts";
     } else if (!vk_api_load_instance(&out->api, out->handle, &missing)) {

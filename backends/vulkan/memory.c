@@ -47,6 +47,12 @@ static void free_block(struct vk_dev *dev, struct vk_block *block) {
     free(block);
 }
 
+/* What is imported may be refused without a word: it is copied then. */
+static tl_err judge(struct vk_dev *dev, const void *import, VkResult result, const char *what) {
+    const bool refused = result != VK_SUCCESS && result != VK_ERROR_DEVICE_LOST;
+    return import != NULL && refused ? TL_ERR_UNSUPPORTED : vk_check(dev, result, what);
+}
+
 static tl_err create_buffer(struct vk_dev *dev, struct vk_block *block, const void *import) {
     const VkExternalMemoryBufferCreateInfo external = {
         .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
@@ -63,8 +69,10 @@ static tl_err create_buffer(struct vk_dev *dev, struct vk_block *block, const vo
         .queueFamilyIndexCount = two ? 2 : 0,
         .pQueueFamilyIndices = families,
     };
-    return VK_CALL(dev, CreateBuffer, VK_ERROR_OUT_OF_HOST_MEMORY,
-                   (dev->handle, &info, NULL, &block->buffer));
+    return judge(dev, import,
+                 VK_RESULT(dev, CreateBuffer, VK_ERROR_OUT_OF_HOST_MEMORY,
+                           (dev->handle, &info, NULL, &block->buffer)),
+                 "vkCreateBuffer");
 }
 
 /* Memory of block->type for the buffer, from `import` where that is not NULL, and mapped. */
@@ -83,10 +91,14 @@ static tl_err bind_memory(struct vk_dev *dev, struct vk_block *block, const void
                                        .pNext = import != NULL ? &imported : NULL,
                                        .allocationSize = import != NULL ? block->bytes : needs.size,
                                        .memoryTypeIndex = block->type};
-    TL_TRY(VK_CALL(dev, AllocateMemory, VK_ERROR_OUT_OF_DEVICE_MEMORY,
-                   (dev->handle, &info, NULL, &block->memory)));
-    TL_TRY(VK_CALL(dev, BindBufferMemory, VK_ERROR_OUT_OF_DEVICE_MEMORY,
-                   (dev->handle, block->buffer, block->memory, 0)));
+    TL_TRY(judge(dev, import,
+                 VK_RESULT(dev, AllocateMemory, VK_ERROR_OUT_OF_DEVICE_MEMORY,
+                           (dev->handle, &info, NULL, &block->memory)),
+                 "vkAllocateMemory"));
+    TL_TRY(judge(dev, import,
+                 VK_RESULT(dev, BindBufferMemory, VK_ERROR_OUT_OF_DEVICE_MEMORY,
+                           (dev->handle, block->buffer, block->memory, 0)),
+                 "vkBindBufferMemory"));
     if (import != NULL) {
         block->map = (uint8_t *)(uintptr_t)import;
         return TL_OK;
@@ -140,7 +152,8 @@ static bool import_type(struct vk_dev *dev, const void *host, uint32_t wanted, u
     }
     VkMemoryHostPointerPropertiesEXT p = {.sType =
                                               VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
-    if (dev->api->GetMemoryHostPointerPropertiesEXT(
+    if (vk_injected(dev, VK_ERROR_OUT_OF_HOST_MEMORY) ||
+        dev->api->GetMemoryHostPointerPropertiesEXT(
             dev->handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, host, &p) !=
             VK_SUCCESS ||
         p.memoryTypeBits == 0) {
@@ -170,16 +183,30 @@ static bool import_pages(struct vk_dev *dev, uint64_t bytes, uint32_t wanted,
     return true;
 }
 
+/* Whether so many bytes more are still within what the device says is free. */
+static bool has_room(struct vk_dev *dev, uint64_t bytes) {
+    uint64_t total, free_bytes;
+    vk_memory_budget(dev, &total, &free_bytes);
+    return free_bytes == 0 || bytes <= free_bytes;
+}
+
+/* A block of its own where memory is short, or where the layer is to see what lies behind it; else one
+ * that has room for more. */
 static tl_err add_block(struct vk_dev *dev, uint64_t bytes, uint32_t type, bool mapped,
                         struct vk_block **out) {
     const uint64_t page = tl_max_u64(dev->info.import_align, 4096);
     const uint64_t whole = tl_align_up(tl_max_u64(bytes, BLOCK_BYTES), page);
-    const uint64_t rounded = whole <= dev->info.alloc_max ? whole : tl_align_up(bytes, page);
+    const uint64_t rounded = whole <= dev->info.alloc_max && !dev->debug.gpuav && has_room(dev, whole)
+                                 ? whole
+                                 : tl_align_up(bytes, page);
     if (rounded > dev->info.alloc_max || bytes > SIZE_MAX / 2) {
         return tl_fail(&dev->log, TL_ERR_MEMORY,
                        "vulkan: %s: %llu MiB at once, its driver gives at most %llu",
                        dev->info.name, (unsigned long long)(bytes >> 20),
                        (unsigned long long)(dev->info.alloc_max >> 20));
+    }
+    if (dev->debug.heap != 0 && dev->allocated_bytes + rounded > dev->debug.heap) {
+        return vk_check(dev, VK_ERROR_OUT_OF_DEVICE_MEMORY, "vkAllocateMemory");
     }
     if (!dev->info.unified || !import_pages(dev, rounded, type, out)) {
         TL_TRY(new_block(dev, rounded, type, NULL, mapped, out));
@@ -355,7 +382,7 @@ tl_err vk_buf_wrap(tl_buf **out, tl_dev *base, const void *host, uint64_t bytes)
     const tl_err err = new_block(dev, whole, type, first, true, &buf->block);
     if (err) {
         free(buf);
-        return err == TL_ERR_DEVICE ? err : TL_ERR_UNSUPPORTED;
+        return err;
     }
     buf->block->wrapped = true;
     buf->off = at - begin;
@@ -407,6 +434,11 @@ static uint64_t available_bytes(void) {
 
 void vk_memory_budget(struct vk_dev *dev, uint64_t *total, uint64_t *free_bytes) {
     const struct vk_info *const info = &dev->info;
+    if (dev->debug.heap != 0) {
+        *total = dev->debug.heap;
+        *free_bytes = *total > dev->allocated_bytes ? *total - dev->allocated_bytes : 1;
+        return;
+    }
     if (info->unified && info->has[VK_HAS_HOST_IMPORT]) {
         /* Memory is our own pages, whatever size of heap the driver states (lavapipe: 2 GiB). */
         const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);

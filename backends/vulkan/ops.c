@@ -19,6 +19,10 @@ enum {
     TILE_GROUP = 256,
     TILE_ROWS = 64,
     TILE_TOKENS_MIN = 16,
+    /* matmul_coop.comp: its workgroup, its tokens and rows of w, and likewise. */
+    COOP_GROUP = 128,
+    COOP_TILE = 64,
+    COOP_TOKENS_MIN = 32,
 };
 
 bool vk_like_gpu(const struct vk_dev *dev) { return !dev->info.software || dev->debug.as_gpu; }
@@ -108,14 +112,10 @@ static tl_err check_aligned(struct vk_dev *dev, const tl_view *v) {
     return TL_OK;
 }
 
-tl_err vk_gather(tl_stream *s, const struct tl_gather *op) {
+static tl_err gather_rows(tl_stream *s, const struct tl_gather *op) {
     struct vk_dev *const dev = vk_dev_of(s);
     const uint64_t row_bytes = tl_row_bytes(op->src.dtype, op->src.cols);
     const uint64_t rows = vk_window_rows(dev, row_bytes);
-    TL_TRY(check_aligned(dev, &op->src));
-    if (rows == 0) {
-        return vk_too_wide(dev, "a table");
-    }
     for (uint64_t row = 0; row < op->src.rows; row += rows) {
         const uint64_t n = tl_min_u64(rows, op->src.rows - row);
         struct vk_call c = vk_call_of(dev, VK_SHADER_GATHER, 64);
@@ -130,6 +130,23 @@ tl_err vk_gather(tl_stream *s, const struct tl_gather *op) {
         vk_push_float(&c, op->scale);
         vk_loop_over(&c, op->y.rows * tl_div_up(op->y.cols, 32));
         TL_TRY(vk_dispatch(s, &c));
+    }
+    return TL_OK;
+}
+
+tl_err vk_gather(tl_stream *s, const struct tl_gather *op) {
+    struct vk_dev *const dev = vk_dev_of(s);
+    const uint64_t step = vk_window_rows(dev, 4ull * op->y.cols);
+    TL_TRY(check_aligned(dev, &op->src));
+    if (step == 0 || vk_window_rows(dev, tl_row_bytes(op->src.dtype, op->src.cols)) == 0) {
+        return vk_too_wide(dev, "a table");
+    }
+    for (uint64_t at = 0; at < op->y.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->y.rows - at);
+        struct tl_gather part = *op;
+        part.y = tl_view_rows(op->y, first, n);
+        part.idx = tl_view_rows(op->idx, first, n);
+        TL_TRY(gather_rows(s, &part));
     }
     return TL_OK;
 }
@@ -161,10 +178,27 @@ static struct product host_product_of(const struct vk_dev *dev, const struct tl_
                             {tokens, rows, is_wide(op)}, 3};
 }
 
+/* Whether matrix units do it: whole matrices for each of the workgroup's subgroups. */
+static bool fits_coop(const struct vk_dev *dev, uint32_t n) {
+    const uint32_t *const m = dev->info.matrix, lanes = dev->info.subgroup;
+    if (!dev->info.has[VK_HAS_COOPERATIVE_MATRIX] || n < COOP_TOKENS_MIN || COOP_GROUP % lanes != 0 ||
+        vk_group_size(dev, COOP_GROUP) != COOP_GROUP) {
+        return false;
+    }
+    const uint32_t teams = COOP_GROUP / lanes, matrices = COOP_TILE / m[0] * (COOP_TILE / m[1]);
+    const uint64_t bytes = 4ull * COOP_TILE * 40 * 2 + 4ull * teams * (m[0] * m[1] + 2);
+    return matrices % teams == 0 && bytes <= dev->info.shared_bytes;
+}
+
 static struct product product_of(const struct vk_dev *dev, const struct tl_matmul *op) {
     const uint32_t lanes = dev->info.subgroup, n = op->x.rows;
     if (!vk_like_gpu(dev)) {
         return host_product_of(dev, op);
+    }
+    if (fits_coop(dev, n)) {
+        const uint32_t *const m = dev->info.matrix;
+        return (struct product){
+            VK_SHADER_MATMUL_COOP, COOP_GROUP, COOP_TILE, COOP_TILE, {m[0], m[1], m[2]}, 3};
     }
     const uint32_t group = vk_group_size(dev, TILE_GROUP), tokens = group / 4;
     const uint64_t tile_bytes = 32ull * (TILE_ROWS + tokens + 1) * sizeof(float);
@@ -176,26 +210,27 @@ static struct product product_of(const struct vk_dev *dev, const struct tl_matmu
         VK_SHADER_MATMUL, 4 * lanes, few, vk_group_size(dev, 4 * lanes) / lanes, {few}, 1};
 }
 
-/* Rows of w [row, row + n). */
+/* Rows of w [row, row + n). Of one token only these columns of y are bound. */
 static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, const struct product *p,
                             uint64_t row, uint64_t n) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint64_t row_bytes = tl_row_bytes(op->w.dtype, op->w.cols);
+    const uint64_t at = op->x.rows == 1 ? row * 4 : 0, y_bytes = op->x.rows == 1 ? n * 4 : 0;
     struct vk_call c = vk_call_of(dev, p->shader, p->group);
     vk_spec(&c, op->w.dtype);
     for (uint32_t i = 0; i < p->n_specs; i++) {
         vk_spec(&c, p->specs[i]);
     }
-    const struct vk_binding y = vk_bind(dev, &op->y, 0, 0, true);
+    const struct vk_binding y = vk_bind(dev, &op->y, at, y_bytes, true);
     const struct vk_binding x = vk_bind(dev, &op->x, 0, 0, false);
     vk_push(&c, vk_add(&c, y));
     vk_push(&c, vk_add(&c, x));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->w, row * row_bytes, n * row_bytes, false)));
-    vk_push(&c, vk_add(&c, vk_bind_optional(dev, &op->bias, false, &x)));
+    vk_push(&c, vk_add(&c, op->bias.buf != NULL ? vk_bind(dev, &op->bias, at, y_bytes, false) : x));
     vk_push(&c, op->x.rows);
     vk_push(&c, op->x.cols);
     vk_push(&c, op->w.rows);
-    vk_push(&c, (uint32_t)row);
+    vk_push(&c, op->x.rows == 1 ? 0 : (uint32_t)row);
     vk_push(&c, (uint32_t)n);
     vk_push(&c, (op->accumulate ? 1u : 0u) | (op->bias.buf != NULL ? 2u : 0u));
     vk_push_float(&c, op->softcap);
@@ -204,21 +239,31 @@ static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, const stru
     return vk_dispatch(s, &c);
 }
 
+/* Tokens by tokens where activations are more than a binding, and of one token as many columns as fit. */
 tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint64_t rows = vk_window_rows(dev, tl_row_bytes(op->w.dtype, op->w.cols));
+    const uint64_t tokens = tl_max_u64(tl_min_u64(vk_window_rows(dev, 4ull * op->x.cols),
+                                                  vk_window_rows(dev, 4ull * op->y.cols)), 1);
+    const uint64_t w_rows = vk_window_rows(dev, tl_row_bytes(op->w.dtype, op->w.cols));
     TL_TRY(check_aligned(dev, &op->w));
-    if (rows == 0) {
+    if (w_rows == 0) {
         return vk_too_wide(dev, "a weight");
     }
-    const struct product p = product_of(dev, op);
-    for (uint64_t row = 0; row < op->w.rows; row += rows) {
-        TL_TRY(matmul_window(s, op, &p, row, tl_min_u64(rows, op->w.rows - row)));
+    for (uint64_t token = 0; token < op->x.rows; token += tokens) {
+        const uint32_t n = (uint32_t)tl_min_u64(tokens, op->x.rows - token);
+        struct tl_matmul part = *op;
+        part.x = tl_view_rows(op->x, (uint32_t)token, n);
+        part.y = tl_view_rows(op->y, (uint32_t)token, n);
+        const struct product p = product_of(dev, &part);
+        const uint64_t rows = n == 1 ? tl_min_u64(w_rows, vk_window_rows(dev, 4)) : w_rows;
+        for (uint64_t row = 0; row < op->w.rows; row += rows) {
+            TL_TRY(matmul_window(s, &part, &p, row, tl_min_u64(rows, op->w.rows - row)));
+        }
     }
     return TL_OK;
 }
 
-tl_err vk_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op) {
+static tl_err rmsnorm_rows(tl_stream *s, const struct tl_rmsnorm *op) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint32_t lanes = dev->info.subgroup;
     struct vk_call c =
@@ -234,7 +279,22 @@ tl_err vk_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op) {
     return vk_dispatch(s, &c);
 }
 
-tl_err vk_rope(tl_stream *s, const struct tl_rope *op) {
+tl_err vk_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op) {
+    const uint64_t step = vk_window_rows(vk_dev_of(s), 4ull * op->x.cols);
+    if (step == 0) {
+        return vk_too_wide(vk_dev_of(s), "a norm");
+    }
+    for (uint64_t at = 0; at < op->x.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->x.rows - at);
+        struct tl_rmsnorm part = *op;
+        part.x = tl_view_rows(op->x, first, n);
+        part.y = tl_view_rows(op->y, first, n);
+        TL_TRY(rmsnorm_rows(s, &part));
+    }
+    return TL_OK;
+}
+
+static tl_err rope_rows(tl_stream *s, const struct tl_rope *op) {
     const struct vk_dev *const dev = vk_dev_of(s);
     struct vk_call c = vk_call_of(dev, VK_SHADER_ROPE, 64);
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->x, 0, 0, true)));
@@ -250,7 +310,22 @@ tl_err vk_rope(tl_stream *s, const struct tl_rope *op) {
     return vk_dispatch(s, &c);
 }
 
-tl_err vk_glu(tl_stream *s, const struct tl_glu *op) {
+tl_err vk_rope(tl_stream *s, const struct tl_rope *op) {
+    const uint64_t step = vk_window_rows(vk_dev_of(s), 4ull * op->x.cols);
+    if (step == 0) {
+        return vk_too_wide(vk_dev_of(s), "heads");
+    }
+    for (uint64_t at = 0; at < op->x.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->x.rows - at);
+        struct tl_rope part = *op;
+        part.x = tl_view_rows(op->x, first, n);
+        part.pos = tl_view_rows(op->pos, first, n);
+        TL_TRY(rope_rows(s, &part));
+    }
+    return TL_OK;
+}
+
+static tl_err glu_rows(tl_stream *s, const struct tl_glu *op) {
     const struct vk_dev *const dev = vk_dev_of(s);
     struct vk_call c = vk_call_of(dev, VK_SHADER_GLU, 128);
     const uint64_t n = (uint64_t)op->y.rows * op->y.cols;
@@ -261,6 +336,22 @@ tl_err vk_glu(tl_stream *s, const struct tl_glu *op) {
     vk_push(&c, (uint32_t)n);
     vk_loop_over(&c, n);
     return vk_dispatch(s, &c);
+}
+
+tl_err vk_glu(tl_stream *s, const struct tl_glu *op) {
+    const uint64_t step = vk_window_rows(vk_dev_of(s), 4ull * op->y.cols);
+    if (step == 0) {
+        return vk_too_wide(vk_dev_of(s), "activations");
+    }
+    for (uint64_t at = 0; at < op->y.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->y.rows - at);
+        const struct tl_glu part = {.y = tl_view_rows(op->y, first, n),
+                                    .gate = tl_view_rows(op->gate, first, n),
+                                    .up = tl_view_rows(op->up, first, n),
+                                    .act = op->act};
+        TL_TRY(glu_rows(s, &part));
+    }
+    return TL_OK;
 }
 
 tl_err vk_windows(struct vk_dev *dev, const struct vk_kv_walk *shape, uint64_t row_bytes,
@@ -312,7 +403,7 @@ struct vk_binding vk_bind_window(const struct vk_dev *dev, const tl_view *v,
     return vk_bind(dev, v, first * row_bytes, n * row_bytes, writes);
 }
 
-static tl_err encode_window(tl_stream *s, const struct tl_kv_encode *op, const tl_view *dst,
+static tl_err encode_window(tl_stream *s, const tl_view *slot, const tl_view *dst,
                             const tl_view *src, const struct vk_kv_walk *w,
                             const struct vk_kv_window *at) {
     const struct vk_dev *const dev = vk_dev_of(s);
@@ -320,11 +411,11 @@ static tl_err encode_window(tl_stream *s, const struct tl_kv_encode *op, const t
     vk_spec(&c, dst->dtype);
     vk_push(&c, vk_add(&c, vk_bind_window(dev, dst, w, at, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, src, 0, 0, false)));
-    vk_push(&c, vk_add(&c, vk_bind(dev, &op->slot, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, slot, 0, 0, false)));
     vk_push(&c, src->rows);
     vk_push(&c, dst->cols);
     vk_push(&c, (uint32_t)tl_row_bytes(dst->dtype, dst->cols));
-    vk_push(&c, op->dst.n_kv_heads);
+    vk_push(&c, w->n_heads);
     vk_push(&c, at->head);
     vk_push(&c, at->heads);
     vk_push(&c, w->cap);
@@ -335,12 +426,22 @@ static tl_err encode_window(tl_stream *s, const struct tl_kv_encode *op, const t
 }
 
 tl_err vk_kv_encode(tl_stream *s, const struct tl_kv_encode *op) {
+    const uint64_t step = vk_window_rows(vk_dev_of(s), 4ull * op->k.cols);
     struct vk_kv_walk w;
     TL_TRY(vk_kv_windows(vk_dev_of(s), &op->dst, &w));
-    for (uint32_t i = 0; i < w.n_windows; i++) {
-        const struct vk_kv_window at = vk_kv_window_at(&w, i);
-        TL_TRY(encode_window(s, op, &op->dst.k, &op->k, &w, &at));
-        TL_TRY(encode_window(s, op, &op->dst.v, &op->v, &w, &at));
+    if (step == 0) {
+        return vk_too_wide(vk_dev_of(s), "new rows");
+    }
+    for (uint64_t first = 0; first < op->k.rows; first += step) {
+        const uint32_t n = (uint32_t)tl_min_u64(step, op->k.rows - first);
+        const tl_view slot = tl_view_rows(op->slot, (uint32_t)first, n);
+        const tl_view k = tl_view_rows(op->k, (uint32_t)first, n);
+        const tl_view v = tl_view_rows(op->v, (uint32_t)first, n);
+        for (uint32_t i = 0; i < w.n_windows; i++) {
+            const struct vk_kv_window at = vk_kv_window_at(&w, i);
+            TL_TRY(encode_window(s, &slot, &op->dst.k, &k, &w, &at));
+            TL_TRY(encode_window(s, &slot, &op->dst.v, &v, &w, &at));
+        }
     }
     return TL_OK;
 }

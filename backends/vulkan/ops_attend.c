@@ -10,19 +10,50 @@ enum {
     TEAMS_SOFTWARE = 16,  /* and for the threads of a software driver */
     HOST_ROWS_MAX = 8,    /* there rows cost more than sums, which live in memory anyway */
     HOST_SUMS_MAX = 256,
+    /* attend_tile.comp: its workgroup, query heads of a tile, channels of a unit, the widest head whose
+     * sums stay in registers, from how many queries on it is worth it, and workgroups for a GPU. */
+    TILE_GROUP = 64,
+    TILE_ROWS = 32,
+    TILE_UNIT = 32,
+    TILE_DIM_MAX = 256,
+    TILE_QUERIES_MIN = 8,
+    TILE_GROUPS = 256,
+    TILE_SHARED_BYTES = 14 << 10,
 };
 
 /* What of an op goes into one subgroup. */
 struct tiling {
     vk_shader shader;
-    uint32_t pairs;   /* of channels, a lane */
-    uint32_t queries; /* of a subgroup */
+    uint32_t pairs;   /* of channels, a lane; of attend_tile.comp units */
+    uint32_t queries; /* of a subgroup or tile */
     uint32_t chunk;   /* query heads of a group, likewise */
     uint32_t splits;  /* of the rows of a window */
 };
 
+/* Many queries on hardware. */
+static bool has_tiles(const struct vk_dev *dev, uint32_t n, uint32_t d) {
+    return vk_like_gpu(dev) && n >= TILE_QUERIES_MIN && d <= TILE_DIM_MAX &&
+           vk_group_size(dev, TILE_GROUP) == TILE_GROUP && dev->info.shared_bytes >= TILE_SHARED_BYTES;
+}
+
+static struct tiling tile_many(const struct vk_dev *dev, uint32_t n, uint32_t heads, uint32_t group,
+                               uint32_t d, uint32_t cap) {
+    struct tiling t = {.shader = VK_SHADER_ATTEND_TILE, .pairs = (uint32_t)tl_div_up(d, TILE_UNIT)};
+    t.chunk = (uint32_t)tl_div_up(group, tl_div_up(group, TILE_ROWS));
+    t.queries = (uint32_t)tl_min_u64(TILE_ROWS / t.chunk, n);
+    const uint64_t tiles = tl_div_up(n, t.queries) * tl_div_up(group, t.chunk) * heads;
+    const uint64_t useful = tl_div_up(cap, 8ull * TILE_ROWS);
+    const uint64_t rounds = tl_div_up(cap, TILE_ROWS) * (t.pairs * 100ull + 20);
+    t.splits = (uint32_t)tl_max_u64(tl_max_u64(tl_min_u64(TILE_GROUPS / tiles, useful), 1),
+                                    vk_least_teams(dev, rounds));
+    return t;
+}
+
 static struct tiling tile(const struct vk_dev *dev, uint32_t n, uint32_t heads, uint32_t group,
                           uint32_t d, uint32_t cap) {
+    if (has_tiles(dev, n, d)) {
+        return tile_many(dev, n, heads, group, d, cap);
+    }
     const uint32_t lanes = dev->info.subgroup;
     const bool gpu = vk_like_gpu(dev);
     struct tiling t = {.shader = gpu ? VK_SHADER_ATTEND : VK_SHADER_ATTEND_HOST,
@@ -88,14 +119,19 @@ static tl_err attend_window(tl_stream *s, const struct job *j, const struct tili
                             const tl_view *parts) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint32_t group = j->n_heads / j->kv->n_kv_heads, n = j->q->rows;
-    struct vk_call c = vk_call_of(dev, t->shader, 2 * dev->info.subgroup);
+    const bool tiled = t->shader == VK_SHADER_ATTEND_TILE;
+    struct vk_call c = vk_call_of(dev, t->shader, tiled ? TILE_GROUP : 2 * dev->info.subgroup);
     vk_spec(&c, j->kv->k.dtype);
     vk_spec(&c, j->kv->v.dtype);
-    vk_spec(&c, t->chunk * t->queries);
+    if (tiled) {
+        vk_spec(&c, t->pairs);
+    } else {
+        vk_spec(&c, t->chunk * t->queries);
+    }
     if (t->shader == VK_SHADER_ATTEND) {
         vk_spec(&c, t->pairs);
         vk_spec(&c, j->slot != NULL);
-    } else {
+    } else if (!tiled) {
         host_specs(dev, &c, j, w, at);
     }
     const struct vk_binding q = vk_bind(dev, j->q, 0, 0, false);
@@ -128,27 +164,70 @@ static tl_err attend_window(tl_stream *s, const struct job *j, const struct tili
     }
     vk_push_float(&c, j->scale);
     vk_push_float(&c, j->softcap);
-    vk_teams(&c, (uint64_t)t->splits * tl_div_up(group, t->chunk) * at->heads *
-                     tl_div_up(n, t->queries));
+    const uint64_t teams = (uint64_t)t->splits * tl_div_up(group, t->chunk) * at->heads *
+                           tl_div_up(n, t->queries);
+    vk_teams(&c, teams);
+    c.groups[0] = tiled ? (uint32_t)teams : c.groups[0]; /* a workgroup each */
     return vk_dispatch(s, &c);
+}
+
+/* Bytes of the parts of one query. */
+static uint64_t part_bytes(const struct job *j, const struct vk_kv_walk *w, uint32_t splits) {
+    return (uint64_t)j->n_heads * splits * w->row_pieces * (j->kv->k.cols + 2ull) * 4;
+}
+
+/* How rows are shared out among subgroups, for at most `*n` queries at a time: those whose parts are one
+ * binding. A query's own splits become fewer where even they are more. */
+static struct tiling tile_fitting(const struct vk_dev *dev, const struct job *j,
+                                  const struct vk_kv_walk *w, uint64_t *n) {
+    const uint32_t rows = j->slot != NULL ? j->slot->cols : w->rows_step;
+    const uint32_t heads = j->kv->n_kv_heads, group = j->n_heads / heads, d = j->kv->k.cols;
+    struct tiling t = tile(dev, (uint32_t)*n, heads, group, d, rows);
+    while (*n > 1 && vk_window_rows(dev, part_bytes(j, w, t.splits)) < *n) {
+        *n = tl_div_up(*n, 2);
+        t = tile(dev, (uint32_t)*n, heads, group, d, rows);
+    }
+    while (t.splits > 1 && vk_window_rows(dev, part_bytes(j, w, t.splits)) == 0) {
+        t.splits--;
+    }
+    return t;
+}
+
+static tl_err attend_queries(tl_stream *s, const struct job *j, const struct tiling *t,
+                             const struct vk_kv_walk *w) {
+    const uint32_t n_parts = t->splits * w->row_pieces;
+    tl_view parts;
+    TL_TRY(vk_scratch(s, 0, j->q->rows * part_bytes(j, w, t->splits), &parts));
+    for (uint32_t i = 0; i < w->n_windows; i++) {
+        const struct vk_kv_window at = vk_kv_window_at(w, i);
+        TL_TRY(attend_window(s, j, t, w, &at, &parts));
+    }
+    return vk_attend_join(s, &parts, j->out, j->lse, j->n_heads, n_parts);
 }
 
 static tl_err attend(tl_stream *s, const struct job *j) {
     struct vk_dev *const dev = vk_dev_of(s);
     struct vk_kv_walk w;
     TL_TRY(vk_kv_windows(dev, j->kv, &w));
-    const uint32_t rows = j->slot != NULL ? j->slot->cols : w.rows_step;
-    const struct tiling t = tile(dev, j->q->rows, j->kv->n_kv_heads, j->n_heads / j->kv->n_kv_heads,
-                                 j->kv->k.cols, rows);
-    const uint32_t n_parts = t.splits * w.row_pieces;
-    tl_view parts;
-    TL_TRY(vk_scratch(
-        s, 0, (uint64_t)j->q->rows * j->n_heads * n_parts * (j->kv->k.cols + 2ull) * 4, &parts));
-    for (uint32_t i = 0; i < w.n_windows; i++) {
-        const struct vk_kv_window at = vk_kv_window_at(&w, i);
-        TL_TRY(attend_window(s, j, &t, &w, &at, &parts));
+    uint64_t step = tl_min_u64(vk_window_rows(dev, 4ull * j->q->cols), j->q->rows);
+    if (step == 0) {
+        return vk_too_wide(dev, "queries");
     }
-    return vk_attend_join(s, &parts, j->out, j->lse, j->n_heads, n_parts);
+    const struct tiling t = tile_fitting(dev, j, &w, &step);
+    for (uint64_t at = 0; at < j->q->rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, j->q->rows - at);
+        struct job part = *j;
+        const tl_view out = tl_view_rows(*j->out, first, n), q = tl_view_rows(*j->q, first, n);
+        const tl_view lse =
+            j->lse->buf != NULL ? tl_view_rows(*j->lse, first, n) : (tl_view){0};
+        const tl_view pos = j->pos != NULL ? tl_view_rows(*j->pos, first, n) : (tl_view){0};
+        part.out = &out;
+        part.q = &q;
+        part.lse = &lse;
+        part.pos = j->pos != NULL ? &pos : NULL;
+        TL_TRY(attend_queries(s, &part, &t, &w));
+    }
+    return TL_OK;
 }
 
 tl_err vk_attend(tl_stream *s, const struct tl_attend *op) {
@@ -176,7 +255,7 @@ tl_err vk_attend_slots(tl_stream *s, const struct tl_attend_slots *op) {
                                    .softcap = op->softcap});
 }
 
-tl_err vk_merge(tl_stream *s, const struct tl_merge *op) {
+static tl_err merge_rows(tl_stream *s, const struct tl_merge *op) {
     const struct vk_dev *const dev = vk_dev_of(s);
     struct vk_call c = vk_call_of(dev, VK_SHADER_MERGE, 2 * dev->info.subgroup);
     const uint32_t n = op->lse.rows * op->lse.cols;
@@ -188,4 +267,20 @@ tl_err vk_merge(tl_stream *s, const struct tl_merge *op) {
     vk_push(&c, op->out.cols / op->lse.cols);
     vk_teams(&c, n);
     return vk_dispatch(s, &c);
+}
+
+tl_err vk_merge(tl_stream *s, const struct tl_merge *op) {
+    const uint64_t step = vk_window_rows(vk_dev_of(s), 4ull * op->out.cols);
+    if (step == 0) {
+        return vk_too_wide(vk_dev_of(s), "heads");
+    }
+    for (uint64_t at = 0; at < op->out.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->out.rows - at);
+        const struct tl_merge part = {.out = tl_view_rows(op->out, first, n),
+                                      .lse = tl_view_rows(op->lse, first, n),
+                                      .out_b = tl_view_rows(op->out_b, first, n),
+                                      .lse_b = tl_view_rows(op->lse_b, first, n)};
+        TL_TRY(merge_rows(s, &part));
+    }
+    return TL_OK;
 }

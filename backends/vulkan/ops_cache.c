@@ -122,7 +122,8 @@ tl_err vk_topk(tl_stream *s, const struct tl_topk *op) {
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->idx, 0, 0, true)));
         vk_push(&c, vk_add(&c, vk_bind(dev, &op->score, head * head_bytes, n * head_bytes, false)));
         vk_push(&c, vk_add(&c, count));
-        vk_add(&c, vk_bind(dev, &keys, 0, 0, true));
+        const uint64_t key_bytes = op->score.cols * 4ull;
+        vk_push(&c, vk_add(&c, vk_bind(dev, &keys, head * key_bytes, n * key_bytes, true)));
         vk_push(&c, vk_add(&c, vk_bind_optional(dev, &op->base, false, &count)));
         vk_push(&c, op->idx.cols);
         vk_push(&c, group);
@@ -214,6 +215,23 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     return vk_dispatch(s, &c);
 }
 
+static uint64_t part_bytes(const struct tl_attend_sketch *op, uint32_t n_parts) {
+    return (uint64_t)op->n_heads * n_parts * (op->sketch.head_dim + 2ull) * 4;
+}
+
+static tl_err sketch_queries(tl_stream *s, const struct tl_attend_sketch *op, const struct tiling *t,
+                             const struct vk_kv_walk *w) {
+    const uint32_t n_parts = t->splits * w->row_pieces;
+    tl_view parts;
+    TL_TRY(vk_scratch(s, 0, op->q.rows * part_bytes(op, n_parts), &parts));
+    for (uint32_t i = 0; i < w->n_windows; i++) {
+        const struct vk_kv_window at = vk_kv_window_at(w, i);
+        TL_TRY(sketch_window(s, op, t, w, &at, &parts));
+    }
+    return vk_attend_join(s, &parts, &op->out, &op->lse, op->n_heads, n_parts);
+}
+
+/* So many queries at a time that their parts are one binding, as in ops_attend.c. */
 tl_err vk_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
     struct vk_dev *const dev = vk_dev_of(s);
     if (tl_vq_is(op->sketch.v_codec) || (tl_vq_is(op->sketch.k_codec) && op->score.buf == NULL)) {
@@ -224,17 +242,25 @@ tl_err vk_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
                               : 0;
     struct vk_kv_walk w;
     TL_TRY(sketch_windows(dev, &op->sketch, score_head, &w));
-    const struct tiling t = tile(dev, op, &w);
-    const uint32_t n_parts = t.splits * w.row_pieces;
-    tl_view parts;
-    TL_TRY(vk_scratch(
-        s, 0, (uint64_t)op->q.rows * op->n_heads * n_parts * (op->sketch.head_dim + 2ull) * 4,
-        &parts));
-    for (uint32_t i = 0; i < w.n_windows; i++) {
-        const struct vk_kv_window at = vk_kv_window_at(&w, i);
-        TL_TRY(sketch_window(s, op, &t, &w, &at, &parts));
+    struct tiling t = tile(dev, op, &w);
+    uint64_t step = tl_min_u64(vk_window_rows(dev, 4ull * op->q.cols), op->q.rows);
+    if (step == 0) {
+        return vk_too_wide(dev, "queries");
     }
-    return vk_attend_join(s, &parts, &op->out, &op->lse, op->n_heads, n_parts);
+    while (t.splits > 1 && vk_window_rows(dev, part_bytes(op, t.splits * w.row_pieces)) == 0) {
+        t.splits--;
+    }
+    step = tl_max_u64(
+        tl_min_u64(vk_window_rows(dev, part_bytes(op, t.splits * w.row_pieces)), step), 1);
+    for (uint64_t at = 0; at < op->q.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->q.rows - at);
+        struct tl_attend_sketch part = *op;
+        part.q = tl_view_rows(op->q, first, n);
+        part.out = tl_view_rows(op->out, first, n);
+        part.lse = tl_view_rows(op->lse, first, n);
+        TL_TRY(sketch_queries(s, &part, &t, &w));
+    }
+    return TL_OK;
 }
 
 /* Which row goes where; moves (2 n_kv_heads, k): slots to copy to, and fetch.comp's own notes. */
@@ -283,6 +309,11 @@ tl_err vk_fetch(tl_stream *s, const struct tl_fetch *op) {
     struct vk_kv_walk w;
     tl_view moves;
     TL_TRY(vk_kv_windows(vk_dev_of(s), &op->home, &w));
+    /* A window's heads are bound of the hot rows too. */
+    const uint64_t hot_row = tl_max_u64(tl_row_bytes(op->hot.k.dtype, op->hot.k.cols),
+                                        tl_row_bytes(op->hot.v.dtype, op->hot.v.cols));
+    TL_TRY(vk_windows(vk_dev_of(s), &w, hot_row,
+                      vk_window_rows(vk_dev_of(s), op->owner.cols * hot_row), &w));
     TL_TRY(vk_scratch(s, 1, 2ull * op->idx.rows * op->idx.cols * 4, &moves));
     TL_TRY(fetch_slots(s, op, &moves));
     for (uint32_t i = 0; i < w.n_windows; i++) {

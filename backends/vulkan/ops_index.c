@@ -116,93 +116,170 @@ static tl_err place_channels(tl_stream *s, const struct tl_channel_fetch *op,
     return vk_dispatch(s, &c);
 }
 
+/* Of heads [head, head + heads) the places [place, place + places) of what is held, and the channels
+ * [channel, channel + channels) of all keys: all of both where there is more than one head. */
+struct channel_part {
+    uint64_t head, heads, place, places, channel, channels;
+};
+
+/* Rows [first, first + n) of each head of v, of which all or one are in the part. */
+static struct vk_binding bind_rows(const struct vk_dev *dev, const tl_view *v, uint32_t n_heads,
+                                   const struct channel_part *p, uint64_t first, uint64_t n, bool writes) {
+    const uint64_t row = tl_row_bytes(v->dtype, v->cols), per_head = v->rows / n_heads;
+    return vk_bind(dev, v, (p->head * per_head + first) * row, ((p->heads - 1) * per_head + n) * row,
+                   writes);
+}
+
+static tl_err copy_channels(tl_stream *s, const struct tl_channel_fetch *op, const tl_view *moves,
+                            const struct channel_part *p) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->held.rows, strides = strides_of(dev);
+    struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_ROWS, 4 * dev->info.subgroup);
+    vk_push(&c, vk_add(&c, bind_rows(dev, &op->part, n, p, p->place, p->places, true)));
+    vk_push(&c, vk_add(&c, bind_rows(dev, &op->keys, n, p, p->channel, p->channels, false)));
+    vk_add(&c, vk_bind(dev, moves, 0, 0, false));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+    vk_push(&c, op->held.cols);
+    vk_push(&c, op->keys.rows / n);
+    vk_push(&c, op->keys.cols / 2);
+    vk_push(&c, strides);
+    vk_push(&c, (uint32_t)p->head);
+    vk_push(&c, (uint32_t)p->heads);
+    vk_push(&c, (uint32_t)p->place);
+    vk_push(&c, (uint32_t)p->places);
+    vk_push(&c, (uint32_t)p->channel);
+    vk_push(&c, (uint32_t)p->channels);
+    vk_teams(&c, strides * p->heads * p->places);
+    return vk_dispatch(s, &c);
+}
+
+/* Whole heads where they fit a binding, else some places and some channels of one at a time. */
 tl_err vk_channel_fetch(tl_stream *s, const struct tl_channel_fetch *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint32_t n = op->held.rows, k = op->held.cols, strides = strides_of(dev);
-    const uint64_t step = vk_window_rows(dev, head_bytes(&op->keys, n));
+    const uint32_t n = op->held.rows, k = op->held.cols, d = op->keys.rows / n;
+    const uint64_t fit = vk_window_rows(dev, tl_row_bytes(TL_F16, op->keys.cols));
+    const uint64_t heads = tl_max_u64(fit / d, 1);
+    const uint64_t places = tl_min_u64(fit, k), channels = tl_min_u64(fit, d);
     tl_view moves;
-    if (step == 0) {
+    if (fit == 0) {
         return vk_too_wide(dev, "an index");
     }
     TL_TRY(vk_scratch(s, 1, (uint64_t)n * k * 4, &moves));
     TL_TRY(place_channels(s, op, &moves));
-    for (uint64_t head = 0; head < n; head += step) {
-        const uint64_t heads = tl_min_u64(step, n - head);
-        struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_ROWS, 4 * dev->info.subgroup);
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->part, n, head, heads, true)));
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->keys, n, head, heads, false)));
-        vk_add(&c, vk_bind(dev, &moves, 0, 0, false));
-        vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
-        vk_push(&c, k);
-        vk_push(&c, op->keys.rows / n);
-        vk_push(&c, op->keys.cols / 2);
-        vk_push(&c, strides);
-        vk_push(&c, (uint32_t)head);
-        vk_push(&c, (uint32_t)heads);
-        vk_teams(&c, strides * heads * k);
-        TL_TRY(vk_dispatch(s, &c));
+    for (uint64_t head = 0; head < n; head += heads) {
+        for (uint64_t place = 0; place < k; place += places) {
+            for (uint64_t channel = 0; channel < d; channel += channels) {
+                const struct channel_part part = {.head = head,
+                                                  .heads = tl_min_u64(heads, n - head),
+                                                  .place = place,
+                                                  .places = tl_min_u64(places, k - place),
+                                                  .channel = channel,
+                                                  .channels = tl_min_u64(channels, d - channel)};
+                TL_TRY(copy_channels(s, op, &moves, &part));
+            }
+        }
     }
     return TL_OK;
+}
+
+/* Scores by some places; those behind the first add to what the ones before gave. */
+static tl_err score_places(tl_stream *s, const struct tl_channel_score *op,
+                           const struct channel_part *p) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const uint32_t n = op->held.rows, group = op->n_heads / n;
+    const uint64_t rounds =
+        tl_div_up(op->part.cols / 2, dev->info.subgroup) * (1 + p->places * (1ull + group));
+    const uint32_t strides =
+        (uint32_t)tl_max_u64(4 * strides_of(dev), vk_least_teams(dev, rounds));
+    struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_SCORE, 2 * dev->info.subgroup);
+    vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, n, p->head, p->heads, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
+    vk_push(&c, vk_add(&c, bind_rows(dev, &op->part, n, p, p->place, p->places, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->held, 0, 0, false)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
+    vk_push(&c, op->held.cols);
+    vk_push(&c, op->head_dim);
+    vk_push(&c, group);
+    vk_push(&c, op->score.cols);
+    vk_push(&c, strides);
+    vk_push(&c, (uint32_t)p->head);
+    vk_push(&c, (uint32_t)p->heads);
+    vk_push(&c, (uint32_t)p->place);
+    vk_push(&c, (uint32_t)p->places);
+    vk_teams(&c, strides * p->heads);
+    return vk_dispatch(s, &c);
 }
 
 tl_err vk_channel_score(tl_stream *s, const struct tl_channel_score *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint32_t n = op->held.rows, group = op->n_heads / n;
-    const uint64_t rounds =
-        tl_div_up(op->part.cols / 2, dev->info.subgroup) * (1 + op->held.cols * (1ull + group));
-    const uint32_t strides =
-        (uint32_t)tl_max_u64(4 * strides_of(dev), vk_least_teams(dev, rounds));
-    const uint64_t step =
-        vk_window_rows(dev, tl_max_u64(head_bytes(&op->part, n), (uint64_t)op->score.cols * 4));
-    if (step == 0) {
+    const uint32_t n = op->held.rows, k = op->held.cols;
+    const uint64_t fit = vk_window_rows(dev, tl_row_bytes(TL_F16, op->part.cols));
+    const uint64_t scores = vk_window_rows(dev, (uint64_t)op->score.cols * 4);
+    const uint64_t heads = tl_max_u64(tl_min_u64(fit / k, scores), 1), places = tl_min_u64(fit, k);
+    if (fit == 0 || scores == 0) {
         return vk_too_wide(dev, "an index");
     }
-    for (uint64_t head = 0; head < n; head += step) {
-        const uint64_t heads = tl_min_u64(step, n - head);
-        struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_SCORE, 2 * dev->info.subgroup);
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, n, head, heads, true)));
-        vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->part, n, head, heads, false)));
-        vk_push(&c, vk_add(&c, vk_bind(dev, &op->held, 0, 0, false)));
-        vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_blocks, 0, 0, false)));
-        vk_push(&c, op->held.cols);
-        vk_push(&c, op->head_dim);
-        vk_push(&c, group);
-        vk_push(&c, op->score.cols);
-        vk_push(&c, strides);
-        vk_push(&c, (uint32_t)head);
-        vk_push(&c, (uint32_t)heads);
-        vk_teams(&c, strides * heads);
-        TL_TRY(vk_dispatch(s, &c));
+    for (uint64_t head = 0; head < n; head += heads) {
+        for (uint64_t place = 0; place < k; place += places) {
+            const struct channel_part part = {.head = head,
+                                              .heads = tl_min_u64(heads, n - head),
+                                              .place = place,
+                                              .places = tl_min_u64(places, k - place)};
+            TL_TRY(score_places(s, op, &part));
+        }
     }
     return TL_OK;
 }
 
+/* Blocks [first, first + n) of the op, of some heads. */
+struct page_part {
+    uint64_t head, heads, first, n;
+};
+
+static tl_err encode_pages(tl_stream *s, const struct tl_page_encode *op, const struct page_part *p) {
+    const struct vk_dev *const dev = vk_dev_of(s);
+    const struct tl_pages *const pages = &op->dst;
+    const uint64_t d = op->src.cols, per_block = TL_BLOCK / pages->page;
+    const uint64_t cap = pages->rows.rows / pages->n_kv_heads, src_cap = op->src.rows / pages->n_kv_heads;
+    const uint64_t row = tl_row_bytes(TL_F16, pages->rows.cols), src_row = tl_row_bytes(TL_F16, op->src.cols);
+    const uint64_t to = p->head * cap + (op->dst_block + p->first) * per_block;
+    const uint64_t from = p->head * src_cap + op->src_row + p->first * TL_BLOCK;
+    struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_ENCODE, 64);
+    vk_spec(&c, pages->kind == TL_PAGE_MOMENTS);
+    vk_push(&c, vk_add(&c, vk_bind(dev, &pages->rows, to * row,
+                                   ((p->heads - 1) * cap + p->n * per_block) * row, true)));
+    vk_push(&c, vk_add(&c, vk_bind(dev, &op->src, from * src_row,
+                                   ((p->heads - 1) * src_cap + p->n * TL_BLOCK) * src_row, false)));
+    vk_push(&c, (uint32_t)d);
+    vk_push(&c, (uint32_t)p->heads);
+    vk_push(&c, (uint32_t)cap);
+    vk_push(&c, (uint32_t)src_cap);
+    vk_push(&c, (uint32_t)(p->n * per_block));
+    vk_push(&c, pages->page);
+    vk_loop_over(&c, p->heads * p->n * per_block * d);
+    return vk_dispatch(s, &c);
+}
+
+/* All heads at once where their rows fit a binding, else head by head, some blocks at a time. */
 tl_err vk_page_encode(tl_stream *s, const struct tl_page_encode *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const struct tl_pages *const p = &op->dst;
-    const uint32_t n = p->n_kv_heads, d = op->src.cols, per_block = TL_BLOCK / p->page;
-    const uint64_t step =
-        vk_window_rows(dev, tl_max_u64(head_bytes(&p->rows, n), head_bytes(&op->src, n)));
+    const uint32_t n = op->dst.n_kv_heads;
+    const uint64_t rows = vk_window_rows(dev, tl_row_bytes(TL_F16, op->src.cols));
+    const uint64_t pages = vk_window_rows(dev, tl_row_bytes(TL_F16, op->dst.rows.cols));
+    const bool whole = op->src.rows <= rows && op->dst.rows.rows <= pages;
+    const uint64_t fit = tl_min_u64(rows / TL_BLOCK, pages / (TL_BLOCK / op->dst.page));
+    const uint64_t step = whole ? op->n_blocks : dev->debug.range != 0 ? tl_max_u64(fit, 1) : fit;
     if (step == 0) {
         return vk_too_wide(dev, "pages");
     }
-    for (uint64_t head = 0; head < n; head += step) {
-        const uint64_t heads = tl_min_u64(step, n - head);
-        struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_ENCODE, 64);
-        vk_spec(&c, p->kind == TL_PAGE_MOMENTS);
-        vk_push(&c, vk_add(&c, bind_heads(dev, &p->rows, n, head, heads, true)));
-        vk_push(&c, vk_add(&c, bind_heads(dev, &op->src, n, head, heads, false)));
-        vk_push(&c, d);
-        vk_push(&c, (uint32_t)heads);
-        vk_push(&c, p->rows.rows / n);
-        vk_push(&c, op->src.rows / n);
-        vk_push(&c, op->dst_block * per_block);
-        vk_push(&c, op->n_blocks * per_block);
-        vk_push(&c, p->page);
-        vk_push(&c, op->src_row);
-        vk_loop_over(&c, heads * op->n_blocks * per_block * d);
-        TL_TRY(vk_dispatch(s, &c));
+    for (uint64_t head = 0; head < n; head += whole ? n : 1) {
+        for (uint64_t first = 0; first < op->n_blocks; first += step) {
+            const struct page_part part = {.head = head,
+                                           .heads = whole ? n : 1,
+                                           .first = first,
+                                           .n = tl_min_u64(step, op->n_blocks - first)};
+            TL_TRY(encode_pages(s, op, &part));
+        }
     }
     return TL_OK;
 }

@@ -31,12 +31,14 @@ static const struct {
     [VK_SHADER_MATMUL] = {VK_CODE(matmul), 4},
     [VK_SHADER_MATMUL_HOST] = {VK_CODE(matmul_host), 4},
     [VK_SHADER_MATMUL_TILE] = {VK_CODE(matmul_tile), 4},
+    [VK_SHADER_MATMUL_COOP] = {VK_CODE(matmul_coop), 4},
     [VK_SHADER_RMSNORM] = {VK_CODE(rmsnorm), 3},
     [VK_SHADER_ROPE] = {VK_CODE(rope), 3},
     [VK_SHADER_GLU] = {VK_CODE(glu), 3},
     [VK_SHADER_KV_ENCODE] = {VK_CODE(kv_encode), 3},
     [VK_SHADER_ATTEND] = {VK_CODE(attend), 7},
     [VK_SHADER_ATTEND_HOST] = {VK_CODE(attend_host), 7},
+    [VK_SHADER_ATTEND_TILE] = {VK_CODE(attend_tile), 7},
     [VK_SHADER_ATTEND_JOIN] = {VK_CODE(attend_join), 3},
     [VK_SHADER_MASS_SCORE] = {VK_CODE(mass_score), 5},
     [VK_SHADER_MASS] = {VK_CODE(mass), 5},
@@ -66,6 +68,7 @@ static const struct {
 };
 
 const char *vk_shader_name(vk_shader shader) { return shaders[shader].name; }
+bool vk_shader_built(vk_shader shader) { return shaders[shader].bytes > 4; }
 
 struct entry {
     struct entry *next;
@@ -263,12 +266,14 @@ static tl_err create(struct vk_dev *dev, const struct vk_variant *v, VkPipelineL
                   .pName = "main",
                   .pSpecializationInfo = &specs},
         .layout = layout};
-    const tl_err err = VK_CALL(dev, CreateComputePipelines, VK_ERROR_INVALID_SHADER_NV,
-                               (dev->handle, dev->pipelines->cache, 1, &info, NULL, out));
+    const VkResult result =
+        vk_injected(dev, VK_ERROR_INVALID_SHADER_NV)
+            ? vk_failure(dev, VK_ERROR_INVALID_SHADER_NV)
+            : dev->api->CreateComputePipelines(dev->handle, dev->pipelines->cache, 1, &info, NULL, out);
     dev->api->DestroyShaderModule(dev->handle, module, NULL);
-    return err == TL_OK ? err
-                        : tl_fail(&dev->log, err, "vulkan: %s: shader %s does not compile",
-                                  dev->info.name, shaders[v->shader].name);
+    char what[96];
+    snprintf(what, sizeof what, "vkCreateComputePipelines of %s", shaders[v->shader].name);
+    return vk_check(dev, result, what);
 }
 
 static tl_err add(struct vk_dev *dev, const struct vk_variant *v, const struct vk_pipeline **out) {

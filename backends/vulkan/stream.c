@@ -420,9 +420,10 @@ static tl_err dispatch(tl_stream *base, const struct vk_call *call) {
     for (uint32_t i = 0; i < call->n_bindings; i++) {
         if (call->bindings[i].bytes > dev->info.range_max) {
             return tl_fail(&dev->log, TL_ERR_UNSUPPORTED,
-                           "vulkan: %s: an operand of %llu MiB, its driver binds at most %llu",
-                           dev->info.name, (unsigned long long)(call->bindings[i].bytes >> 20),
-                           (unsigned long long)(dev->info.range_max >> 20));
+                           "vulkan: %s: %s needs %llu bytes at once, its driver binds at most %llu",
+                           dev->info.name, vk_shader_name(call->variant.shader),
+                           (unsigned long long)call->bindings[i].bytes,
+                           (unsigned long long)dev->info.range_max);
         }
     }
     const struct vk_pipeline *pipeline;

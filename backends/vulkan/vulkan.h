@@ -2,7 +2,7 @@
  * of. No decisions are here: which rows, which tier, which codec came from core.
  *
  * A device may be shared by threads (sessions), a stream may not: what several streams use is
- * behind the device's lock. Every call that can fail goes through VK_TRY, which fails on purpose
+ * behind the device's lock. Every call that can fail goes through VK_RESULT, which fails on purpose
  * where a test asked for it. */
 #ifndef VK_VULKAN_H
 #define VK_VULKAN_H
@@ -35,13 +35,24 @@ typedef enum vk_feature {
 /* What tests make a device pretend (tl_dev_params.debug): names with commas between. */
 struct vk_debug {
     bool validate; /* the Khronos layer with synchronisation validation; any message is a failure */
+    bool gpuav;    /* and its GPU-assisted validation; implies validate */
     bool stage;    /* device memory cannot be mapped, nothing is imported */
     bool as_gpu;   /* kernels, and their shapes, of hardware devices */
     bool two_queues; /* the one queue stands for two */
     bool pools;      /* no push descriptors */
     bool times;      /* what each shader takes in recorded steps goes to the log: times.c */
     uint64_t range;  /* bytes of a window of what may need windows; 0: the device's */
-    uint64_t fail;   /* this call fails, counted from 1 since dev_open; 0: none */
+    /* Limits of a lesser driver; 0: the device's. A binding that is larger fails its op. */
+    uint64_t binding; /* bytes: maxStorageBufferRange */
+    uint64_t alloc;   /* bytes: maxMemoryAllocationSize */
+    uint64_t heap;    /* bytes of all memory; what is more is refused as the driver would */
+    uint64_t align;   /* bytes: minStorageBufferOffsetAlignment */
+    /* The n-th call that can fail, counted from 1 since dev_open, does; 0: none. */
+    uint64_t fail; /* that one, as its kind fails */
+    uint64_t lost; /* it and all later ones: the device is lost */
+    uint64_t oom;  /* it and all later ones that allocate: no memory */
+    bool dumb;     /* the driver compiles no kernel */
+    bool old;      /* the device is of Vulkan 1.1 */
 };
 
 struct vk_memory_types {
@@ -62,6 +73,7 @@ struct vk_info {
     uint64_t import_align;
     uint32_t subgroup; /* lanes */
     uint32_t group_max, shared_bytes;
+    uint32_t matrix[3];  /* cooperative matrices: M, N, K of halves with float sums, by a subgroup */
     double timestamp_ns; /* a timestamp's unit */
     uint32_t family, transfer_family; /* queues; the same where there is one */
     uint64_t heap_bytes;
@@ -124,20 +136,23 @@ struct vk_dev {
     tl_log log;
 };
 
-/* The result of a Vulkan call as an error: its sentence goes to the log, and a lost device stays
- * lost. `what` is the function's name. */
+/* The result of a Vulkan call as an error: its sentence goes to the log, and a lost device stays lost
+ * and says no more. `what` is the function's name. */
 tl_err vk_check(struct vk_dev *dev, VkResult result, const char *what);
 /* A device that failed stays so; messages are the validation layer's. */
 bool vk_has_failed(const struct vk_dev *dev);
 void vk_set_failed(struct vk_dev *dev);
 bool vk_has_messages(const struct vk_dev *dev);
-/* True when the next call is the one that a test wants to fail. */
-bool vk_injected(struct vk_dev *dev);
+/* Whether a test wants the next call to fail, whose kind fails with `failure`; and as what it does. */
+bool vk_injected(struct vk_dev *dev, VkResult failure);
+VkResult vk_failure(const struct vk_dev *dev, VkResult failure);
 
-/* VK_TRY(dev, CreateBuffer, VK_ERROR_..., (args)): the call, or the failure that a test asked for
- * instead of it. A macro, since the call must not be made then. */
+/* VK_RESULT(dev, CreateBuffer, VK_ERROR_..., (args)): what the call gives, or the failure that a test
+ * asked for instead of it. A macro, since the call must not be made then. VK_CALL: as an error. */
+#define VK_RESULT(dev, name, failure, args)                                                        \
+    (vk_injected((dev), (failure)) ? vk_failure((dev), (failure)) : (dev)->api->name args)
 #define VK_CALL(dev, name, failure, args)                                                          \
-    vk_check((dev), vk_injected(dev) ? (failure) : (dev)->api->name args, "vk" #name)
+    vk_check((dev), VK_RESULT(dev, name, failure, args), "vk" #name)
 
 /* ---- memory.c ---- */
 
@@ -175,12 +190,14 @@ typedef enum vk_shader {
     VK_SHADER_MATMUL,
     VK_SHADER_MATMUL_HOST,
     VK_SHADER_MATMUL_TILE,
+    VK_SHADER_MATMUL_COOP,
     VK_SHADER_RMSNORM,
     VK_SHADER_ROPE,
     VK_SHADER_GLU,
     VK_SHADER_KV_ENCODE,
     VK_SHADER_ATTEND,
     VK_SHADER_ATTEND_HOST,
+    VK_SHADER_ATTEND_TILE,
     VK_SHADER_ATTEND_JOIN,
     VK_SHADER_MERGE,
     VK_SHADER_COMPRESS,
@@ -245,6 +262,8 @@ struct vk_pipeline {
 };
 
 const char *vk_shader_name(vk_shader shader);
+/* Whether this build's glslc could compile it. */
+bool vk_shader_built(vk_shader shader);
 tl_err vk_pipelines_open(struct vk_dev *dev);
 void vk_pipelines_close(struct vk_dev *dev);
 /* Made at its first use, kept until the device closes. */
