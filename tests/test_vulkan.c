@@ -333,6 +333,11 @@ static void compare_presets(const char *model, const char *debug) {
         assert_true(off <= (policy.select == TL_SELECT_TOPK ? 0.03 : 1e-4));
     }
     for (size_t i = 0; i < sizeof codebooks / sizeof codebooks[0]; i++) {
+        /* Of one KV head the table of a book of 1024 entries is 64 KiB, more than such a binding. */
+        const bool large = tl_vq_is(codebooks[i].k) && tl_vq_entries(codebooks[i].k) > 256;
+        if (large && strstr(debug, "binding=") != NULL) {
+            continue;
+        }
         struct tl_policy policy;
         policy_of(codebooks[i].preset, &policy);
         policy.k_codec = codebooks[i].k;
