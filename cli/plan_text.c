@@ -108,7 +108,7 @@ tl_err cli_spell_tiers(const struct cli_loaded *loaded, tl_bytes *out) {
     TL_TRY(add_tier(out, "window", m->kv.window, 0));
     TL_TRY(add_tier(out, "sketch", m->kv.sketch, 0));
     TL_TRY(add_tier(out, "index", m->kv.index, 0));
-    TL_TRY(add_tier(out, "hot set", m->kv.hot, m->kv.maps));
+    TL_TRY(add_tier(out, "hot set", m->kv.hot, 0));
     TL_TRY(add_tier(out, "exact rows", m->kv.home_device, m->kv.home_host));
     TL_TRY(add_tier(out, "scratch", m->scratch, m->host_scratch));
     TL_TRY(add_tier(out, "for prompts", m->stage + m->change, m->hidden));

@@ -129,7 +129,6 @@ static tl_err fetch_rows(const struct tl_pass *p, uint32_t il) {
                                       .home = layer->home,
                                       .idx = tl_choice_of(p, il).idx,
                                       .slot = slots_of(p, il),
-                                      .map = layer->map,
                                       .owner = layer->owner,
                                       .used = layer->used,
                                       .hand = layer->hand,

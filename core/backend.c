@@ -587,13 +587,12 @@ tl_err tl_fetch(tl_stream *s, const struct tl_fetch *op) {
     TL_ASSERT(n_slots / 2 >= k && n_slots <= INT32_MAX && op->row0 < op->home.k.rows / n);
     check_shape(s, &op->idx, n, k, TL_I32);
     check_shape(s, &op->slot, n, k, TL_I32);
-    check_shape(s, &op->map, n, op->home.k.rows / n, TL_I32);
     check_shape(s, &op->owner, n, n_slots, TL_I32);
     check_shape(s, &op->used, n, n_slots, TL_I32);
     check_shape(s, &op->hand, n, 1, TL_I32);
     check_shape(s, &op->counts, 1, 2, TL_I32);
-    const tl_view *const outs[] = {&op->hot.k, &op->hot.v, &op->slot, &op->map,
-                                   &op->owner, &op->used,  &op->hand, &op->counts};
+    const tl_view *const outs[] = {&op->hot.k, &op->hot.v, &op->slot,  &op->owner,
+                                   &op->used,  &op->hand,  &op->counts};
     const tl_view *const ins[] = {&op->home.k, &op->home.v, &op->idx};
     CHECK_APART(outs, ins);
     return s->dev->backend->fetch(s, op);

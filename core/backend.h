@@ -243,19 +243,19 @@ struct tl_attend_slots {
 };
 
 /* Copies the exact rows row0 + idx[h][j] of home to slots of hot, those that are not there already.
- * Row r of head h is in slot map[h][r] of hot, -1 where it is not; owner[h][s] is the row in slot s,
- * -1 for none; used[h][s] is 1 when the slot was wanted since the clock hand[h][0] last passed it,
- * else 0. First the slots of all rows that are there become used. Then the rows that are not, in
- * the order of j, each turn the hand: it passes slots wanted by this very op, passes used ones and
- * makes them unused (a second chance), and stops behind the first other one, which the row takes;
- * that slot becomes used and loses its old row. slot[h][j] := where idx[h][j] is now, -1 for -1.
- * counts (1, 2) i32: [0] += rows that were there, [1] += rows copied. The rows of idx[h] differ from
- * each other (but for -1). hot.k.rows / n_kv_heads >= 2 * k.
- * idx, slot (n_kv_heads, k) i32; map (n_kv_heads, cap of home) i32; owner, used (n_kv_heads, slots)
- * i32; hand (n_kv_heads, 1) i32. */
+ * owner[h][s] is the row in slot s, -1 for none, and no row is in two; used[h][s] is 1 when the slot
+ * was wanted since the clock's hand last passed it, else 0. hand[h][0] is the slot where the hand
+ * stands and 1, or 0: nothing is there, whatever owner and used hold, and the hand begins at slot 0;
+ * zeroed memory is an empty hot set. First the slots of all rows that are there become used. Then the
+ * rows that are not, in the order of j, each turn the hand: it passes slots wanted by this very op,
+ * passes used ones and makes them unused (a second chance), and stops behind the first other one,
+ * which the row takes; that slot becomes used and loses its old row. slot[h][j] := where idx[h][j] is
+ * now, -1 for -1. counts (1, 2) i32: [0] += rows that were there, [1] += rows copied. idx is as
+ * tl_topk gives it: ascending, -1 last. hot.k.rows / n_kv_heads >= 2 * k.
+ * idx, slot (n_kv_heads, k) i32; owner, used (n_kv_heads, slots) i32; hand (n_kv_heads, 1) i32. */
 struct tl_fetch {
     struct tl_kv_rows hot, home;
-    tl_view idx, slot, map, owner, used, hand, counts;
+    tl_view idx, slot, owner, used, hand, counts;
     uint32_t row0;
 };
 

@@ -66,15 +66,20 @@ static uint64_t row_bytes(const struct tl_shape *shape) {
     return 2 * tl_row_bytes(TL_F16, shape->head_dim) * shape->n_kv_heads;
 }
 
+/* Of a slot of all heads: its row, owner and used. */
+static uint64_t slot_bytes(const struct tl_shape *shape) {
+    return row_bytes(shape) + 2 * sizeof(int32_t) * shape->n_kv_heads;
+}
+
 /* Slots that one part in `share` of the exact rows has room for beside all that is no slot. */
 static uint64_t free_slots(const struct tl_shape *shape, uint32_t il, const struct tl_policy *policy,
                            uint32_t cap, uint32_t share) {
     struct tl_policy without = *policy;
     without.hot = 0;
     const struct tl_kv_bytes rest = tl_kv_layer_bytes(shape, il, &without, cap);
-    const uint64_t row = row_bytes(shape), held = tl_kv_device_bytes(&rest),
-                   most = cap * row / share;
-    return most > held ? (most - held) / row : 0;
+    const uint64_t hands = shape->n_kv_heads * sizeof(int32_t),
+                   held = tl_kv_device_bytes(&rest) + hands, most = cap * row_bytes(shape) / share;
+    return most > held ? (most - held) / slot_bytes(shape) : 0;
 }
 
 struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
@@ -122,8 +127,7 @@ struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
         }
     }
     if (policy.hot > 0) {
-        bytes.hot = policy.hot * row;
-        bytes.maps = heads * sizeof(int32_t) * ((uint64_t)cap + 2 * (uint64_t)policy.hot + 1);
+        bytes.hot = policy.hot * slot_bytes(shape) + heads * sizeof(int32_t);
     }
     return bytes;
 }
@@ -132,12 +136,15 @@ uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes) {
     return bytes->window + bytes->sketch + bytes->index + bytes->home_device + bytes->hot;
 }
 
-uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes) {
-    return bytes->home_host + bytes->maps;
+uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes) { return bytes->home_host; }
+
+/* The first of n_kv_heads zeros. */
+static uint32_t first_zero(const struct tl_shape *shape) {
+    return N_SHARED_INTS + shape->n_layers * N_STEP_INTS;
 }
 
-uint64_t tl_kv_number_bytes(uint32_t n_layers) {
-    return (N_SHARED_INTS + (uint64_t)n_layers * N_STEP_INTS) * sizeof(int32_t);
+uint64_t tl_kv_number_bytes(const struct tl_shape *shape) {
+    return ((uint64_t)first_zero(shape) + shape->n_kv_heads) * sizeof(int32_t);
 }
 
 /* ---- opening ---- */
@@ -269,23 +276,17 @@ static tl_err open_pages(const tl_kv *kv, struct tl_kv_layer *layer) {
                      TL_MEM_DEVICE, &layer->pages.rows);
 }
 
-/* The maps are host memory so that a rewind can empty them; on a GPU they are mapped. */
+/* As zeros it is empty. */
 static tl_err open_hot(const tl_kv *kv, struct tl_kv_layer *layer) {
     const uint32_t heads = kv->shape->n_kv_heads, hot = layer->policy.hot;
     TL_TRY(open_rows(kv, layer, hot, TL_MEM_DEVICE, &layer->hot));
-    TL_TRY(open_view(kv, layer, heads, kv->cap, TL_I32, TL_MEM_HOST, &layer->map));
-    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_HOST, &layer->owner));
-    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_HOST, &layer->used));
-    return open_view(kv, layer, heads, 1, TL_I32, TL_MEM_HOST, &layer->hand);
+    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_DEVICE, &layer->owner));
+    TL_TRY(open_view(kv, layer, heads, hot, TL_I32, TL_MEM_DEVICE, &layer->used));
+    return open_view(kv, layer, heads, 1, TL_I32, TL_MEM_DEVICE, &layer->hand);
 }
 
-static void forget_hot(const struct tl_kv_layer *layer) {
-    if (layer->hot.k.buf != NULL) {
-        memset(tl_view_host(layer->map), 0xff, tl_view_bytes(layer->map));
-        memset(tl_view_host(layer->owner), 0xff, tl_view_bytes(layer->owner));
-        memset(tl_view_host(layer->used), 0, tl_view_bytes(layer->used));
-        memset(tl_view_host(layer->hand), 0, tl_view_bytes(layer->hand));
-    }
+static tl_err forget_hot(const tl_kv *kv, const struct tl_kv_layer *layer, tl_stream *stream) {
+    return layer->hot.k.buf != NULL ? tl_copy(stream, layer->hand, kv->no_hands) : TL_OK;
 }
 
 static tl_view one_int(tl_buf *buf, uint32_t i) {
@@ -310,11 +311,7 @@ static tl_err open_tiers(const tl_kv *kv, struct tl_kv_layer *layer, uint32_t il
     if (has_pages(p)) {
         TL_TRY(open_pages(kv, layer));
     }
-    if (p->hot > 0) {
-        TL_TRY(open_hot(kv, layer));
-        forget_hot(layer);
-    }
-    return TL_OK;
+    return p->hot > 0 ? open_hot(kv, layer) : TL_OK;
 }
 
 static void free_tiers(struct tl_kv_layer *layer) {
@@ -345,9 +342,11 @@ static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *p
 }
 
 static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
-    TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, tl_kv_number_bytes(kv->n_layers), TL_MEM_HOST));
+    TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, tl_kv_number_bytes(kv->shape), TL_MEM_HOST));
     kv->pos = one_int(kv->ints, 0);
     kv->n_rows_view = one_int(kv->ints, 1);
+    kv->no_hands = tl_view_of(kv->ints, first_zero(kv->shape) * sizeof(int32_t),
+                              kv->shape->n_kv_heads, 1, TL_I32);
     for (uint32_t il = 0; il < kv->n_layers; il++) {
         TL_TRY(open_layer(kv, il, &policies[il], &kv->layers[il]));
     }
@@ -598,8 +597,8 @@ uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream) {
         if (tl_kv_is_exact(layer)) {
             continue;
         }
-        forget_hot(layer); /* slots may hold rows that come again with other contents */
-        if (refill_window(layer, n_keep, stream)) {
+        /* Slots may hold rows that come again with other contents. */
+        if (forget_hot(kv, layer, stream) || refill_window(layer, n_keep, stream)) {
             n_keep = 0; /* the device failed, which its next op will say */
             layer->n_blocks = 0;
         }
@@ -608,10 +607,12 @@ uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream) {
     return n_keep;
 }
 
-void tl_kv_clear(tl_kv *kv) {
+void tl_kv_clear(tl_kv *kv, tl_stream *stream) {
     for (uint32_t il = 0; il < kv->n_layers; il++) {
         kv->layers[il].n_blocks = 0;
-        forget_hot(&kv->layers[il]);
+        if (forget_hot(kv, &kv->layers[il], stream)) {
+            /* the device failed, which its next op will say */
+        }
     }
     kv->n_rows = 0;
 }

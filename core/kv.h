@@ -40,8 +40,8 @@ struct tl_kv_layer {
     struct tl_columns columns; /* with index channels */
     struct tl_pages pages;     /* with index pages or meanstd */
     struct tl_kv_rows hot;
-    tl_view map, owner, used, hand; /* of the hot set, see struct tl_fetch */
-    uint32_t n_blocks;              /* compressed, or let go */
+    tl_view owner, used, hand; /* of the hot set, see struct tl_fetch; device memory as it is */
+    uint32_t n_blocks;         /* compressed, or let go */
     /* What a decode step reads, (1, 1) i32 each, host memory: the window slot of the new row, the
      * window's rows with it, its last row's position as the window counts (for the model's
      * window), blocks, rows in them. */
@@ -50,10 +50,10 @@ struct tl_kv_layer {
 
 /* Bytes by tier, before anything is allocated. */
 struct tl_kv_bytes {
-    /* Device; the columns of an index count as home, codebooks as sketch. */
+    /* Device, but for home_host; the columns of an index count as home, codebooks as sketch, which
+     * rows the hot set holds as hot. */
     uint64_t window, sketch, index;
     uint64_t home_device, home_host, hot;
-    uint64_t maps; /* host: which rows the hot set holds */
 };
 
 typedef struct tl_kv {
@@ -66,12 +66,13 @@ typedef struct tl_kv {
     uint32_t cap;    /* rows a layer can hold */
     uint32_t n_rows; /* rows every layer holds */
     tl_view pos, n_rows_view; /* (1, 1) i32, host: position of the new row; rows with it */
+    tl_view no_hands;         /* (n_kv_heads, 1) i32, host, zeros: what empties a hot set */
 } tl_kv;
 
 uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes);
 uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes);
 /* Host: what steps read, beside the layers' tiers. */
-uint64_t tl_kv_number_bytes(uint32_t n_layers);
+uint64_t tl_kv_number_bytes(const struct tl_shape *shape);
 
 /* Blocks that a layer of this policy has compressed when it holds n rows. */
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n);
@@ -144,7 +145,7 @@ TL_MUST tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *pol
                              tl_stream *stream);
 
 /* Forgets all rows, whatever state a failure left. */
-void tl_kv_clear(tl_kv *kv);
+void tl_kv_clear(tl_kv *kv, tl_stream *stream);
 
 /* What a tier of a layer is to those who save it; session files know them by these numbers. */
 typedef enum tl_kv_tier {
@@ -174,12 +175,18 @@ struct tl_kv_part {
 enum { TL_KV_PARTS_MAX = 24 };
 
 /* All parts of a layer that holds n_rows rows, n_blocks of it compressed; returns how many. With them
- * and the counts the layer is whole, but for what follows from them: the map of the hot set from its
- * owners, columns and pages of an index from the home. */
+ * and the counts the layer is whole, but for what follows from them: columns and pages of an index
+ * from the home. */
 uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
                           struct tl_kv_part parts[TL_KV_PARTS_MAX]);
-/* Makes that map. False where owner, used or hand say what cannot be. */
-bool tl_kv_rebuild_map(const struct tl_kv_layer *layer);
+/* What the hot set's owner, used and hand hold, or are to hold: i32 of any alignment, shapes as in
+ * struct tl_fetch. */
+struct tl_kv_hot {
+    const uint8_t *owner, *used, *hand;
+};
+/* *can_be := false where they say what cannot be. TL_ERR_MEMORY: it could not be found out. */
+TL_MUST tl_err tl_kv_check_hot(const struct tl_kv_layer *layer, const struct tl_kv_hot *hot,
+                               bool *can_be);
 /* Enters all blocks of the layer into its index. */
 TL_MUST tl_err tl_kv_rebuild_index(const struct tl_kv_layer *layer, tl_stream *stream);
 

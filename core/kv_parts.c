@@ -4,6 +4,7 @@
  * have the same list, whatever their capacity. */
 #include "kv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct list {
@@ -54,40 +55,48 @@ uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
     return list.n;
 }
 
-static bool rebuild_head(const struct tl_kv_layer *layer, uint32_t h) {
+static int32_t int_at(const uint8_t *ints, uint64_t i) {
+    int32_t value;
+    memcpy(&value, ints + i * sizeof value, sizeof value);
+    return value;
+}
+
+/* Head h; rows: a bit for each that was seen, all of them 0. */
+static bool check_head(const struct tl_kv_layer *layer, const struct tl_kv_hot *hot, uint32_t h,
+                       uint8_t *rows) {
     const int64_t n_old = (int64_t)layer->n_blocks * TL_BLOCK;
     const uint32_t n_slots = layer->owner.cols;
-    int32_t *const map = tl_view_host(tl_view_rows(layer->map, h, 1));
-    const int32_t *const owner = tl_view_host(tl_view_rows(layer->owner, h, 1));
-    const int32_t *const used = tl_view_host(tl_view_rows(layer->used, h, 1));
-    const int32_t *const hand = tl_view_host(tl_view_rows(layer->hand, h, 1));
-    if (*hand < 0 || *hand >= (int64_t)n_slots) {
+    const int32_t hand = int_at(hot->hand, h);
+    if (hand < 0 || hand > (int64_t)n_slots) {
         return false;
     }
-    for (uint32_t slot = 0; slot < n_slots; slot++) {
-        const int32_t row = owner[slot];
-        if (row < -1 || row >= n_old || used[slot] < 0 || used[slot] > 1) {
+    for (uint32_t slot = 0; hand != 0 && slot < n_slots; slot++) {
+        const uint64_t at = (uint64_t)h * n_slots + slot;
+        const int32_t row = int_at(hot->owner, at), used = int_at(hot->used, at);
+        if (row < -1 || row >= n_old || used < 0 || used > 1) {
             return false;
         }
-        if (row >= 0 && map[row] >= 0) {
+        if (row >= 0 && (rows[row / 8] >> row % 8 & 1) != 0) {
             return false;
         }
         if (row >= 0) {
-            map[row] = (int32_t)slot;
+            rows[row / 8] = (uint8_t)(rows[row / 8] | 1 << row % 8);
         }
     }
     return true;
 }
 
-bool tl_kv_rebuild_map(const struct tl_kv_layer *layer) {
-    if (layer->hot.k.buf == NULL) {
-        return true;
-    }
-    memset(tl_view_host(layer->map), 0xff, tl_view_bytes(layer->map));
-    for (uint32_t h = 0; h < layer->hot.n_kv_heads; h++) {
-        if (!rebuild_head(layer, h)) {
-            return false;
+tl_err tl_kv_check_hot(const struct tl_kv_layer *layer, const struct tl_kv_hot *hot,
+                       bool *can_be) {
+    const size_t n_bytes = (size_t)layer->n_blocks * TL_BLOCK / 8;
+    *can_be = true;
+    for (uint32_t h = 0; h < layer->hot.n_kv_heads && *can_be; h++) {
+        uint8_t *const rows = calloc(n_bytes + 1, 1);
+        if (rows == NULL) {
+            return TL_ERR_MEMORY;
         }
+        *can_be = check_head(layer, hot, h, rows);
+        free(rows);
     }
-    return true;
+    return TL_OK;
 }

@@ -85,7 +85,6 @@ static struct tl_kv_bytes layer_bytes(const struct tl_shape *shape,
     b.home_device = tl_max_u64(b.home_device, d.home_device);
     b.home_host = tl_max_u64(b.home_host, d.home_host);
     b.hot = tl_max_u64(b.hot, d.hot);
-    b.maps = tl_max_u64(b.maps, d.maps);
     return b;
 }
 
@@ -99,12 +98,11 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
         plan.kv.home_device += b.home_device;
         plan.kv.home_host += b.home_host;
         plan.kv.hot += b.hot;
-        plan.kv.maps += b.maps;
         plan.kv.index += b.index;
     }
     const struct tl_scratch_needs needs = tl_plan_scratch(shape, params);
     tl_scratch_bytes(shape, &needs, &plan.scratch, &plan.host_scratch);
-    plan.host_scratch += tl_kv_number_bytes(shape->n_layers);
+    plan.host_scratch += tl_kv_number_bytes(shape);
     if (params->identify) {
         uint64_t device = 0, host = 0;
         tl_identify_bytes(shape, params->n_ctx, params->identify_codecs,

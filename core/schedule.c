@@ -268,7 +268,6 @@ static void cache_op_views(const struct tl_op *op, struct tl_op_views *out) {
         reads(out, &op->u.fetch.idx);
         writes_kv(out, &op->u.fetch.hot);
         writes(out, &op->u.fetch.slot);
-        updates(out, &op->u.fetch.map);
         updates(out, &op->u.fetch.owner);
         updates(out, &op->u.fetch.used);
         updates(out, &op->u.fetch.hand);

@@ -345,7 +345,6 @@ static void add_kv_bytes(struct tl_kv_bytes *sum, const struct tl_kv_bytes *b, i
     sum->index += (uint64_t)sign * b->index;
     sum->home_device += (uint64_t)sign * b->home_device;
     sum->home_host += (uint64_t)sign * b->home_host;
-    sum->maps += (uint64_t)sign * b->maps;
     sum->hot += (uint64_t)sign * b->hot;
 }
 

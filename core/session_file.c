@@ -485,6 +485,23 @@ static tl_err read_part(const tl_session_file *f, uint32_t i, const struct tl_kv
     return TL_OK;
 }
 
+/* What section i says of a hot set. */
+static void note_hot(const tl_session_file *f, uint32_t i, tl_kv_tier tier, struct tl_kv_hot *hot) {
+    const uint8_t *const ints = f->data + f->sections[i].off;
+    hot->owner = tier == TL_TIER_HOT_OWNER ? ints : hot->owner;
+    hot->used = tier == TL_TIER_HOT_USED ? ints : hot->used;
+    hot->hand = tier == TL_TIER_HOT_HAND ? ints : hot->hand;
+}
+
+static tl_err check_hot(const tl_session_file *f, const struct tl_kv_layer *layer,
+                        const struct tl_kv_hot *hot) {
+    bool can_be = true;
+    if (hot->owner != NULL) {
+        TL_TRY(tl_kv_check_hot(layer, hot, &can_be));
+    }
+    return can_be ? TL_OK : damaged(f, "the hot set of a layer contradicts itself");
+}
+
 /* The tiers, whose sections must be exactly those that the session's own would have. */
 static tl_err read_tiers(const tl_session_file *f, tl_session *s, tl_buf *bounce) {
     const tl_kv *const kv = tl_session_kv(s);
@@ -494,6 +511,7 @@ static tl_err read_tiers(const tl_session_file *f, tl_session *s, tl_buf *bounce
         struct tl_kv_part parts[TL_KV_PARTS_MAX];
         layer->n_blocks = f->n_blocks[il];
         const uint32_t n = tl_kv_list_parts(layer, f->n_rows, parts);
+        struct tl_kv_hot hot = {0};
         for (uint32_t p = 0; p < n; p++, i++) {
             if (i == f->n_sections || f->sections[i].layer != il ||
                 f->sections[i].kind != TL_SF_TIER + (uint32_t)parts[p].tier ||
@@ -501,10 +519,9 @@ static tl_err read_tiers(const tl_session_file *f, tl_session *s, tl_buf *bounce
                 return damaged(f, "a layer's rows are missing or of another size");
             }
             TL_TRY(read_part(f, i, &parts[p], bounce, tl_session_stream(s)));
+            note_hot(f, i, parts[p].tier, &hot);
         }
-        if (!tl_kv_rebuild_map(layer)) {
-            return damaged(f, "the hot set of a layer contradicts itself");
-        }
+        TL_TRY(check_hot(f, layer, &hot));
         TL_TRY(tl_kv_rebuild_index(layer, tl_session_stream(s)));
     }
     return i == f->n_sections ? TL_OK : damaged(f, "there are more sections than layers have");
@@ -518,7 +535,7 @@ tl_err tl_session_resume(tl_session *s, const tl_session_file *f, const char *kv
     const tl_err err = read_tiers(f, s, bounce);
     tl_buf_free(&bounce);
     if (err) {
-        tl_kv_clear(tl_session_kv(s));
+        tl_kv_clear(tl_session_kv(s), tl_session_stream(s));
         return err;
     }
     const struct tl_sf_section *const ids = &f->sections[1], *const logits = &f->sections[2];

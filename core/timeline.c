@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-/* Reading one word across the link, or from a map in device memory, moves this much. */
+/* Touching one word of many moves this much. */
 enum { SECTOR_BYTES = 32 };
 
 const char *const tl_part_names[TL_PART_COUNT] = {
@@ -155,7 +155,7 @@ static void cost_attend_slots(const struct counter *c, const struct tl_attend_sl
     c->cost->part = is_far(c, &op->kv.k) ? TL_PART_TRANSFER : TL_PART_SELECTED;
 }
 
-/* Each named row is looked up in the map and marked; each miss takes a slot from another row. */
+/* All owners are looked through, and each hit is marked; each miss takes a slot from another row. */
 static void cost_fetch(const struct counter *c, const struct tl_fetch *op,
                        const struct tl_cost_state *state) {
     const uint64_t n = n_named(&op->idx, state);
@@ -164,9 +164,9 @@ static void cost_fetch(const struct counter *c, const struct tl_fetch *op,
     add_whole(c, &op->slot);
     add_whole(c, &op->counts);
     add_whole(c, &op->hand);
-    add(c, &op->map, (n + 2 * missed) * SECTOR_BYTES);
+    add_whole(c, &op->owner);
     add(c, &op->used, (n + missed) * SECTOR_BYTES);
-    add(c, &op->owner, 2 * missed * SECTOR_BYTES);
+    add(c, &op->owner, missed * SECTOR_BYTES);
     add_rows(c, &op->home, missed);
     add_rows(c, &op->hot, missed);
     c->cost->kind = TL_COST_LINK;

@@ -8,18 +8,26 @@
 
 layout(binding = 0) readonly buffer Idx { int idx[]; };
 layout(binding = 1) coherent buffer Slot { int slots[]; };
-layout(binding = 2) coherent buffer Map { int map[]; };
-layout(binding = 3) coherent buffer Owner { int owner[]; };
-layout(binding = 4) coherent buffer Used { int used[]; };
-layout(binding = 5) buffer Hand { int hands[]; };
-layout(binding = 6) buffer Counts { int counts[]; };
-layout(binding = 7) coherent buffer Moves { int moves[]; };
+layout(binding = 2) coherent buffer Owner { int owner[]; };
+layout(binding = 3) coherent buffer Used { int used[]; };
+layout(binding = 4) buffer Hand { int hands[]; };
+layout(binding = 5) buffer Counts { int counts[]; };
+layout(binding = 6) coherent buffer Moves { int moves[]; };
 layout(push_constant) uniform Push {
-    uint idx_first, slot_first, map_first, owner_first, used_first, hand_first, counts_first; // bytes
-    uint n_heads, k, cap, n_slots;
+    uint idx_first, slot_first, owner_first, used_first, hand_first, counts_first; // bytes
+    uint n_heads, k, n_slots;
 };
 
 bool is_missing(uint wanted, uint slot_at) { return idx[wanted] >= 0 && slots[slot_at] < 0; }
+
+// Where in the n ascending rows behind `first` the given one stands; n: nowhere.
+uint place_of(uint first, uint n, int row) {
+    uint at = 0;
+    for (uint left = n; left > 1; left -= left / 2) {
+        at += idx[first + at + left / 2] <= row ? left / 2 : 0;
+    }
+    return n > 0 && idx[first + at] == row ? at : n;
+}
 
 void main() {
     const uint h = team_of(), lane = lane_of();
@@ -27,24 +35,34 @@ void main() {
         return;
     }
     const uint wanted = idx_first / 4 + h * k, mine = slot_first / 4 + h * k;
-    const uint rows = map_first / 4 + h * cap, taken = n_heads * k + h * k;
+    const uint taken = n_heads * k + h * k;
     const uint owners = owner_first / 4 + h * n_slots, uses = used_first / 4 + h * n_slots;
-    uint n_hits = 0, n_missing = 0;
+    const int stands = hands[hand_first / 4 + h];
+    uint n_some = 0, n_hits = 0;
     for (uint j = lane; j < (k + SUBGROUP - 1) / SUBGROUP * SUBGROUP; j += SUBGROUP) {
-        const int row = j < k ? idx[wanted + j] : -1;
-        const int slot = row >= 0 ? map[rows + uint(row)] : -1;
         if (j < k) {
-            slots[mine + j] = slot;
+            slots[mine + j] = -1;
             moves[h * k + j] = -1;
         }
-        if (slot >= 0) {
-            used[uses + uint(slot)] = 2;
-        }
-        n_hits += subgroupBallotBitCount(subgroupBallot(slot >= 0));
-        n_missing += subgroupBallotBitCount(subgroupBallot(row >= 0 && slot < 0));
+        n_some += subgroupBallotBitCount(subgroupBallot(j < k && idx[wanted + min(j, k - 1)] >= 0));
     }
     subgroupBarrier();
-    uint hand = uint(hands[hand_first / 4 + h]), n_taken = 0;
+    // Every slot asks whether its row is wanted.
+    for (uint s = lane; s < (n_slots + SUBGROUP - 1) / SUBGROUP * SUBGROUP; s += SUBGROUP) {
+        const int row = s < n_slots && stands > 0 ? owner[owners + s] : -1;
+        const uint j = row >= 0 ? place_of(wanted, n_some, row) : n_some;
+        if (j < n_some) {
+            slots[mine + j] = int(s);
+            used[uses + s] = 2;
+        } else if (s < n_slots && stands == 0) {
+            owner[owners + s] = -1;
+            used[uses + s] = 0;
+        }
+        n_hits += subgroupBallotBitCount(subgroupBallot(j < n_some));
+    }
+    subgroupBarrier();
+    const uint n_missing = n_some - n_hits;
+    uint hand = stands > 0 ? uint(stands) - 1 : 0, n_taken = 0;
     while (n_taken < n_missing) {
         const uint step = min(SUBGROUP, n_slots);
         const uint slot = (hand + lane) % n_slots;
@@ -57,10 +75,6 @@ void main() {
         const bool stops = n_taken + n_new == n_missing;
         const uint passed = stops ? subgroupBallotFindMSB(takers) + 1 : step;
         if (takes) {
-            const int old = owner[owners + slot];
-            if (old >= 0) {
-                map[rows + uint(old)] = -1;
-            }
             used[uses + slot] = 2;
             moves[taken + rank] = int(slot);
         } else if (use == 1 && lane < passed) {
@@ -79,7 +93,6 @@ void main() {
             const int row = idx[wanted + j];
             slots[mine + j] = slot;
             owner[owners + uint(slot)] = row;
-            map[rows + uint(row)] = slot;
             moves[h * k + j] = slot;
         }
         before += subgroupBallotBitCount(all);
@@ -92,7 +105,7 @@ void main() {
         }
     }
     if (lane == 0) {
-        hands[hand_first / 4 + h] = int(hand);
+        hands[hand_first / 4 + h] = int(hand) + 1;
         atomicAdd(counts[counts_first / 4], int(n_hits));
         atomicAdd(counts[counts_first / 4 + 1], int(n_missing));
     }

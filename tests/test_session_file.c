@@ -310,7 +310,7 @@ static void test_contradictions(void **state) {
     put_int(section(&file, USED), 2);
     expect_contradiction(&file, "used");
     memcpy(file.data, good.data, good.len);
-    put_int(section(&file, HAND), 16);
+    put_int(section(&file, HAND), 17);
     expect_contradiction(&file, "hand");
     put_int(section(&file, HAND), -1);
     expect_contradiction(&file, "hand");

@@ -201,7 +201,6 @@ static void test_fetch_moves_misses(void **state) {
                                        .home = home,
                                        .idx = idx,
                                        .slot = slot,
-                                       .map = on_device(&p, 2, cap, TL_I32),
                                        .owner = on_device(&p, 2, slots, TL_I32),
                                        .used = on_device(&p, 2, slots, TL_I32),
                                        .hand = on_device(&p, 2, 1, TL_I32),

@@ -326,23 +326,19 @@ bool cpu_attend_slots_plain(struct cpu_dev *dev, const struct tl_attend_slots *o
 
 /* A head's clock; slots wanted by this very op are marked 2 until it is done. */
 struct clock {
-    int32_t *map, *owner, *used, *hand;
-    uint32_t n_slots;
+    int32_t *owner, *used;
+    uint32_t n_slots, hand;
 };
 
 /* The slot that a row takes from another. */
-static int32_t take_slot(const struct clock *c, int32_t row) {
+static int32_t take_slot(struct clock *c, int32_t row) {
     for (;;) {
-        const int32_t s = *c->hand;
-        *c->hand = (uint32_t)s + 1 < c->n_slots ? s + 1 : 0;
+        const uint32_t s = c->hand;
+        c->hand = s + 1 < c->n_slots ? s + 1 : 0;
         if (c->used[s] == 0) {
-            if (c->owner[s] >= 0) {
-                c->map[c->owner[s]] = -1;
-            }
             c->owner[s] = row;
-            c->map[row] = s;
             c->used[s] = 2;
-            return s;
+            return (int32_t)s;
         }
         c->used[s] = c->used[s] == 2 ? 2 : 0;
     }
@@ -352,26 +348,46 @@ static void copy_row(const tl_view *dst, uint64_t to, const tl_view *src, uint64
     memcpy(cpu_row(dst, to), cpu_row(src, from), (size_t)tl_row_bytes(src->dtype, src->cols));
 }
 
+/* Marks the slots that hold a wanted row and says where the rows are; returns how many. */
+static uint32_t find_rows(const struct clock *c, const int32_t *idx, int32_t *slot, uint32_t k) {
+    uint32_t n_some = 0, n_hits = 0;
+    for (uint32_t j = 0; j < k; j++) {
+        n_some += idx[j] >= 0;
+        slot[j] = -1;
+    }
+    for (uint32_t s = 0; s < c->n_slots && n_some > 0; s++) {
+        const int32_t *at = idx; /* the last of the ascending rows that is at most the owner */
+        for (uint32_t n = n_some; n > 1; n -= n / 2) {
+            at += at[n / 2] <= c->owner[s] ? n / 2 : 0;
+        }
+        if (*at == c->owner[s]) {
+            slot[at - idx] = (int32_t)s;
+            c->used[s] = 2;
+            n_hits++;
+        }
+    }
+    return n_hits;
+}
+
 /* Returns how many rows were copied; *n_hits: how many were there. */
 static uint32_t fetch_head(const struct tl_fetch *op, uint32_t h, uint32_t *n_hits) {
     const uint32_t k = op->idx.cols, n_slots = op->owner.cols;
+    const uint64_t cap = op->home.k.rows / op->home.n_kv_heads;
     const int32_t *const idx = cpu_row(&op->idx, h);
-    int32_t *const slot = cpu_row(&op->slot, h);
-    const struct clock c = {cpu_row(&op->map, h), cpu_row(&op->owner, h), cpu_row(&op->used, h),
-                            cpu_row(&op->hand, h), n_slots};
+    int32_t *const slot = cpu_row(&op->slot, h), *const hand = cpu_row(&op->hand, h);
+    struct clock c = {cpu_row(&op->owner, h), cpu_row(&op->used, h), n_slots,
+                      *hand > 0 ? (uint32_t)*hand - 1 : 0};
     uint32_t n_copied = 0;
-    for (uint32_t j = 0; j < k; j++) {
-        slot[j] = idx[j] >= 0 ? c.map[idx[j]] : -1;
-        if (slot[j] >= 0) {
-            c.used[slot[j]] = 2;
-            ++*n_hits;
-        }
+    for (uint32_t s = 0; *hand == 0 && s < n_slots; s++) {
+        c.owner[s] = -1;
+        c.used[s] = 0;
     }
+    *n_hits += find_rows(&c, idx, slot, k);
     for (uint32_t j = 0; j < k; j++) {
         if (idx[j] >= 0 && slot[j] < 0) {
             slot[j] = take_slot(&c, idx[j]);
             const uint64_t to = (uint64_t)h * n_slots + (uint64_t)slot[j];
-            const uint64_t from = (uint64_t)h * op->map.cols + op->row0 + (uint64_t)idx[j];
+            const uint64_t from = h * cap + op->row0 + (uint64_t)idx[j];
             copy_row(&op->hot.k, to, &op->home.k, from);
             copy_row(&op->hot.v, to, &op->home.v, from);
             n_copied++;
@@ -382,6 +398,7 @@ static uint32_t fetch_head(const struct tl_fetch *op, uint32_t h, uint32_t *n_hi
             c.used[slot[j]] = 1;
         }
     }
+    *hand = (int32_t)c.hand + 1;
     return n_copied;
 }
 

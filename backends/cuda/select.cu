@@ -11,7 +11,10 @@
  * that were used and got their second chance. */
 #include "select.cuh"
 
-enum { COPY_WARPS = 4 };
+enum {
+    COPY_WARPS = 4,
+    FETCH_CLOSE = 2048, /* wanted rows that are kept in shared memory */
+};
 
 /* ---- kernels: top-k ---- */
 
@@ -214,7 +217,7 @@ static __global__ void k_topk_write(struct topk_args a) {
 
 struct fetch_args {
     const int32_t *idx; /* (n_kv_heads, k) */
-    int32_t *slot, *map, *owner, *used, *hand, *counts;
+    int32_t *slot, *owner, *used, *hand, *counts;
     int32_t *misses;   /* (n_kv_heads, k) places in idx that missed, in order */
     uint32_t *n_misses; /* (n_kv_heads) */
     uint8_t *hot_k, *hot_v;
@@ -227,24 +230,58 @@ struct fetch_args {
 /* What one head's block works on. */
 struct hot_head {
     const int32_t *idx;
-    int32_t *slot, *map, *owner, *used, *misses;
-    int32_t hand;
+    int32_t *slot, *owner, *used, *misses;
+    uint32_t hand;
+    bool empty;
 };
 
-/* Where the rows are; *n_hits of them; returns how many are nowhere, listed in order. */
+/* Where in the n ascending rows the given one stands; n: nowhere. */
+static __device__ uint32_t place_of(const int32_t *rows, uint32_t n, int32_t row) {
+    uint32_t at = 0;
+    for (uint32_t left = n; left > 1; left -= left / 2) {
+        at += rows[at + left / 2] <= row ? left / 2 : 0;
+    }
+    return n > 0 && rows[at] == row ? at : n;
+}
+
+/* Every slot asks whether its row is wanted: no table of rows is needed, and a slot's owner is read
+ * once. Behind it slot says where each row is, -1: nowhere. */
+static __device__ void find_slots(const struct fetch_args &a, const struct hot_head &h) {
+    __shared__ int32_t close[FETCH_CLOSE];
+    uint32_t some = 0, n_some;
+    for (uint32_t j = threadIdx.x; j < a.k; j += SELECT_THREADS) {
+        const int32_t row = h.idx[j];
+        some += row >= 0;
+        h.slot[j] = -1;
+        if (j < FETCH_CLOSE) {
+            close[j] = row;
+        }
+    }
+    block_scan(some, &n_some); /* also a barrier behind the loop */
+    const int32_t *const rows = n_some <= FETCH_CLOSE ? close : h.idx;
+    for (uint32_t s = threadIdx.x; s < a.n_slots; s += SELECT_THREADS) {
+        const int32_t row = h.empty ? -1 : h.owner[s];
+        const uint32_t j = row >= 0 ? place_of(rows, n_some, row) : n_some;
+        if (j < n_some) {
+            h.slot[j] = (int32_t)s;
+            h.used[s] = 2;
+        } else if (h.empty) {
+            h.owner[s] = -1;
+            h.used[s] = 0;
+        }
+    }
+    __syncthreads();
+}
+
+/* *n_hits rows are there; returns how many are not, listed in order. */
 static __device__ uint32_t look_up(const struct fetch_args &a, const struct hot_head &h,
                                    uint32_t *n_hits) {
     uint32_t n_misses = 0;
     *n_hits = 0;
+    find_slots(a, h);
     for (uint32_t j0 = 0; j0 < a.k; j0 += SELECT_THREADS) {
         const uint32_t j = j0 + threadIdx.x;
-        const int32_t row = j < a.k ? h.idx[j] : -1, slot = row >= 0 ? h.map[row] : -1;
-        if (j < a.k) {
-            h.slot[j] = slot;
-        }
-        if (slot >= 0) {
-            h.used[slot] = 2;
-        }
+        const int32_t row = j < a.k ? h.idx[j] : -1, slot = j < a.k ? h.slot[j] : -1;
         uint32_t hits, missing;
         block_scan(slot >= 0, &hits);
         const uint32_t before = block_scan(row >= 0 && slot < 0, &missing);
@@ -272,16 +309,12 @@ static __device__ uint32_t lap(const struct fetch_args &a, const struct hot_head
             h.used[s] = 0; /* passed: its second chance */
         }
         if (used == 0 && place < n_misses) {
-            const int32_t j = h.misses[place], row = h.idx[j], old = h.owner[s];
-            if (old >= 0) {
-                h.map[old] = -1;
-            }
-            h.owner[s] = row;
-            h.map[row] = (int32_t)s;
+            const int32_t j = h.misses[place];
+            h.owner[s] = h.idx[j];
             h.used[s] = 2;
             h.slot[j] = (int32_t)s;
             if (place + 1 == n_misses) {
-                *hand = s + 1 < a.n_slots ? (int32_t)s + 1 : 0;
+                *hand = s + 1 < a.n_slots ? (int32_t)s + 2 : 1;
             }
         }
         taken = least(taken + n_free, n_misses);
@@ -293,14 +326,18 @@ static __device__ uint32_t lap(const struct fetch_args &a, const struct hot_head
 /* A block a KV head. */
 static __global__ void k_fetch_plan(struct fetch_args a) {
     const uint32_t head = blockIdx.x;
+    const int32_t hand = a.hand[head];
     const struct hot_head h = {a.idx + (uint64_t)head * a.k,
                                a.slot + (uint64_t)head * a.k,
-                               a.map + (uint64_t)head * a.home_rows,
                                a.owner + (uint64_t)head * a.n_slots,
                                a.used + (uint64_t)head * a.n_slots,
                                a.misses + (uint64_t)head * a.k,
-                               a.hand[head]};
+                               hand > 0 ? (uint32_t)hand - 1 : 0,
+                               hand == 0};
     __syncthreads(); /* all know where the hand was */
+    if (threadIdx.x == 0 && h.empty) {
+        a.hand[head] = 1;
+    }
     uint32_t n_hits;
     const uint32_t n_misses = look_up(a, h, &n_hits);
     uint32_t taken = lap(a, h, 0, n_misses, a.hand + head);
@@ -406,7 +443,6 @@ cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
     struct fetch_args a = {};
     a.idx = cu_at<const int32_t>(op->idx);
     a.slot = cu_at<int32_t>(op->slot);
-    a.map = cu_at<int32_t>(op->map);
     a.owner = cu_at<int32_t>(op->owner);
     a.used = cu_at<int32_t>(op->used);
     a.hand = cu_at<int32_t>(op->hand);
@@ -421,7 +457,7 @@ cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
     a.v_bytes = tl_row_bytes(op->home.v.dtype, op->home.v.cols);
     a.k = k;
     a.n_slots = op->owner.cols;
-    a.home_rows = op->map.cols;
+    a.home_rows = op->home.k.rows / n;
     a.row0 = op->row0;
     const uintptr_t all = (uintptr_t)a.hot_k | (uintptr_t)a.hot_v | (uintptr_t)a.home_k |
                           (uintptr_t)a.home_v | a.k_bytes | a.v_bytes;

@@ -269,7 +269,6 @@ static tl_err fetch_slots(tl_stream *s, const struct tl_fetch *op, const tl_view
     struct vk_call c = vk_call_of(dev, VK_SHADER_FETCH, dev->info.subgroup);
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->idx, 0, 0, false)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->slot, 0, 0, true)));
-    vk_push(&c, vk_add(&c, vk_bind(dev, &op->map, 0, 0, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->owner, 0, 0, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->used, 0, 0, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->hand, 0, 0, true)));
@@ -277,7 +276,6 @@ static tl_err fetch_slots(tl_stream *s, const struct tl_fetch *op, const tl_view
     vk_add(&c, vk_bind(dev, moves, 0, 0, true));
     vk_push(&c, op->idx.rows);
     vk_push(&c, op->idx.cols);
-    vk_push(&c, op->map.cols);
     vk_push(&c, op->owner.cols);
     vk_teams(&c, op->idx.rows);
     return vk_dispatch(s, &c);

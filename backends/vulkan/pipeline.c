@@ -56,7 +56,7 @@ static const struct {
     [VK_SHADER_TOPK] = {VK_CODE(topk), 5},
     [VK_SHADER_ATTEND_SKETCH] = {VK_CODE(attend_sketch), 7},
     [VK_SHADER_ATTEND_SKETCH_HOST] = {VK_CODE(attend_sketch_host), 7},
-    [VK_SHADER_FETCH] = {VK_CODE(fetch), 8},
+    [VK_SHADER_FETCH] = {VK_CODE(fetch), 7},
     [VK_SHADER_FETCH_ROWS] = {VK_CODE(fetch_rows), 4},
     [VK_SHADER_VQ_TURN] = {VK_CODE(vq_turn), 3},
     [VK_SHADER_VQ_SCALE] = {VK_CODE(vq_scale), 3},
