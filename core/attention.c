@@ -117,6 +117,12 @@ static tl_view slots_of(const struct tl_pass *p, uint32_t il) {
                : tl_view_of(slots.buf, slots.off_bytes, idx.rows, idx.cols, TL_I32);
 }
 
+/* The home's row that index row 0 is; a cache too small for rows behind the sinks never has any. */
+static uint32_t first_row(const struct tl_pass *p, uint32_t il) {
+    const uint32_t sink = p->kv->layers[il].policy.sink;
+    return sink < p->kv->cap ? sink : 0;
+}
+
 static tl_err fetch_rows(const struct tl_pass *p, uint32_t il) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     if (layer->hot.k.buf == NULL) {
@@ -133,7 +139,7 @@ static tl_err fetch_rows(const struct tl_pass *p, uint32_t il) {
                                       .used = layer->used,
                                       .hand = layer->hand,
                                       .counts = tl_view_rows(p->scratch->counts, il, 1),
-                                      .row0 = layer->policy.sink}});
+                                      .row0 = first_row(p, il)}});
 }
 
 static tl_err attend_slots(const struct tl_pass *p, uint32_t il,
@@ -149,7 +155,7 @@ static tl_err attend_slots(const struct tl_pass *p, uint32_t il,
                                              .q = r->q,
                                              .slot = slots_of(p, il),
                                              .kv = hot ? layer->hot : layer->home,
-                                             .row0 = hot ? 0 : layer->policy.sink,
+                                             .row0 = hot ? 0 : first_row(p, il),
                                              .n_heads = s->n_heads,
                                              .scale = s->attn_scale,
                                              .softcap = s->attn_softcap}}));

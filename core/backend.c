@@ -274,6 +274,16 @@ static void check_streams(tl_stream *const *streams, uint32_t n, uint64_t captur
     }
 }
 
+tl_err tl_together_begin(tl_stream *s) {
+    const tl_backend *const b = s->dev->backend;
+    return b->together_begin != NULL ? b->together_begin(s) : TL_OK;
+}
+
+tl_err tl_together_end(tl_stream *s) {
+    const tl_backend *const b = s->dev->backend;
+    return b->together_end != NULL ? b->together_end(s) : TL_OK;
+}
+
 tl_err tl_capture_begin(tl_stream *const *streams, uint32_t n) {
     check_streams(streams, n, 0);
     tl_dev *const dev = streams[0]->dev;

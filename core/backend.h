@@ -388,6 +388,9 @@ struct tl_backend {
     void (*event_close)(tl_event *e);
     tl_err (*event_record)(tl_stream *s, tl_event *e);
     tl_err (*event_wait)(tl_stream *s, tl_event *e);
+    /* optional, both or none; NULL: ops are run one by one as they come. */
+    tl_err (*together_begin)(tl_stream *s);
+    tl_err (*together_end)(tl_stream *s);
     /* optional, all four or none; NULL: core enqueues the ops of a step one by one, each time. */
     tl_err (*capture_begin)(tl_stream *const *streams, uint32_t n);
     tl_err (*capture_end)(tl_graph **out, tl_stream *const *streams, uint32_t n);
@@ -476,6 +479,13 @@ TL_MUST tl_err tl_capture_begin(tl_stream *const *streams, uint32_t n);
 TL_MUST tl_err tl_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n);
 TL_MUST tl_err tl_graph_run(tl_graph *g, tl_stream *s);
 void tl_graph_close(tl_graph **g); /* after tl_stream_sync of the streams it was run on */
+
+/* The ops of several sequences at once. What is enqueued on s from begin to end is of one verb and
+ * alike: all is equal but the buffers and offsets of views, and no op touches what another one
+ * writes. So a device may hold ops back and run all of them by one launch when end is called. Inside a
+ * capture too; nothing else may be enqueued on s in between. After an error end is still called. */
+TL_MUST tl_err tl_together_begin(tl_stream *s);
+TL_MUST tl_err tl_together_end(tl_stream *s);
 
 /* A view of `rows` x `cols` at a byte offset; asserts that it lies inside. */
 tl_view tl_view_of(tl_buf *buf, uint64_t off_bytes, uint32_t rows, uint32_t cols, tl_dtype dtype);

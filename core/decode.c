@@ -167,6 +167,15 @@ tl_err tl_decode_logits(const struct tl_pass *pass, tl_view x) {
                                      .softcap = m->shape.logit_softcap});
 }
 
+/* What layer il sees of its cache, for one sequence. */
+static tl_err attend_alone(const struct tl_pass *p, uint32_t il, const struct rows *r) {
+    TL_TRY(tl_attend_step_begin(p, il, &r->a));
+    if (il + 1 < p->model->shape.n_layers && tl_chooses_ahead(p, il + 1)) {
+        TL_TRY(predict(p, il + 1, r));
+    }
+    return tl_attend_step_end(p, il, &r->a);
+}
+
 tl_err tl_decode_record_step(const struct tl_pass *pass) {
     TL_ASSERT(pass->record != NULL);
     const tl_view x = tl_view_rows(pass->scratch->x, 0, 1);
@@ -174,12 +183,104 @@ tl_err tl_decode_record_step(const struct tl_pass *pass) {
     TL_TRY(embed(pass, x));
     for (uint32_t il = 0; il < pass->model->shape.n_layers; il++) {
         TL_TRY(project(pass, il, &r));
-        TL_TRY(tl_attend_step_begin(pass, il, &r.a));
-        if (il + 1 < pass->model->shape.n_layers && tl_chooses_ahead(pass, il + 1)) {
-            TL_TRY(predict(pass, il + 1, &r));
-        }
-        TL_TRY(tl_attend_step_end(pass, il, &r.a));
+        TL_TRY(attend_alone(pass, il, &r));
         TL_TRY(output_and_ffn(pass, il, &r));
     }
     return tl_decode_logits(pass, x);
+}
+
+/* ---- a step of several sequences ---- */
+
+static struct rows row_of(const struct rows *r, uint32_t i) {
+    struct rows one = *r;
+    tl_view *const views[] = {&one.x,   &one.norm, &one.gate,   &one.up,    &one.pos,     &one.a.q,
+                              &one.a.k, &one.a.v,  &one.a.attn, &one.a.lse, &one.a.lse_b, &one.a.attn_b};
+    for (size_t v = 0; v < sizeof views / sizeof views[0]; v++) {
+        *views[v] = views[v]->buf != NULL ? tl_view_rows(*views[v], i, 1) : *views[v];
+    }
+    return one;
+}
+
+static bool all_alike(const struct tl_pass *each, uint32_t n, uint32_t op) {
+    for (uint32_t i = 1; i < n; i++) {
+        if (!tl_op_alike(&each[0].record->ops[op], &each[i].record->ops[op])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool continues(const tl_view *v, const tl_view *first, uint32_t i) {
+    return v->buf == first->buf && v->off_bytes == first->off_bytes + i * tl_view_bytes(*first);
+}
+
+/* The merges of all sequences as one of n rows, where they are rows behind each other. */
+static bool merge_at_once(const struct tl_pass *each, uint32_t n, uint32_t op, struct tl_op *out) {
+    *out = each[0].record->ops[op];
+    struct tl_merge *const m = &out->u.merge;
+    tl_view *const views[] = {&m->out, &m->lse, &m->out_b, &m->lse_b};
+    for (uint32_t i = 1; i < n; i++) {
+        const struct tl_merge *const next = &each[i].record->ops[op].u.merge;
+        if (!continues(&next->out, &m->out, i) || !continues(&next->lse, &m->lse, i) ||
+            !continues(&next->out_b, &m->out_b, i) || !continues(&next->lse_b, &m->lse_b, i)) {
+            return false;
+        }
+    }
+    for (size_t v = 0; v < sizeof views / sizeof views[0]; v++) {
+        views[v]->rows = n;
+    }
+    return true;
+}
+
+/* The sequences' ops number `op`. */
+static tl_err add_group(const struct tl_pass *all, const struct tl_pass *each, uint32_t n,
+                        uint32_t op) {
+    struct tl_op merged;
+    const bool alike = all_alike(each, n, op);
+    if (alike && each[0].record->ops[op].verb == TL_VERB_MERGE &&
+        merge_at_once(each, n, op, &merged)) {
+        return tl_schedule_add(all->record, &merged);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct tl_op one = each[i].record->ops[op];
+        one.together = alike && i == 0 && n > 1 ? n : 0;
+        TL_TRY(tl_schedule_add(all->record, &one));
+    }
+    return TL_OK;
+}
+
+/* The sequences' own ops into the step: side by side where their lists are equally long, else one list
+ * behind the other. */
+static tl_err add_lists(const struct tl_pass *all, const struct tl_pass *each, uint32_t n) {
+    bool same = true;
+    for (uint32_t i = 1; i < n; i++) {
+        same = same && each[i].record->n == each[0].record->n;
+    }
+    for (uint32_t op = 0; same && op < each[0].record->n; op++) {
+        TL_TRY(add_group(all, each, n, op));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t op = 0; !same && op < each[i].record->n; op++) {
+            TL_TRY(tl_schedule_add(all->record, &each[i].record->ops[op]));
+        }
+        tl_schedule_clear(each[i].record);
+    }
+    return TL_OK;
+}
+
+tl_err tl_decode_record_batch(const struct tl_pass *all, const struct tl_pass *each, uint32_t n) {
+    TL_ASSERT(all->record != NULL && n > 0 && n <= TL_LOGIT_ROWS);
+    const tl_view x = tl_view_rows(all->scratch->x, 0, n);
+    const struct rows r = rows_of(all->scratch, x, tl_view_rows(all->scratch->pos, 0, n));
+    TL_TRY(embed(all, x));
+    for (uint32_t il = 0; il < all->model->shape.n_layers; il++) {
+        TL_TRY(project(all, il, &r));
+        for (uint32_t i = 0; i < n; i++) {
+            const struct rows one = row_of(&r, i);
+            TL_TRY(attend_alone(&each[i], il, &one));
+        }
+        TL_TRY(add_lists(all, each, n));
+        TL_TRY(output_and_ffn(all, il, &r));
+    }
+    return tl_decode_logits(all, x);
 }

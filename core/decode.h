@@ -82,6 +82,13 @@ TL_MUST tl_err tl_decode_prompt_layer(const struct tl_pass *pass, uint32_t il, t
 /* Records a whole decode step: from scratch->ids[0] to scratch->logits[0]. */
 TL_MUST tl_err tl_decode_record_step(const struct tl_pass *pass);
 
+/* Records a step of n sequences: all->scratch has room for n rows, in ids, pos and logits row i is
+ * sequence i's; each[i] has its cache, a scratch of its own for what it selects, and a schedule of its
+ * own, empty, which is left empty. Products and norms are of n rows; ops of the caches stand in groups
+ * where all sequences have alike ones. n <= TL_LOGIT_ROWS. */
+TL_MUST tl_err tl_decode_record_batch(const struct tl_pass *all, const struct tl_pass *each,
+                                      uint32_t n);
+
 /* The logits of rows x (n <= TL_LOGIT_ROWS, n_embd) into scratch->logits. */
 TL_MUST tl_err tl_decode_logits(const struct tl_pass *pass, tl_view x);
 

@@ -31,19 +31,60 @@ static tl_err open_events(tl_replay *r) {
     return open_event(r, s->join);
 }
 
+static tl_err wait_for(const tl_replay *r, const struct tl_op *op) {
+    return op->wait == TL_WAIT_NONE
+               ? TL_OK
+               : tl_event_wait(r->streams[op->lane],
+                               op->wait == TL_WAIT_START ? r->start : r->done[op->wait]);
+}
+
+static tl_err mark_done(const tl_replay *r, uint32_t i) {
+    return r->done[i] != NULL
+               ? tl_event_record(r->streams[r->schedule->ops[i].lane], r->done[i])
+               : TL_OK;
+}
+
 static tl_err enqueue_op(tl_replay *r, uint32_t i) {
     const struct tl_op *const op = &r->schedule->ops[i];
     tl_stream *const stream = r->streams[op->lane];
-    if (op->wait != TL_WAIT_NONE) {
-        TL_TRY(tl_event_wait(stream, op->wait == TL_WAIT_START ? r->start : r->done[op->wait]));
-    }
+    TL_TRY(wait_for(r, op));
     const bool timed = r->immediate && op->lane == TL_LANE_TRANSFER;
     const uint64_t begin = timed ? tl_now_ns() : 0;
     TL_TRY(tl_op_run(op, stream));
     if (timed) {
         r->transfer_ns += tl_now_ns() - begin;
     }
-    return r->done[i] != NULL ? tl_event_record(stream, r->done[i]) : TL_OK;
+    return mark_done(r, i);
+}
+
+/* How many ops from op i on are one group, which stands on one lane. */
+static uint32_t group_of(const tl_schedule *s, uint32_t i) {
+    const uint32_t n = (uint32_t)tl_min_u64(s->ops[i].together, s->n - i);
+    for (uint32_t j = 1; j < n; j++) {
+        if (s->ops[i + j].lane != s->ops[i].lane) {
+            return 1;
+        }
+    }
+    return n > 0 ? n : 1;
+}
+
+/* All waits of the group come first, and all its events last. */
+static tl_err enqueue_group(tl_replay *r, uint32_t i, uint32_t n) {
+    const struct tl_op *const ops = &r->schedule->ops[i];
+    tl_stream *const stream = r->streams[ops->lane];
+    for (uint32_t j = 0; j < n; j++) {
+        TL_TRY(wait_for(r, &ops[j]));
+    }
+    TL_TRY(tl_together_begin(stream));
+    tl_err err = TL_OK;
+    for (uint32_t j = 0; j < n && !err; j++) {
+        err = tl_op_run(&ops[j], stream);
+    }
+    const tl_err ended = tl_together_end(stream);
+    for (uint32_t j = 0; j < n && !err && !ended; j++) {
+        err = mark_done(r, i + j);
+    }
+    return err ? err : ended;
 }
 
 static tl_err enqueue(tl_replay *r) {
@@ -52,8 +93,9 @@ static tl_err enqueue(tl_replay *r) {
     if (r->start != NULL) {
         TL_TRY(tl_event_record(first, r->start));
     }
-    for (uint32_t i = 0; i < r->schedule->n; i++) {
-        TL_TRY(enqueue_op(r, i));
+    for (uint32_t i = 0, n; i < r->schedule->n; i += n) {
+        n = group_of(r->schedule, i);
+        TL_TRY(n > 1 ? enqueue_group(r, i, n) : enqueue_op(r, i));
     }
     const uint32_t join = r->schedule->join;
     return join != TL_WAIT_NONE ? tl_event_wait(first, r->done[join]) : TL_OK;

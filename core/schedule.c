@@ -329,3 +329,25 @@ void tl_op_get_views(const struct tl_op *op, struct tl_op_views *out) {
     cache_op_views(op, out);
     index_op_views(op, out);
 }
+
+static bool same_shapes(const tl_view *const *a, const tl_view *const *b, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (a[i]->rows != b[i]->rows || a[i]->cols != b[i]->cols || a[i]->dtype != b[i]->dtype ||
+            a[i]->buf->mem != b[i]->buf->mem) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tl_op_alike(const struct tl_op *a, const struct tl_op *b) {
+    struct tl_op_views of_a, of_b;
+    if (a->verb != b->verb) {
+        return false;
+    }
+    tl_op_get_views(a, &of_a);
+    tl_op_get_views(b, &of_b);
+    return of_a.n_reads == of_b.n_reads && of_a.n_writes == of_b.n_writes &&
+           same_shapes(of_a.reads, of_b.reads, of_a.n_reads) &&
+           same_shapes(of_a.writes, of_b.writes, of_a.n_writes);
+}

@@ -52,6 +52,8 @@ struct tl_op {
     uint32_t layer; /* UINT32_MAX: outside the layers */
     tl_lane lane;
     uint32_t wait; /* the op of the other lane (an index) that must be done before, or TL_WAIT_ */
+    uint32_t together; /* so many ops, this one and those behind it, are alike and independent of each
+                        * other, see tl_together_begin; 0 for one inside such a group, and for all others */
     union {
         struct tl_copy copy;
         struct tl_gather gather;
@@ -96,6 +98,10 @@ void tl_schedule_free(tl_schedule *s);
 
 /* Enqueues all ops in order on one stream. Allocates nothing. */
 TL_MUST tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream);
+
+/* True where the ops may stand in one group: one verb, views of equal shapes, each absent in both or in
+ * none. What else they say is the caller's to know. */
+bool tl_op_alike(const struct tl_op *a, const struct tl_op *b);
 
 /* lanes.c. True where `second`, which stands behind `first`, must not begin before it is done: one
  * writes bytes that the other reads or writes. */

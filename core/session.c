@@ -32,6 +32,7 @@ struct tl_session {
     tl_gauges *gauges;      /* owned; NULL where nobody asked */
     uint32_t gauge_every;
     uint64_t n_steps; /* that were run, whatever was rewound since */
+    uint32_t n_recorded; /* times that the step was recorded */
     bool has_logits;
     bool has_chosen; /* scratch.idx is of the last step */
     uint32_t logits_row; /* of scratch.logits */
@@ -87,6 +88,7 @@ static tl_err record_step(tl_session *s) {
     struct tl_pass pass = pass_of(s);
     tl_replay_close(&s->replay);
     tl_schedule_clear(&s->step);
+    s->n_recorded++;
     pass.record = &s->step;
     TL_TRY(tl_decode_record_step(&pass));
     tl_schedule_arrange(&s->step);
@@ -508,19 +510,32 @@ static tl_err run_step(tl_session *s) {
     return TL_OK;
 }
 
-tl_err tl_session_step(tl_session *s, uint32_t id) {
+tl_err tl_session_begin_step(tl_session *s, uint32_t id, tl_stream *stream) {
     TL_TRY(check_ids(s, &id, 1));
-    s->has_logits = false;
-    TL_TRY(tl_kv_begin_step(s->kv, s->stream));
+    s->has_logits = s->has_chosen = false;
+    TL_TRY(tl_kv_begin_step(s->kv, stream));
     *(uint32_t *)tl_view_host(s->scratch.ids) = id;
     memset(tl_view_host(s->scratch.counts), 0, tl_view_bytes(s->scratch.counts));
     memset(tl_view_host(s->scratch.channel_counts), 0, tl_view_bytes(s->scratch.channel_counts));
-    TL_TRY(run_step(s));
+    return TL_OK;
+}
+
+void tl_session_end_step(tl_session *s, uint32_t id, const float *logits) {
+    float *const own = tl_view_host(s->scratch.logits);
+    if (logits != own) {
+        memcpy(own, logits, shape_of(s)->n_vocab * sizeof *own);
+    }
     s->has_chosen = true;
     s->ids[s->kv->n_rows++] = id;
     count_step(s);
     s->logits_row = 0;
     s->has_logits = true;
+}
+
+tl_err tl_session_step(tl_session *s, uint32_t id) {
+    TL_TRY(tl_session_begin_step(s, id, s->stream));
+    TL_TRY(run_step(s));
+    tl_session_end_step(s, id, logits_row(s, 0));
     return TL_OK;
 }
 
@@ -645,6 +660,8 @@ const tl_engine *tl_session_engine(const tl_session *s) { return s->engine; }
 tl_kv *tl_session_kv(const tl_session *s) { return s->kv; }
 tl_stream *tl_session_stream(const tl_session *s) { return s->stream; }
 const struct tl_policy *tl_session_policies(const tl_session *s) { return s->policies; }
+struct tl_scratch *tl_session_scratch(tl_session *s) { return &s->scratch; }
+uint32_t tl_session_n_recorded(const tl_session *s) { return s->n_recorded; }
 
 const struct tl_policy *tl_session_dense(const tl_session *s, double *above) {
     *above = s->dense_above;
