@@ -270,12 +270,14 @@ static __device__ void attend_end(const struct attend_args &a, const struct atte
     }
 }
 
-/* Block (part, KV head x chunk of its query heads, query). E: half where the cache is F16. */
+/* Block (part, KV head x chunk of its query heads, query of an op). E: half where the cache is F16. */
 template <class E, int COLUMNS, int H>
-static __global__ void __launch_bounds__(ATTEND_THREADS, 4) k_attend(struct attend_args a) {
+static __global__ void __launch_bounds__(ATTEND_THREADS, 4)
+    k_attend(const __grid_constant__ struct cu_group<attend_args> ops, uint32_t depth) {
     CU_DYNAMIC_SHARED(shared);
+    const struct attend_args &a = ops.of[blockIdx.z / depth];
     const struct attend_room<E> room = attend_layout<E>(a, shared);
-    const uint32_t i = blockIdx.z, kv_head = blockIdx.y / a.head_chunks;
+    const uint32_t i = blockIdx.z % depth, kv_head = blockIdx.y / a.head_chunks;
     const uint32_t chunk = blockIdx.y % a.head_chunks * H;
     const uint32_t n_heads = a.group - chunk < (uint32_t)H ? a.group - chunk : H;
     const uint32_t head0 = kv_head * a.group + chunk;
@@ -322,8 +324,9 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 4) k_attend(struct atte
     attend_end<E, COLUMNS, H>(a, room, n_heads, head0, i, s, sums);
 }
 
-/* A block a head of a query. */
-static __global__ void k_join_parts(struct cu_parts a) {
+/* Block (head of a query, op). */
+static __global__ void k_join_parts(const __grid_constant__ struct cu_group<cu_parts> ops) {
+    const struct cu_parts &a = ops.of[blockIdx.y];
     const uint64_t item = blockIdx.x;
     const float *const part = a.part + item * a.n_parts * (a.d + PART_EXTRA);
     float most = -INFINITY, weights = 0.0f;
@@ -349,15 +352,19 @@ static __global__ void k_join_parts(struct cu_parts a) {
 
 /* ---- launchers ---- */
 
-cudaError_t cu_join_parts(const struct cu_exec *x, const struct cu_parts *op) {
-    return cu_launch(x, op->n_rows, 128, 0, k_join_parts, *op);
+cudaError_t cu_join_parts(const struct cu_exec *x, const struct cu_parts *ops, uint32_t n) {
+    struct cu_group<cu_parts> group = {};
+    for (uint32_t i = 0; i < n; i++) {
+        group.of[i] = ops[i];
+    }
+    return cu_launch(x, dim3(ops->n_rows, n), 128, 0, k_join_parts, group);
 }
 
-/* Parts of `rows` rows, of which `blocks` blocks stand side by side anyway. */
+/* Parts of `rows` rows, of which `blocks` blocks of an op stand side by side anyway. */
 static uint32_t parts_of(const struct cu_exec *x, uint64_t rows, uint64_t blocks) {
     const uint64_t wanted = (uint64_t)x->n_sms * x->tuning->attend_sm_parts;
     const uint64_t useful = tl_div_up(rows, 4 * TILE_ROWS_MAX);
-    return (uint32_t)tl_max_u64(1, tl_min_u64(tl_div_up(wanted, blocks), useful));
+    return (uint32_t)tl_max_u64(1, tl_min_u64(tl_div_up(wanted, blocks * x->together), useful));
 }
 
 static uint32_t tile_rows_of(const struct cu_exec *x, uint32_t d, uint32_t elem_bytes) {
@@ -369,58 +376,76 @@ static uint32_t tile_rows_of(const struct cu_exec *x, uint32_t d, uint32_t elem_
     return rows;
 }
 
+/* n_ops ops of n queries each. */
 template <class E>
-static cudaError_t attend_as(const struct cu_exec *x, struct attend_args a, uint32_t n_kv_heads,
-                             uint32_t n) {
-    a.tile_rows = tile_rows_of(x, a.d, sizeof(E));
+static cudaError_t attend_as(const struct cu_exec *x, struct cu_group<attend_args> &ops,
+                             uint32_t n_ops, uint32_t n_kv_heads, uint32_t n) {
+    const struct attend_args &a = ops.of[0];
     const uint32_t stride = attend_stride(a.d), heads = attend_heads(a.d);
-    const size_t bytes = 2ull * a.tile_rows * stride * sizeof(E) +
+    const uint32_t tile_rows = tile_rows_of(x, a.d, sizeof(E));
+    const size_t bytes = 2ull * tile_rows * stride * sizeof(E) +
                          ((size_t)heads * stride + HEADS * TILE_ROWS_MAX + HEADS) * sizeof(float) +
                          TILE_ROWS_MAX * sizeof(int32_t);
-    const dim3 grid(a.n_parts, n_kv_heads * a.head_chunks, n);
+    struct cu_parts parts[CU_TOGETHER_MAX];
+    for (uint32_t i = 0; i < n_ops; i++) {
+        struct attend_args &one = ops.of[i];
+        one.tile_rows = tile_rows;
+        parts[i] = {one.part, one.out, one.lse, n * one.n_heads, one.n_parts, one.d};
+    }
+    const dim3 grid(a.n_parts, n_kv_heads * a.head_chunks, n * n_ops);
     if (a.d > 256) {
-        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 4, WIDE_HEADS>, a));
+        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 4, WIDE_HEADS>, ops, n));
     } else if (a.d > ATTEND_THREADS) {
-        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 2, HEADS>, a));
+        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 2, HEADS>, ops, n));
     } else {
-        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 1, HEADS>, a));
+        CU_TRY(cu_launch(x, grid, ATTEND_THREADS, bytes, k_attend<E, 1, HEADS>, ops, n));
     }
-    if (a.part == nullptr) {
-        return cudaSuccess;
-    }
-    const struct cu_parts parts = {a.part, a.out, a.lse, n * a.n_heads, a.n_parts, a.d};
-    return cu_join_parts(x, &parts);
+    return a.part == nullptr ? cudaSuccess : cu_join_parts(x, parts, n_ops);
 }
 
 static uint64_t part_bytes(uint64_t items, uint32_t n_parts, uint32_t d) {
     return n_parts == 1 ? 0 : items * n_parts * (d + PART_EXTRA) * sizeof(float);
 }
 
-static cudaError_t attend_rows(const struct cu_exec *x, struct attend_args a,
-                               const struct tl_kv_rows *kv, uint32_t n) {
-    a.k = cu_at<const uint8_t>(kv->k);
-    a.v = cu_at<const uint8_t>(kv->v);
-    a.k_dtype = kv->k.dtype;
-    a.v_dtype = kv->v.dtype;
-    a.d = kv->k.cols;
-    a.k_row_bytes = tl_row_bytes(a.k_dtype, a.d);
-    a.v_row_bytes = tl_row_bytes(a.v_dtype, a.d);
-    a.cap = kv->k.rows / kv->n_kv_heads;
-    a.group = a.n_heads / kv->n_kv_heads;
-    a.head_chunks = cu_div_up(a.group, attend_heads(a.d));
-    a.part = a.n_parts == 1 ? nullptr : (float *)x->scratch;
-    a.by_pieces = a.d % 8 == 0 && (((uintptr_t)a.k | (uintptr_t)a.v) & 15u) == 0;
-    for (uint32_t first = 0; first < n; first += 65535) { /* the most blocks of a grid's depth */
-        struct attend_args some = a;
-        const uint32_t rows = n - first < 65535 ? n - first : 65535;
-        some.q += (uint64_t)first * a.n_heads * a.d;
-        some.out += (uint64_t)first * a.n_heads * a.d;
-        some.lse = a.lse != nullptr ? a.lse + (uint64_t)first * a.n_heads : nullptr;
-        some.q_pos = a.q_pos != nullptr ? a.q_pos + first : nullptr;
+static void fill_rows(const struct cu_exec *x, struct attend_args *a, const struct tl_kv_rows *kv,
+                      uint32_t op) {
+    a->k = cu_at<const uint8_t>(kv->k);
+    a->v = cu_at<const uint8_t>(kv->v);
+    a->k_dtype = kv->k.dtype;
+    a->v_dtype = kv->v.dtype;
+    a->d = kv->k.cols;
+    a->k_row_bytes = tl_row_bytes(a->k_dtype, a->d);
+    a->v_row_bytes = tl_row_bytes(a->v_dtype, a->d);
+    a->cap = kv->k.rows / kv->n_kv_heads;
+    a->group = a->n_heads / kv->n_kv_heads;
+    a->head_chunks = cu_div_up(a->group, attend_heads(a->d));
+    a->part = a->n_parts == 1 ? nullptr : (float *)(void *)cu_scratch_of(x, op);
+    a->by_pieces = a->d % 8 == 0 && (((uintptr_t)a->k | (uintptr_t)a->v) & 15u) == 0;
+}
+
+/* The queries from `first` on. */
+static struct attend_args from_query(struct attend_args a, uint32_t first) {
+    a.q += (uint64_t)first * a.n_heads * a.d;
+    a.out += (uint64_t)first * a.n_heads * a.d;
+    a.lse = a.lse != nullptr ? a.lse + (uint64_t)first * a.n_heads : nullptr;
+    a.q_pos = a.q_pos != nullptr ? a.q_pos + first : nullptr;
+    return a;
+}
+
+static cudaError_t attend_rows(const struct cu_exec *x, const struct cu_group<attend_args> &all,
+                               uint32_t n_ops, uint32_t n_kv_heads, uint32_t n) {
+    const struct attend_args &a = all.of[0];
+    const uint32_t most = 65535 / n_ops; /* blocks of a grid's depth */
+    for (uint32_t first = 0; first < n; first += most) {
+        struct cu_group<attend_args> some = {};
+        const uint32_t rows = n - first < most ? n - first : most;
+        for (uint32_t i = 0; i < n_ops; i++) {
+            some.of[i] = from_query(all.of[i], first);
+        }
         if (a.k_dtype == TL_F16 && a.v_dtype == TL_F16) {
-            CU_TRY(attend_as<__half>(x, some, kv->n_kv_heads, rows));
+            CU_TRY(attend_as<__half>(x, some, n_ops, n_kv_heads, rows));
         } else {
-            CU_TRY(attend_as<float>(x, some, kv->n_kv_heads, rows));
+            CU_TRY(attend_as<float>(x, some, n_ops, n_kv_heads, rows));
         }
     }
     return cudaSuccess;
@@ -439,10 +464,8 @@ uint64_t cu_attend_scratch(const struct cu_exec *x, const struct tl_attend *op) 
     return part_bytes((uint64_t)op->q.rows * op->n_heads, attend_parts(x, op), op->kv.k.cols);
 }
 
-cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *op) {
-    if (cu_attend_tile_fits(x, op)) {
-        return cu_attend_tile(x, op);
-    }
+static struct attend_args attend_of(const struct cu_exec *x, const struct tl_attend *op,
+                                    uint32_t i) {
     struct attend_args a = {};
     a.q = cu_at<const float>(op->q);
     a.out = cu_at<float>(op->out);
@@ -454,7 +477,22 @@ cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *op) {
     a.window = op->window;
     a.scale = op->scale;
     a.softcap = op->softcap;
-    return attend_rows(x, a, &op->kv, op->q.rows);
+    fill_rows(x, &a, &op->kv, i);
+    return a;
+}
+
+cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *const *ops, uint32_t n) {
+    struct cu_group<attend_args> all = {};
+    for (uint32_t i = 0; i < n; i++) {
+        if (cu_attend_tile_fits(x, ops[0])) {
+            CU_TRY(cu_attend_tile(x, ops[i]));
+        } else {
+            all.of[i] = attend_of(x, ops[i], i);
+        }
+    }
+    return cu_attend_tile_fits(x, ops[0])
+               ? cudaSuccess
+               : attend_rows(x, all, n, ops[0]->kv.n_kv_heads, ops[0]->q.rows);
 }
 
 static uint32_t slots_parts(const struct cu_exec *x, const struct tl_attend_slots *op) {
@@ -465,17 +503,23 @@ uint64_t cu_attend_slots_scratch(const struct cu_exec *x, const struct tl_attend
     return part_bytes(op->n_heads, slots_parts(x, op), op->kv.k.cols);
 }
 
-cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *op) {
-    struct attend_args a = {};
-    a.q = cu_at<const float>(op->q);
-    a.out = cu_at<float>(op->out);
-    a.lse = cu_at<float>(op->lse);
-    a.slot = cu_at<const int32_t>(op->slot);
-    a.n_slots = op->slot.cols;
-    a.row0 = op->row0;
-    a.n_heads = op->n_heads;
-    a.n_parts = slots_parts(x, op);
-    a.scale = op->scale;
-    a.softcap = op->softcap;
-    return attend_rows(x, a, &op->kv, 1);
+cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *const *ops,
+                            uint32_t n) {
+    struct cu_group<attend_args> all = {};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tl_attend_slots *const op = ops[i];
+        struct attend_args &a = all.of[i];
+        a.q = cu_at<const float>(op->q);
+        a.out = cu_at<float>(op->out);
+        a.lse = cu_at<float>(op->lse);
+        a.slot = cu_at<const int32_t>(op->slot);
+        a.n_slots = op->slot.cols;
+        a.row0 = op->row0;
+        a.n_heads = op->n_heads;
+        a.n_parts = slots_parts(x, op);
+        a.scale = op->scale;
+        a.softcap = op->softcap;
+        fill_rows(x, &a, &op->kv, i);
+    }
+    return attend_rows(x, all, n, ops[0]->kv.n_kv_heads, 1);
 }

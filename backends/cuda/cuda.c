@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 extern const tl_backend tl_backend_cuda;
 
@@ -122,6 +123,7 @@ static struct cu_exec exec_of(tl_stream *s) {
     return (struct cu_exec){.stream = ((struct cu_stream *)s)->stream,
                             .tuning = dev->tuning,
                             .n_sms = dev->n_sms,
+                            .together = 1,
                             .shared_bytes_max = dev->shared_bytes_max};
 }
 
@@ -142,19 +144,74 @@ static struct cu_exec exec_of(tl_stream *s) {
         return cu_check(cu_dev_of(s), cu_##name(&x, op), #name);                                   \
     }
 
+/* Runs what is held, by one launch. */
+static tl_err run_held(struct cu_stream *s) {
+    struct cu_held *const held = &s->held;
+    const void *ops[CU_TOGETHER_MAX];
+    const uint32_t n = held->n;
+    for (uint32_t i = 0; i < n; i++) {
+        ops[i] = &held->ops[i];
+    }
+    held->n = 0;
+    return n > 0 ? held->run(&s->base, ops, n) : TL_OK;
+}
+
+static tl_err together_begin(tl_stream *s) {
+    ((struct cu_stream *)s)->held.on = true;
+    return TL_OK;
+}
+
+static tl_err together_end(tl_stream *s) {
+    ((struct cu_stream *)s)->held.on = false;
+    return run_held((struct cu_stream *)s);
+}
+
+/* Keeps an op for later, or runs it now. */
+static tl_err hold_or_run(tl_stream *base, const void *op, size_t op_bytes,
+                          tl_err (*run)(tl_stream *s, const void *const *ops, uint32_t n)) {
+    struct cu_stream *const s = (struct cu_stream *)base;
+    if (!s->held.on) {
+        return run(base, &op, 1);
+    }
+    if (s->held.n == CU_TOGETHER_MAX || (s->held.n > 0 && s->held.run != run)) {
+        TL_TRY(run_held(s));
+    }
+    s->held.run = run;
+    memcpy(&s->held.ops[s->held.n++], op, op_bytes);
+    return TL_OK;
+}
+
+/* A verb that takes ops of several sequences; scratch bytes of one op: 0 or a function. */
+#define VERB_TOGETHER(name, scratch_bytes)                                                         \
+    static tl_err run_##name(tl_stream *s, const void *const *ops, uint32_t n) {                   \
+        const struct tl_##name *of[CU_TOGETHER_MAX];                                               \
+        struct cu_exec x = exec_of(s);                                                             \
+        for (uint32_t i = 0; i < n; i++) {                                                         \
+            of[i] = ops[i];                                                                        \
+        }                                                                                          \
+        x.together = n;                                                                            \
+        x.scratch_each = tl_align_up(scratch_bytes, 256);                                          \
+        TL_TRY(cu_enter(cu_dev_of(s)));                                                            \
+        TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, n * x.scratch_each, #name));      \
+        return cu_check(cu_dev_of(s), cu_##name(&x, of, n), #name);                                \
+    }                                                                                              \
+    static tl_err name(tl_stream *s, const struct tl_##name *op) {                                 \
+        return hold_or_run(s, op, sizeof *op, run_##name);                                         \
+    }
+
 VERB(gather)
 VERB_WITH_SCRATCH(matmul)
 VERB(rmsnorm)
 VERB(rope)
 VERB(glu)
-VERB(kv_encode)
-VERB_WITH_SCRATCH(attend)
+VERB_TOGETHER(kv_encode, 0)
+VERB_TOGETHER(attend, cu_attend_scratch(&x, of[0]))
 VERB_WITH_SCRATCH(compress)
-VERB_WITH_SCRATCH(key_score)
-VERB_WITH_SCRATCH(topk)
-VERB_WITH_SCRATCH(attend_sketch)
-VERB_WITH_SCRATCH(attend_slots)
-VERB_WITH_SCRATCH(fetch)
+VERB_TOGETHER(key_score, cu_key_score_scratch(&x, of[0]))
+VERB_TOGETHER(topk, cu_topk_scratch(&x, of[0]))
+VERB_TOGETHER(attend_sketch, cu_attend_sketch_scratch(&x, of[0]))
+VERB_TOGETHER(attend_slots, cu_attend_slots_scratch(&x, of[0]))
+VERB_TOGETHER(fetch, cu_fetch_scratch(&x, of[0]))
 VERB(merge)
 VERB_WITH_SCRATCH(mass)
 VERB(key_transpose)
@@ -180,6 +237,8 @@ const tl_backend tl_backend_cuda = {
     .event_close = cu_event_close,
     .event_record = cu_event_record,
     .event_wait = cu_event_wait,
+    .together_begin = together_begin,
+    .together_end = together_end,
     .capture_begin = cu_capture_begin,
     .capture_end = cu_capture_end,
     .graph_run = cu_graph_run,

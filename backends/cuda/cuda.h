@@ -29,6 +29,22 @@ struct cu_graph {
     struct cu_scratch scratch[TL_CAPTURE_STREAMS_MAX];
 };
 
+/* Ops that wait for others alike, to be launched with them. */
+struct cu_held {
+    bool on; /* between tl_together_begin and its end */
+    tl_err (*run)(tl_stream *s, const void *const *ops, uint32_t n); /* NULL: none are held */
+    uint32_t n;
+    union { /* copies: the caller's may be gone */
+        struct tl_kv_encode kv_encode;
+        struct tl_attend attend;
+        struct tl_key_score key_score;
+        struct tl_topk topk;
+        struct tl_attend_sketch attend_sketch;
+        struct tl_attend_slots attend_slots;
+        struct tl_fetch fetch;
+    } ops[CU_TOGETHER_MAX];
+};
+
 struct cu_stream {
     tl_stream base;
     cudaStream_t stream;
@@ -37,6 +53,7 @@ struct cu_stream {
     struct cu_graph *recording; /* of the first stream of a capture; owned until its end */
     cudaEvent_t fork;           /* for captures of several streams */
     bool gave_up;               /* an op of the capture found no scratch */
+    struct cu_held held;
 };
 
 static inline struct cu_dev *cu_dev_of(const tl_stream *s) { return (struct cu_dev *)s->dev; }

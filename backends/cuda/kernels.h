@@ -37,12 +37,19 @@ struct cu_buf {
     uint64_t pinned_bytes; /* of those, from the beginning */
 };
 
+/* Alike ops of several sequences that one launch does: their arguments are the kernel's parameters,
+ * which may be 4 KiB together. */
+enum { CU_TOGETHER_MAX = 8 };
+
+/* Launchers that take n ops take 1 .. CU_TOGETHER_MAX alike ones (tl_together_begin). */
 /* Where and how to launch. */
 struct cu_exec {
     cudaStream_t stream;
     const struct cu_tuning *tuning;
     uint32_t n_sms, shared_bytes_max;
-    void *scratch; /* as many bytes as the op's _scratch says, a multiple of 256 */
+    uint32_t together; /* ops of this launch: who counts blocks counts those of all */
+    void *scratch;     /* for each op as many bytes as its _scratch says, a multiple of 256 */
+    uint64_t scratch_each; /* from one op's to the next one's, likewise */
 };
 
 cudaError_t cu_gather(const struct cu_exec *x, const struct tl_gather *op);
@@ -50,7 +57,7 @@ cudaError_t cu_rmsnorm(const struct cu_exec *x, const struct tl_rmsnorm *op);
 cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op);
 cudaError_t cu_glu(const struct cu_exec *x, const struct tl_glu *op);
 cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op);
-cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *op);
+cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops, uint32_t n);
 uint64_t cu_compress_scratch(const struct cu_exec *x, const struct tl_compress *op);
 cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op);
 /* Its vector-quantised keys, or values; a side's scratch holds its codebook as floats. */
@@ -70,22 +77,22 @@ uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op);
 cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op);
 
 uint64_t cu_attend_scratch(const struct cu_exec *x, const struct tl_attend *op);
-cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *op);
+cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *const *ops, uint32_t n);
 /* Attention of many queries at once; whether it can do this one. */
 bool cu_attend_tile_fits(const struct cu_exec *x, const struct tl_attend *op);
 cudaError_t cu_attend_tile(const struct cu_exec *x, const struct tl_attend *op);
 uint64_t cu_attend_slots_scratch(const struct cu_exec *x, const struct tl_attend_slots *op);
-cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *op);
+cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *const *ops, uint32_t n);
 
 uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_attend_sketch *op);
-cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *op);
+cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *const *ops, uint32_t n);
 uint64_t cu_key_score_scratch(const struct cu_exec *x, const struct tl_key_score *op);
-cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op);
+cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *const *ops, uint32_t n);
 
 uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op);
-cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *op);
+cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *const *ops, uint32_t n);
 uint64_t cu_fetch_scratch(const struct cu_exec *x, const struct tl_fetch *op);
-cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op);
+cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *const *ops, uint32_t n);
 
 uint64_t cu_mass_scratch(const struct cu_exec *x, const struct tl_mass *op);
 cudaError_t cu_mass(const struct cu_exec *x, const struct tl_mass *op);
@@ -104,7 +111,7 @@ struct cu_parts {
     float *out, *lse; /* lse may be NULL */
     uint32_t n_rows, n_parts, d;
 };
-cudaError_t cu_join_parts(const struct cu_exec *x, const struct cu_parts *op);
+cudaError_t cu_join_parts(const struct cu_exec *x, const struct cu_parts *ops, uint32_t n);
 
 #ifdef __cplusplus
 }

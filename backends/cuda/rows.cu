@@ -191,14 +191,17 @@ static __device__ void encode_block(const struct encode_args &a, uint8_t *row, u
     }
 }
 
-/* A warp for 32 columns of a head of a row: block (columns, head, row). */
-static __global__ void k_kv_encode(struct encode_args a) {
+/* A warp for 32 columns of a head of a row: block (columns, head, row of an op). */
+static __global__ void k_kv_encode(const __grid_constant__ struct cu_group<encode_args> ops,
+                                   uint32_t depth) {
+    const struct encode_args &a = ops.of[blockIdx.z / depth];
     const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
-    const uint64_t row = (uint64_t)h * a.cap + (uint64_t)a.slot[blockIdx.z];
+    const uint32_t i = blockIdx.z % depth;
+    const uint64_t row = (uint64_t)h * a.cap + (uint64_t)a.slot[i];
     uint8_t *const dst = a.dst + row * a.row_bytes;
     const bool inside = j < a.d;
     const float x =
-        inside ? a.src[((uint64_t)blockIdx.z * a.heads + h) * a.d + j] : 0.0f;
+        inside ? a.src[((uint64_t)i * a.heads + h) * a.d + j] : 0.0f;
     if (a.dtype == TL_Q8_0 || a.dtype == TL_Q4_0) {
         if (j / CU_WARP * CU_WARP < a.d) { /* whole warps: d is whole blocks */
             encode_block(a, dst, j / CU_WARP, x, j % CU_WARP);
@@ -289,27 +292,38 @@ cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op) {
     return cu_launch(x, op->lse.rows * op->lse.cols, 64, 0, k_merge, a);
 }
 
-static cudaError_t encode(const struct cu_exec *x, const struct tl_kv_encode *op,
-                          const tl_view *dst, const tl_view *src) {
-    struct encode_args a = {cu_at<uint8_t>(*dst),
-                            cu_at<const float>(*src),
-                            cu_at<const int32_t>(op->slot),
-                            tl_row_bytes(dst->dtype, dst->cols),
-                            dst->cols,
-                            op->dst.n_kv_heads,
-                            dst->rows / op->dst.n_kv_heads,
-                            dst->dtype};
-    const uint32_t threads = 64;
-    for (uint32_t first = 0; first < src->rows; first += 65535) {
-        const uint32_t n = src->rows - first < 65535 ? src->rows - first : 65535;
-        CU_TRY(cu_launch(x, dim3(cu_div_up(a.d, threads), a.heads, n), threads, 0, k_kv_encode, a));
-        a.src += (uint64_t)n * src->cols;
-        a.slot += n;
+/* Keys, or values, of n_ops ops. */
+static cudaError_t encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
+                          uint32_t n_ops, bool keys) {
+    struct cu_group<encode_args> all = {};
+    for (uint32_t i = 0; i < n_ops; i++) {
+        const tl_view &dst = keys ? ops[i]->dst.k : ops[i]->dst.v;
+        const uint32_t heads = ops[i]->dst.n_kv_heads;
+        all.of[i] = {cu_at<uint8_t>(dst),
+                     cu_at<const float>(keys ? ops[i]->k : ops[i]->v),
+                     cu_at<const int32_t>(ops[i]->slot),
+                     tl_row_bytes(dst.dtype, dst.cols),
+                     dst.cols,
+                     heads,
+                     dst.rows / heads,
+                     dst.dtype};
+    }
+    const struct encode_args &a = all.of[0];
+    const uint32_t threads = 64, most = 65535 / n_ops, n_rows = ops[0]->slot.rows;
+    for (uint32_t first = 0; first < n_rows; first += most) {
+        const uint32_t n = n_rows - first < most ? n_rows - first : most;
+        const dim3 grid(cu_div_up(a.d, threads), a.heads, n * n_ops);
+        CU_TRY(cu_launch(x, grid, threads, 0, k_kv_encode, all, n));
+        for (uint32_t i = 0; i < n_ops; i++) {
+            all.of[i].src += (uint64_t)n * a.heads * a.d;
+            all.of[i].slot += n;
+        }
     }
     return cudaSuccess;
 }
 
-cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *op) {
-    CU_TRY(encode(x, op, &op->dst.k, &op->k));
-    return encode(x, op, &op->dst.v, &op->v);
+cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
+                         uint32_t n) {
+    CU_TRY(encode(x, ops, n, true));
+    return encode(x, ops, n, false);
 }

@@ -52,8 +52,9 @@ static __device__ struct rows_of_part part_rows(const struct topk_args &a, uint3
     return {(uint32_t)(first < n_rows ? first : n_rows), (uint32_t)(end < n_rows ? end : n_rows)};
 }
 
-/* Block (part, query head). */
-static __global__ void k_topk_most(struct topk_args a) {
+/* Block (part, query head, op). */
+static __global__ void k_topk_most(const __grid_constant__ struct cu_group<topk_args> ops) {
+    const struct topk_args &a = ops.of[blockIdx.z];
     __shared__ uint32_t most;
     const struct rows_of_part rows = part_rows(a, blockIdx.x);
     const float *const score = a.score + (uint64_t)blockIdx.y * a.cols;
@@ -90,8 +91,9 @@ static __device__ void add_bins(uint32_t *to, const uint32_t *bins) {
     }
 }
 
-/* Block (part, KV head). */
-static __global__ void k_topk_keys(struct topk_args a) {
+/* Block (part, KV head, op). */
+static __global__ void k_topk_keys(const __grid_constant__ struct cu_group<topk_args> ops) {
+    const struct topk_args &a = ops.of[blockIdx.z];
     __shared__ uint32_t bins[BINS];
     const struct rows_of_part rows = part_rows(a, blockIdx.x);
     if (rows.first == rows.end) {
@@ -123,8 +125,10 @@ static __device__ struct bar find_bar(const struct topk_args &a, uint32_t kv_hea
     return b;
 }
 
-/* Block (part, KV head): counts the next bits of keys that share the bar's. */
-static __global__ void k_topk_refine(struct topk_args a, uint32_t level) {
+/* Block (part, KV head, op): counts the next bits of keys that share the bar's. */
+static __global__ void k_topk_refine(const __grid_constant__ struct cu_group<topk_args> ops,
+                                     uint32_t level) {
+    const struct topk_args &a = ops.of[blockIdx.z];
     __shared__ uint32_t bins[BINS];
     const struct rows_of_part rows = part_rows(a, blockIdx.x);
     if (rows.first == rows.end) {
@@ -154,8 +158,9 @@ static __device__ bool is_at(const struct bar &b, uint32_t key) {
     return key != 0 && b.wanted != 0 && key == b.bits;
 }
 
-/* Block (part, KV head). */
-static __global__ void k_topk_count(struct topk_args a) {
+/* Block (part, KV head, op). */
+static __global__ void k_topk_count(const __grid_constant__ struct cu_group<topk_args> ops) {
+    const struct topk_args &a = ops.of[blockIdx.z];
     const struct rows_of_part rows = part_rows(a, blockIdx.x);
     const struct bar b = find_bar(a, blockIdx.y, LEVELS);
     const uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
@@ -176,8 +181,9 @@ static __global__ void k_topk_count(struct topk_args a) {
 
 static __device__ uint32_t least(uint32_t x, uint32_t y) { return x < y ? x : y; }
 
-/* Block (part, KV head). */
-static __global__ void k_topk_write(struct topk_args a) {
+/* Block (part, KV head, op). */
+static __global__ void k_topk_write(const __grid_constant__ struct cu_group<topk_args> ops) {
+    const struct topk_args &a = ops.of[blockIdx.z];
     const struct rows_of_part rows = part_rows(a, blockIdx.x);
     const struct bar b = find_bar(a, blockIdx.y, LEVELS);
     const uint32_t *const keys = a.keys + (uint64_t)blockIdx.y * a.cols;
@@ -323,8 +329,9 @@ static __device__ uint32_t lap(const struct fetch_args &a, const struct hot_head
     return taken;
 }
 
-/* A block a KV head. */
-static __global__ void k_fetch_plan(struct fetch_args a) {
+/* Block (KV head, -, op). */
+static __global__ void k_fetch_plan(const __grid_constant__ struct cu_group<fetch_args> ops) {
+    const struct fetch_args &a = ops.of[blockIdx.z];
     const uint32_t head = blockIdx.x;
     const int32_t hand = a.hand[head];
     const struct hot_head h = {a.idx + (uint64_t)head * a.k,
@@ -369,8 +376,9 @@ static __device__ void copy_row(uint8_t *to, const uint8_t *from, uint64_t bytes
     }
 }
 
-/* A warp a missing row: block (misses, KV head). Home is host memory, read across the link. */
-static __global__ void k_fetch_copy(struct fetch_args a) {
+/* A warp a missing row: block (misses, KV head, op). Home is host memory, read across the link. */
+static __global__ void k_fetch_copy(const __grid_constant__ struct cu_group<fetch_args> ops) {
+    const struct fetch_args &a = ops.of[blockIdx.z];
     const uint32_t lane = threadIdx.x % CU_WARP, head = blockIdx.y;
     const uint32_t miss = blockIdx.x * COPY_WARPS + threadIdx.x / CU_WARP;
     if (miss >= a.n_misses[head]) {
@@ -386,10 +394,9 @@ static __global__ void k_fetch_copy(struct fetch_args a) {
 /* ---- launchers ---- */
 
 /* The parts of top-k's scratch; those that begin as zeros first. Returns its bytes. */
-static uint64_t topk_layout(const struct cu_exec *x, const struct tl_topk *op, struct topk_args *a,
-                            uint64_t *zero_bytes) {
+static uint64_t topk_layout(const struct cu_exec *x, const struct tl_topk *op, uint8_t *base,
+                            struct topk_args *a, uint64_t *zero_bytes) {
     const uint64_t n = op->idx.rows, cols = op->score.cols;
-    uint8_t *const base = (uint8_t *)x->scratch;
     uint64_t at = 0;
     a->part_rows = x->tuning->topk_part_rows;
     a->n_parts = cu_div_up(cols, a->part_rows);
@@ -407,30 +414,33 @@ static uint64_t topk_layout(const struct cu_exec *x, const struct tl_topk *op, s
 uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op) {
     struct topk_args a;
     uint64_t zero_bytes;
-    struct cu_exec none = *x;
-    none.scratch = nullptr;
-    return topk_layout(&none, op, &a, &zero_bytes);
+    return topk_layout(x, op, nullptr, &a, &zero_bytes);
 }
 
-cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *op) {
-    struct topk_args a = {};
-    uint64_t zero_bytes;
-    topk_layout(x, op, &a, &zero_bytes);
-    a.idx = cu_at<int32_t>(op->idx);
-    a.score = cu_at<const float>(op->score);
-    a.base = op->base.buf != nullptr ? cu_at<const float>(op->base) : nullptr;
-    a.n_rows = cu_at<const int32_t>(op->n_rows);
-    a.k = op->idx.cols;
-    a.cols = op->score.cols;
-    a.group = op->score.rows / op->idx.rows;
-    const dim3 grid(a.n_parts, op->idx.rows);
-    CU_TRY(cudaMemsetAsync(x->scratch, 0, zero_bytes, x->stream));
-    CU_TRY(cu_launch(x, dim3(a.n_parts, op->score.rows), SELECT_THREADS, 0, k_topk_most, a));
-    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_keys, a));
-    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, a, 1u));
-    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, a, 2u));
-    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_count, a));
-    return cu_launch(x, grid, SELECT_THREADS, 0, k_topk_write, a);
+cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *const *ops, uint32_t n) {
+    struct cu_group<topk_args> all = {};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tl_topk *const op = ops[i];
+        struct topk_args &a = all.of[i];
+        uint64_t zero_bytes;
+        topk_layout(x, op, cu_scratch_of(x, i), &a, &zero_bytes);
+        a.idx = cu_at<int32_t>(op->idx);
+        a.score = cu_at<const float>(op->score);
+        a.base = op->base.buf != nullptr ? cu_at<const float>(op->base) : nullptr;
+        a.n_rows = cu_at<const int32_t>(op->n_rows);
+        a.k = op->idx.cols;
+        a.cols = op->score.cols;
+        a.group = op->score.rows / op->idx.rows;
+        CU_TRY(cudaMemsetAsync(a.most, 0, zero_bytes, x->stream));
+    }
+    const uint32_t n_parts = all.of[0].n_parts;
+    const dim3 grid(n_parts, ops[0]->idx.rows, n), by_query(n_parts, ops[0]->score.rows, n);
+    CU_TRY(cu_launch(x, by_query, SELECT_THREADS, 0, k_topk_most, all));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_keys, all));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, all, 1u));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_refine, all, 2u));
+    CU_TRY(cu_launch(x, grid, SELECT_THREADS, 0, k_topk_count, all));
+    return cu_launch(x, grid, SELECT_THREADS, 0, k_topk_write, all);
 }
 
 uint64_t cu_fetch_scratch(const struct cu_exec *x, const struct tl_fetch *op) {
@@ -438,7 +448,7 @@ uint64_t cu_fetch_scratch(const struct cu_exec *x, const struct tl_fetch *op) {
     return ((uint64_t)op->idx.rows * op->idx.cols + op->idx.rows) * sizeof(int32_t);
 }
 
-cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
+static struct fetch_args fetch_of(const struct tl_fetch *op, uint8_t *scratch) {
     const uint32_t n = op->idx.rows, k = op->idx.cols;
     struct fetch_args a = {};
     a.idx = cu_at<const int32_t>(op->idx);
@@ -447,8 +457,8 @@ cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
     a.used = cu_at<int32_t>(op->used);
     a.hand = cu_at<int32_t>(op->hand);
     a.counts = cu_at<int32_t>(op->counts);
-    a.misses = (int32_t *)x->scratch;
-    a.n_misses = (uint32_t *)a.misses + (uint64_t)n * k;
+    a.misses = (int32_t *)(void *)scratch;
+    a.n_misses = (uint32_t *)(void *)a.misses + (uint64_t)n * k;
     a.hot_k = cu_at<uint8_t>(op->hot.k);
     a.hot_v = cu_at<uint8_t>(op->hot.v);
     a.home_k = cu_at<const uint8_t>(op->home.k);
@@ -462,7 +472,16 @@ cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *op) {
     const uintptr_t all = (uintptr_t)a.hot_k | (uintptr_t)a.hot_v | (uintptr_t)a.home_k |
                           (uintptr_t)a.home_v | a.k_bytes | a.v_bytes;
     a.by_pieces = (all & 15u) == 0;
-    CU_TRY(cu_launch(x, n, SELECT_THREADS, 0, k_fetch_plan, a));
-    return cu_launch(x, dim3(cu_div_up(k, COPY_WARPS), n), COPY_WARPS * CU_WARP, 0, k_fetch_copy,
-                     a);
+    return a;
+}
+
+cudaError_t cu_fetch(const struct cu_exec *x, const struct tl_fetch *const *ops, uint32_t n) {
+    const uint32_t n_heads = ops[0]->idx.rows, k = ops[0]->idx.cols;
+    struct cu_group<fetch_args> all = {};
+    for (uint32_t i = 0; i < n; i++) {
+        all.of[i] = fetch_of(ops[i], cu_scratch_of(x, i));
+    }
+    CU_TRY(cu_launch(x, dim3(n_heads, 1, n), SELECT_THREADS, 0, k_fetch_plan, all));
+    return cu_launch(x, dim3(cu_div_up(k, COPY_WARPS), n_heads, n), COPY_WARPS * CU_WARP, 0,
+                     k_fetch_copy, all);
 }

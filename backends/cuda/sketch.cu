@@ -325,14 +325,14 @@ static __device__ const uint8_t *codes_at(const uint8_t *from, const uint8_t *st
     return room != 0 ? staged + cu_skew(from) : from;
 }
 
-/* Block (part, KV head, QUERIES of its heads). */
-static __global__ void __launch_bounds__(SKETCH_THREADS, 4) k_key_score(struct sketch_args a) {
+/* Block (part, KV head, QUERIES of its heads in an op). */
+static __global__ void __launch_bounds__(SKETCH_THREADS, 4)
+    k_key_score(const __grid_constant__ struct cu_group<sketch_args> ops, uint32_t depth) {
     CU_DYNAMIC_SHARED(shared);
+    const struct sketch_args &a = ops.of[blockIdx.z / depth];
     const struct sketch_room room = sketch_layout(a, shared);
-    const struct sketch_rows r = {blockIdx.z * QUERIES,
-                                  a.group - blockIdx.z * QUERIES < QUERIES
-                                      ? a.group - blockIdx.z * QUERIES
-                                      : QUERIES,
+    const uint32_t first = blockIdx.z % depth * QUERIES;
+    const struct sketch_rows r = {first, a.group - first < QUERIES ? a.group - first : QUERIES,
                                   blockIdx.y * a.group};
     const uint8_t *const k = a.k + (uint64_t)blockIdx.y * a.cap * a.k_bytes;
     const int32_t n_blocks = a.n_blocks[0];
@@ -496,13 +496,15 @@ static __device__ void sketch_end(const struct sketch_args &a, const struct sket
     }
 }
 
-/* Block (part, KV head, QUERIES of its (query, head) pairs). */
+/* Block (part, KV head, QUERIES of its (query, head) pairs in an op). */
 template <int CHUNKS>
 /* Two blocks at least: left to itself ptxas 13.0 stops at 128 registers and spills (sm_90, wide heads). */
-static __global__ void __launch_bounds__(SKETCH_THREADS, 2) k_attend_sketch(struct sketch_args a) {
+static __global__ void __launch_bounds__(SKETCH_THREADS, 2)
+    k_attend_sketch(const __grid_constant__ struct cu_group<sketch_args> ops, uint32_t depth) {
     CU_DYNAMIC_SHARED(shared);
+    const struct sketch_args &a = ops.of[blockIdx.z / depth];
     const struct sketch_room room = sketch_layout(a, shared);
-    const uint32_t pairs = a.n * a.group, first = blockIdx.z * QUERIES;
+    const uint32_t pairs = a.n * a.group, first = blockIdx.z % depth * QUERIES;
     const struct sketch_rows r = {first, pairs - first < QUERIES ? pairs - first : QUERIES,
                                   blockIdx.y * a.group};
     const uint8_t *const k = a.k + (uint64_t)blockIdx.y * a.cap * a.k_bytes;
@@ -578,7 +580,7 @@ static uint32_t fit_shared(struct sketch_args *a) {
 static uint32_t sketch_parts(const struct cu_exec *x, const struct tl_sketch *s, uint64_t side) {
     const uint64_t wanted = (uint64_t)x->n_sms * x->tuning->sketch_sm_parts;
     const uint64_t useful = tl_div_up(s->k.rows / s->n_kv_heads, 4);
-    return (uint32_t)tl_max_u64(1, tl_min_u64(tl_div_up(wanted, side), useful));
+    return (uint32_t)tl_max_u64(1, tl_min_u64(tl_div_up(wanted, side * x->together), useful));
 }
 
 /* For queries that are turned. */
@@ -604,23 +606,29 @@ uint64_t cu_key_score_scratch(const struct cu_exec *x, const struct tl_key_score
     return turned_bytes(op->q, &op->sketch);
 }
 
-cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *op) {
-    struct sketch_args a = {};
-    CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, x->scratch, &a.q));
-    a.score_to = cu_at<float>(op->score);
-    a.score_cols = op->score.cols;
-    a.n_blocks = cu_at<const int32_t>(op->n_blocks);
-    a.n = 1;
-    a.n_heads = op->n_heads;
-    a.scale = op->scale;
-    a.softcap = op->softcap;
-    fill_sketch(&a, &op->sketch);
-    a.v_raw = a.v_shared = 0;
-    const uint32_t chunks = cu_div_up(a.group, QUERIES);
-    const uint64_t side = (uint64_t)op->sketch.n_kv_heads * chunks;
-    const dim3 grid(sketch_parts(x, &op->sketch, side), op->sketch.n_kv_heads, chunks);
-    const uint32_t shared = fit_shared(&a);
-    return cu_launch(x, grid, SKETCH_THREADS, shared, k_key_score, a);
+cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *const *ops,
+                         uint32_t n) {
+    struct cu_group<sketch_args> all = {};
+    uint32_t shared = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tl_key_score *const op = ops[i];
+        struct sketch_args &a = all.of[i];
+        CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, cu_scratch_of(x, i), &a.q));
+        a.score_to = cu_at<float>(op->score);
+        a.score_cols = op->score.cols;
+        a.n_blocks = cu_at<const int32_t>(op->n_blocks);
+        a.n = 1;
+        a.n_heads = op->n_heads;
+        a.scale = op->scale;
+        a.softcap = op->softcap;
+        fill_sketch(&a, &op->sketch);
+        a.v_raw = a.v_shared = 0;
+        shared = fit_shared(&a);
+    }
+    const struct tl_sketch *const s = &ops[0]->sketch;
+    const uint32_t chunks = cu_div_up(all.of[0].group, QUERIES);
+    const dim3 grid(sketch_parts(x, s, (uint64_t)s->n_kv_heads * chunks), s->n_kv_heads, chunks * n);
+    return cu_launch(x, grid, SKETCH_THREADS, shared, k_key_score, all, chunks);
 }
 
 static uint32_t pair_chunks(const struct tl_attend_sketch *op) {
@@ -648,37 +656,54 @@ static cudaError_t turn_outputs(const struct cu_exec *x, const struct tl_attend_
     return tl_vq_is(op->sketch.v_codec) ? cu_vq_turn(x, &turn) : cudaSuccess;
 }
 
-cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *op) {
-    struct sketch_args a = {};
-    CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, x->scratch, &a.q));
-    a.score = cu_at<const float>(op->score);
-    a.score_cols = op->score.buf != nullptr ? op->score.cols : 0;
-    a.out = cu_at<float>(op->out);
-    a.lse = cu_at<float>(op->lse);
-    a.n_blocks = cu_at<const int32_t>(op->n_blocks);
-    a.skip = cu_at<const int32_t>(op->skip);
-    a.n_skip = op->skip.buf != nullptr ? op->skip.cols : 0;
-    a.n = op->q.rows;
-    a.n_heads = op->n_heads;
-    a.scale = op->scale;
-    a.softcap = op->softcap;
-    fill_sketch(&a, &op->sketch);
-    a.n_parts = attend_sketch_parts(x, op);
-    uint8_t *const parts_at = (uint8_t *)x->scratch + turned_bytes(op->q, &op->sketch);
-    a.part = a.n_parts == 1 ? nullptr : (float *)(void *)parts_at;
-    const dim3 grid(a.n_parts, op->sketch.n_kv_heads, pair_chunks(op));
-    const uint32_t shared = fit_shared(&a);
+static cudaError_t sketch_of(const struct cu_exec *x, const struct tl_attend_sketch *op, uint32_t i,
+                             struct sketch_args *a) {
+    uint8_t *const scratch = cu_scratch_of(x, i);
+    CU_TRY(turn_queries(x, op->q, &op->sketch, op->n_heads, scratch, &a->q));
+    a->score = cu_at<const float>(op->score);
+    a->score_cols = op->score.buf != nullptr ? op->score.cols : 0;
+    a->out = cu_at<float>(op->out);
+    a->lse = cu_at<float>(op->lse);
+    a->n_blocks = cu_at<const int32_t>(op->n_blocks);
+    a->skip = cu_at<const int32_t>(op->skip);
+    a->n_skip = op->skip.buf != nullptr ? op->skip.cols : 0;
+    a->n = op->q.rows;
+    a->n_heads = op->n_heads;
+    a->scale = op->scale;
+    a->softcap = op->softcap;
+    fill_sketch(a, &op->sketch);
+    a->n_parts = attend_sketch_parts(x, op);
+    a->part = a->n_parts == 1 ? nullptr
+                              : (float *)(void *)(scratch + turned_bytes(op->q, &op->sketch));
+    return cudaSuccess;
+}
+
+cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *const *ops,
+                             uint32_t n) {
+    struct cu_group<sketch_args> all = {};
+    struct cu_parts parts[CU_TOGETHER_MAX];
+    uint32_t shared = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct sketch_args &one = all.of[i];
+        CU_TRY(sketch_of(x, ops[i], i, &one));
+        shared = fit_shared(&one);
+        parts[i] = {one.part, one.out, one.lse, one.n * one.n_heads, one.n_parts, one.d};
+    }
+    const struct sketch_args &a = all.of[0];
+    const uint32_t depth = pair_chunks(ops[0]);
+    const dim3 grid(a.n_parts, ops[0]->sketch.n_kv_heads, depth * n);
     if (a.d > 2 * CHANNELS) {
-        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<4>, a));
+        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<4>, all, depth));
     } else if (a.d > CHANNELS) {
-        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<2>, a));
+        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<2>, all, depth));
     } else {
-        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<1>, a));
+        CU_TRY(cu_launch(x, grid, SKETCH_THREADS, shared, k_attend_sketch<1>, all, depth));
     }
     if (a.part != nullptr) {
-        const struct cu_parts parts = {a.part,    a.out, a.lse, op->q.rows * op->n_heads,
-                                       a.n_parts, a.d};
-        CU_TRY(cu_join_parts(x, &parts));
+        CU_TRY(cu_join_parts(x, parts, n));
     }
-    return turn_outputs(x, op);
+    for (uint32_t i = 0; i < n; i++) {
+        CU_TRY(turn_outputs(x, ops[i]));
+    }
+    return cudaSuccess;
 }

@@ -41,6 +41,16 @@ static inline cudaError_t cu_launch(const struct cu_exec *x, dim3 grid, dim3 blo
     return cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
 }
 
+/* Arguments of alike ops. Blocks of all stand behind each other in z, `depth` for each. */
+template <class A> struct cu_group {
+    A of[CU_TOGETHER_MAX];
+};
+
+/* The scratch of op i of a launch. */
+static inline uint8_t *cu_scratch_of(const struct cu_exec *x, uint32_t i) {
+    return x->scratch != nullptr ? (uint8_t *)x->scratch + i * x->scratch_each : nullptr;
+}
+
 #define CU_TRY(e)                        \
     do {                                 \
         const cudaError_t cu_err_ = (e); \

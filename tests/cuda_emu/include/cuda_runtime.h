@@ -20,6 +20,7 @@ using std::isfinite;
 #define __host__
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static
 #define __constant__ static const
