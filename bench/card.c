@@ -2,14 +2,14 @@
  * deep as asked for, decode steps, and every sort of op of a step on its own. For cards that are at hand
  * for minutes: each line is printed as soon as it is known.
  *
- *   card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS]
+ *   card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS [VOCABULARY]]
  *
  *   rate    what plain copies reach: device memory (bytes read and written) and the link
  *   step    times of decode steps, what they moved, and the time to read the weights once at that rate
  *   op      one line a sort of op at that depth: how many a step, time, bytes, part of the rate
  *   skip    a cache that does not fit
  *
- * LAYERS: fewer than the shape has, for a try. For developers: target `card`, and `card_emu` on the
+ * LAYERS, VOCABULARY: fewer than the shape has, for a try. For developers: target `card`, and `card_emu` on the
  * emulated card. */
 #include "core/cards.h"
 #include "core/decode.h"
@@ -375,7 +375,7 @@ static void time_sort(const struct run *r, struct sort *sort) {
     }
     tl_replay_close(&replay);
     const double n = sort->ops.n, us = best * 1e-3 / n;
-    const bool far = sort->link_bytes * 20 > sort->device_bytes;
+    const bool far = sort->link_bytes * 20 > sort->device_bytes && sort->link_bytes / n > 512;
     const double bytes = (double)(far ? sort->link_bytes : sort->device_bytes) / n;
     const double rate = bytes / (us * 1e-6);
     printf("op   %-40s %4.0f a step, %9.1f us, %10.0f bytes%s, %8.1f GB/s, %5.1f %%\n", sort->name,
@@ -430,7 +430,7 @@ static tl_dtype dtype_named(const char *name) {
     return TL_F16;
 }
 
-static void open_bench(struct bench *b, char **args, const char *n_layers) {
+static void open_bench(struct bench *b, char **args, const char *n_layers, const char *n_vocab) {
     const struct tl_named_shape *const named = tl_named_shape_find(args[1]);
     const tl_backend *const backend = tl_backend_find(args[3]);
     must(named != NULL && backend != NULL ? TL_OK : TL_ERR_UNSUPPORTED, "shape or backend");
@@ -450,6 +450,9 @@ static void open_bench(struct bench *b, char **args, const char *n_layers) {
     tl_named_shape_get(named, &b->shape);
     if (n_layers != NULL) {
         b->shape.n_layers = (uint32_t)tl_min_u64(strtoul(n_layers, NULL, 10), b->shape.n_layers);
+    }
+    if (n_vocab != NULL) {
+        b->shape.n_vocab = (uint32_t)tl_max_u64(strtoul(n_vocab, NULL, 10), 1);
     }
     const struct tl_blank blank = tl_named_shape_blank(named, dtype_named(args[2]));
     must(tl_model_open_blank(&b->model, &b->shape, &blank, b->dev), "the weights");
@@ -474,15 +477,15 @@ static void bench_cache(struct bench *b, const char *kv_name, const uint32_t *de
 }
 
 int main(int argc, char **argv) {
-    if (argc < 7 || argc > 8) {
-        fprintf(stderr, "card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS]\n");
+    if (argc < 7 || argc > 9) {
+        fprintf(stderr, "card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS [VOCABULARY]]\n");
         return 2;
     }
     static struct bench b = {.rng = 1};
     uint32_t depths[16], n_steps = (uint32_t)strtoul(argv[6], NULL, 10);
     const uint32_t n_depths = numbers_in(argv[5], depths, 16);
     n_steps = n_steps > STEPS_MAX ? STEPS_MAX : n_steps > 0 ? n_steps : 1;
-    open_bench(&b, argv, argc > 7 ? argv[7] : NULL);
+    open_bench(&b, argv, argc > 7 ? argv[7] : NULL, argc > 8 ? argv[8] : NULL);
     char *save = NULL;
     for (const char *kv = strtok_r(argv[4], ",", &save); kv != NULL; kv = strtok_r(NULL, ",", &save)) {
         bench_cache(&b, kv, depths, n_depths, n_steps);

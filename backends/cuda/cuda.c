@@ -120,6 +120,7 @@ static void dev_caps(tl_dev *base, struct tl_dev_caps *out) {
 /* Where an op is to be launched; its scratch is yet to be had. */
 static struct cu_exec exec_of(tl_stream *s) {
     const struct cu_dev *const dev = cu_dev_of(s);
+    ((struct cu_stream *)s)->codes = (tl_view){0};
     return (struct cu_exec){.stream = ((struct cu_stream *)s)->stream,
                             .tuning = dev->tuning,
                             .n_sms = dev->n_sms,
@@ -143,6 +144,26 @@ static struct cu_exec exec_of(tl_stream *s) {
         TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, bytes, #name));                   \
         return cu_check(cu_dev_of(s), cu_##name(&x, op), #name);                                   \
     }
+
+static bool same_view(const tl_view *a, const tl_view *b) {
+    return a->buf == b->buf && a->off_bytes == b->off_bytes && a->rows == b->rows &&
+           a->cols == b->cols && a->dtype == b->dtype;
+}
+
+/* Products of one x round it once. What host memory holds the host may have written anew. */
+static tl_err matmul(tl_stream *base, const struct tl_matmul *op) {
+    struct cu_stream *const s = (struct cu_stream *)base;
+    const tl_view codes = s->codes;
+    struct cu_exec x = exec_of(base);
+    const bool has_codes = cu_matmul_has_codes(&x, op) && op->x.buf->mem == TL_MEM_DEVICE;
+    TL_TRY(cu_enter(cu_dev_of(base)));
+    TL_TRY(cu_scratch_get(&x.scratch, s, cu_matmul_scratch(&x, op), "matmul"));
+    x.codes_ready = has_codes && same_view(&codes, &op->x) && s->codes_at == x.scratch;
+    TL_TRY(cu_check(cu_dev_of(base), cu_matmul(&x, op), "matmul"));
+    s->codes = has_codes ? op->x : (tl_view){0};
+    s->codes_at = x.scratch;
+    return TL_OK;
+}
 
 /* Runs what is held, by one launch. */
 static tl_err run_held(struct cu_stream *s) {
@@ -200,7 +221,6 @@ static tl_err hold_or_run(tl_stream *base, const void *op, size_t op_bytes,
     }
 
 VERB(gather)
-VERB_WITH_SCRATCH(matmul)
 VERB(rmsnorm)
 VERB(rope)
 VERB(glu)

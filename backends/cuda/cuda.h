@@ -54,6 +54,10 @@ struct cu_stream {
     cudaEvent_t fork;           /* for captures of several streams */
     bool gave_up;               /* an op of the capture found no scratch */
     struct cu_held held;
+    /* Of which x the scratch at codes_at holds the codes: several products of one x stand behind each
+     * other. Anything else on the stream makes it an absent view. */
+    tl_view codes;
+    const void *codes_at;
 };
 
 static inline struct cu_dev *cu_dev_of(const tl_stream *s) { return (struct cu_dev *)s->dev; }

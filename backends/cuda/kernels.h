@@ -50,6 +50,7 @@ struct cu_exec {
     uint32_t together; /* ops of this launch: who counts blocks counts those of all */
     void *scratch;     /* for each op as many bytes as its _scratch says, a multiple of 256 */
     uint64_t scratch_each; /* from one op's to the next one's, likewise */
+    bool codes_ready; /* matmul: the scratch holds x rounded already, from the product before */
 };
 
 cudaError_t cu_gather(const struct cu_exec *x, const struct tl_gather *op);
@@ -73,6 +74,8 @@ struct cu_turn {
 };
 cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op);
 
+/* True where it rounds x to codes at the beginning of its scratch. */
+bool cu_matmul_has_codes(const struct cu_exec *x, const struct tl_matmul *op);
 uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op);
 cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op);
 

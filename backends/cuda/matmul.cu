@@ -449,6 +449,10 @@ static struct x_halves halves_in(const struct tl_matmul *op, void *scratch, uint
             (float *)(void *)(at + half_bytes * (two ? 2 : 1))};
 }
 
+bool cu_matmul_has_codes(const struct cu_exec *x, const struct tl_matmul *op) {
+    return by_vec(x, op) && !is_float(op->w.dtype);
+}
+
 uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op) {
     uint64_t bytes = 0;
     if (by_vec(x, op)) {
@@ -468,8 +472,10 @@ static cudaError_t vec_of(const struct cu_exec *x, const struct tl_matmul *op,
     if constexpr (cu_format<T>::elems > 1) {
         uint64_t bytes;
         codes = codes_in(op, x->scratch, &bytes);
-        CU_TRY(cu_launch(x, dim3(cu_div_up(p.k / 32, PREP_WARPS), p.n), PREP_WARPS * CU_WARP, 0,
-                         k_quantise, codes, p.x, p.k));
+        if (!x->codes_ready) {
+            CU_TRY(cu_launch(x, dim3(cu_div_up(p.k / 32, PREP_WARPS), p.n), PREP_WARPS * CU_WARP, 0,
+                             k_quantise, codes, p.x, p.k));
+        }
     }
     /* Few rows are shared by warps, so that the machine has enough of them. */
     const uint64_t wanted = (uint64_t)x->n_sms * x->tuning->vec_sm_warps;

@@ -137,6 +137,7 @@ static uint8_t *address(const tl_view *v, uint64_t at) {
 tl_err cu_copy(tl_stream *s, const tl_view *dst, const tl_view *src) {
     struct cu_dev *const dev = cu_dev_of(s);
     TL_TRY(cu_enter(dev));
+    ((struct cu_stream *)s)->codes = (tl_view){0};
     const uint64_t bytes = tl_view_bytes(*src);
     for (uint64_t at = 0, n; at < bytes; at += n) {
         n = tl_min_u64(bytes - at, tl_min_u64(to_piece_end(dst, at), to_piece_end(src, at)));

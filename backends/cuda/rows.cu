@@ -191,8 +191,10 @@ static __device__ void encode_block(const struct encode_args &a, uint8_t *row, u
     }
 }
 
-/* A warp for 32 columns of a head of a row: block (columns, head, row of an op). */
-static __global__ void k_kv_encode(const __grid_constant__ struct cu_group<encode_args> ops,
+typedef struct cu_group<encode_args, 2 * CU_TOGETHER_MAX> encode_group;
+
+/* A warp for 32 columns of a head of a row: block (columns, head, row of an op's keys or values). */
+static __global__ void k_kv_encode(const __grid_constant__ encode_group ops,
                                    uint32_t depth) {
     const struct encode_args &a = ops.of[blockIdx.z / depth];
     const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
@@ -292,38 +294,36 @@ cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op) {
     return cu_launch(x, op->lse.rows * op->lse.cols, 64, 0, k_merge, a);
 }
 
-/* Keys, or values, of n_ops ops. */
-static cudaError_t encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
-                          uint32_t n_ops, bool keys) {
-    struct cu_group<encode_args> all = {};
-    for (uint32_t i = 0; i < n_ops; i++) {
-        const tl_view &dst = keys ? ops[i]->dst.k : ops[i]->dst.v;
-        const uint32_t heads = ops[i]->dst.n_kv_heads;
-        all.of[i] = {cu_at<uint8_t>(dst),
-                     cu_at<const float>(keys ? ops[i]->k : ops[i]->v),
-                     cu_at<const int32_t>(ops[i]->slot),
-                     tl_row_bytes(dst.dtype, dst.cols),
-                     dst.cols,
-                     heads,
-                     dst.rows / heads,
-                     dst.dtype};
+static struct encode_args encode_of(const struct tl_kv_encode *op, bool keys) {
+    const tl_view &dst = keys ? op->dst.k : op->dst.v;
+    return {cu_at<uint8_t>(dst),
+            cu_at<const float>(keys ? op->k : op->v),
+            cu_at<const int32_t>(op->slot),
+            tl_row_bytes(dst.dtype, dst.cols),
+            dst.cols,
+            op->dst.n_kv_heads,
+            dst.rows / op->dst.n_kv_heads,
+            dst.dtype};
+}
+
+/* Keys and values are of one width, so they are alike too. */
+cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
+                         uint32_t n) {
+    encode_group all = {};
+    for (uint32_t i = 0; i < n; i++) {
+        all.of[2 * i] = encode_of(ops[i], true);
+        all.of[2 * i + 1] = encode_of(ops[i], false);
     }
     const struct encode_args &a = all.of[0];
-    const uint32_t threads = 64, most = 65535 / n_ops, n_rows = ops[0]->slot.rows;
+    const uint32_t threads = 64, most = 65535 / (2 * n), n_rows = ops[0]->slot.rows;
     for (uint32_t first = 0; first < n_rows; first += most) {
-        const uint32_t n = n_rows - first < most ? n_rows - first : most;
-        const dim3 grid(cu_div_up(a.d, threads), a.heads, n * n_ops);
-        CU_TRY(cu_launch(x, grid, threads, 0, k_kv_encode, all, n));
-        for (uint32_t i = 0; i < n_ops; i++) {
-            all.of[i].src += (uint64_t)n * a.heads * a.d;
-            all.of[i].slot += n;
+        const uint32_t rows = n_rows - first < most ? n_rows - first : most;
+        const dim3 grid(cu_div_up(a.d, threads), a.heads, rows * 2 * n);
+        CU_TRY(cu_launch(x, grid, threads, 0, k_kv_encode, all, rows));
+        for (uint32_t i = 0; i < 2 * n; i++) {
+            all.of[i].src += (uint64_t)rows * a.heads * a.d;
+            all.of[i].slot += rows;
         }
     }
     return cudaSuccess;
-}
-
-cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
-                         uint32_t n) {
-    CU_TRY(encode(x, ops, n, true));
-    return encode(x, ops, n, false);
 }

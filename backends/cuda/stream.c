@@ -50,6 +50,7 @@ void cu_stream_close(tl_stream *base) {
 }
 
 tl_err cu_stream_sync(tl_stream *s) {
+    stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s), cudaStreamSynchronize(stream_of(s)->stream), "the work so far");
 }
@@ -86,6 +87,7 @@ tl_err cu_event_record(tl_stream *s, tl_event *e) {
 }
 
 tl_err cu_event_wait(tl_stream *s, tl_event *e) {
+    stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s),
                     cudaStreamWaitEvent(stream_of(s)->stream, ((struct cu_event *)e)->event, 0),
@@ -95,6 +97,7 @@ tl_err cu_event_wait(tl_stream *s, tl_event *e) {
 static void targets_back(tl_stream *const *streams, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         stream_of(streams[i])->target = &stream_of(streams[i])->scratch;
+        stream_of(streams[i])->codes = (tl_view){0};
     }
     stream_of(streams[0])->recording = NULL;
 }
@@ -120,6 +123,7 @@ tl_err cu_capture_begin(tl_stream *const *streams, uint32_t n) {
         struct cu_stream *const s = stream_of(streams[i]);
         s->target = &g->scratch[i];
         s->gave_up = false;
+        s->codes = (tl_view){0};
         if (i > 0 && err == TL_OK) {
             err = cu_check(dev, cudaStreamWaitEvent(s->stream, first->fork, 0), "capture_begin");
         }
@@ -181,6 +185,7 @@ tl_err cu_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n) {
 }
 
 tl_err cu_graph_run(tl_graph *g, tl_stream *s) {
+    stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s),
                     cudaGraphLaunch(((struct cu_graph *)g)->exec, stream_of(s)->stream),

@@ -42,8 +42,8 @@ static inline cudaError_t cu_launch(const struct cu_exec *x, dim3 grid, dim3 blo
 }
 
 /* Arguments of alike ops. Blocks of all stand behind each other in z, `depth` for each. */
-template <class A> struct cu_group {
-    A of[CU_TOGETHER_MAX];
+template <class A, int N = CU_TOGETHER_MAX> struct cu_group {
+    A of[N];
 };
 
 /* The scratch of op i of a launch. */

@@ -12,7 +12,11 @@
 
 namespace {
 
-enum { SHARED_BYTES_MAX = 99 << 10 }; // sm_86
+enum {
+    SHARED_BYTES_MAX = 99 << 10,  // sm_86
+    SHARED_BYTES_FREE = 48 << 10, // without being asked for
+    PARAM_BYTES_MAX = 4 << 10,    // of a kernel, on all that we compile for
+};
 
 // One thing to do; records and waits name an event and its count of records.
 struct entry {
@@ -229,14 +233,28 @@ cudaError_t release(void *p, std::map<void *, uint64_t> &of, uint64_t &used) {
 } // namespace
 
 namespace emu {
-cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes,
-                   std::function<void()> fn) {
+static std::map<const void *, size_t> shared_allowed;
+
+cudaError_t allow_shared(const void *kernel, int bytes) {
+    const guard held(lock);
+    ADMIT();
+    if (bytes < 0 || bytes > SHARED_BYTES_MAX) {
+        return answer(cudaErrorInvalidValue);
+    }
+    shared_allowed[kernel] = (size_t)bytes;
+    return cudaSuccess;
+}
+
+cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes, const void *kernel,
+                   size_t param_bytes, std::function<void()> fn) {
     const guard held(lock);
     ADMIT();
     device &d = the_device;
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     if (threads == 0 || threads > 1024 || (uint64_t)grid.x * grid.y * grid.z == 0 ||
-        grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu || shared_bytes > SHARED_BYTES_MAX) {
+        grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu || shared_bytes > SHARED_BYTES_MAX ||
+        (shared_bytes > SHARED_BYTES_FREE && shared_bytes > shared_allowed[kernel]) ||
+        param_bytes > PARAM_BYTES_MAX) {
         return answer(cudaErrorInvalidValue);
     }
     d.counts.n_launches++;
@@ -447,6 +465,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     const guard held(lock);
     ADMIT();
+    if (s != nullptr && s->graph != nullptr) { // waiting for what is only recorded
+        s->graph->broken = true;
+        return answer(cudaErrorStreamCaptureInvalidated);
+    }
     if (s != nullptr) {
         drain(s);
     }
@@ -549,6 +571,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
     const guard held(lock);
     ADMIT();
+    if (s->graph != nullptr) { // tl_capture_begin allows none
+        s->graph->broken = true;
+        return answer(cudaErrorStreamCaptureInvalidated);
+    }
     return enqueue(s, entry{entry::GRAPH, nullptr, nullptr, 0, exec});
 }
 

@@ -292,12 +292,141 @@ static void test_pinned_pieces(void **state) {
     assert_nothing_left();
 }
 
+/* One op of a batch: `n_rows` rows of a cache of its own. */
+static struct tl_attend small_attend(const tl_view *v, uint32_t i) {
+    enum { HEADS = 4, KV_HEADS = 2, D = 32, CAP = 96 };
+    return (struct tl_attend){
+        .out = tl_view_rows(v[0], i, 1),
+        .lse = tl_view_rows(v[1], i, 1),
+        .q = tl_view_rows(v[2], i, 1),
+        .q_pos = tl_view_rows(v[3], i, 1),
+        .n_rows = tl_view_rows(v[4], i, 1),
+        .kv = {.k = tl_view_rows(v[5], i * KV_HEADS * CAP, KV_HEADS * CAP),
+               .v = tl_view_rows(v[6], i * KV_HEADS * CAP, KV_HEADS * CAP),
+               .n_kv_heads = KV_HEADS},
+        .n_heads = HEADS,
+        .scale = 0.2f};
+}
+
+/* Goal: alike ops of several sequences, each with its own length, are one launch, or as many as their
+ * number needs, and give the very bits that they give alone. */
+static void test_together(void **state) {
+    (void)state;
+    enum { N = 11, HEADS = 4, KV_HEADS = 2, D = 32, CAP = 96, N_VIEWS = 7 };
+    fresh(5);
+    static const struct {
+        uint32_t rows, cols;
+        tl_dtype dtype;
+    } shapes[N_VIEWS] = {{N, HEADS * D, TL_F32}, {N, HEADS, TL_F32}, {N, HEADS * D, TL_F32},
+                         {N, 1, TL_I32},         {N, 1, TL_I32},     {N * KV_HEADS * CAP, D, TL_F16},
+                         {N * KV_HEADS * CAP, D, TL_F16}};
+    tl_dev *dev = NULL;
+    tl_stream *s = NULL;
+    assert_int_equal(tl_dev_open(&dev, tl_backend_find("cuda"), &(struct tl_dev_params){0}), TL_OK);
+    assert_int_equal(tl_stream_open(&s, dev), TL_OK);
+    tl_buf *bufs[N_VIEWS];
+    tl_view v[N_VIEWS];
+    struct tl_rng rng = {8};
+    for (int i = 0; i < N_VIEWS; i++) {
+        const uint64_t bytes = shapes[i].rows * tl_row_bytes(shapes[i].dtype, shapes[i].cols);
+        assert_int_equal(tl_buf_alloc(&bufs[i], dev, bytes, TL_MEM_HOST), TL_OK);
+        v[i] = tl_view_of(bufs[i], 0, shapes[i].rows, shapes[i].cols, shapes[i].dtype);
+        for (uint64_t j = 0; shapes[i].dtype == TL_F16 && j < bytes / 2; j++) {
+            ((uint16_t *)bufs[i]->host)[j] = (uint16_t)(0x3000 + rng_below(&rng, 0xc00));
+        }
+    }
+    for (uint32_t j = 0; j < N * HEADS * D; j++) {
+        ((float *)bufs[2]->host)[j] = rng_float(&rng);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        ((int32_t *)bufs[3]->host)[i] = (int32_t)(7 * i);
+        ((int32_t *)bufs[4]->host)[i] = (int32_t)(7 * i + 1);
+    }
+    float alone[N * HEADS * D];
+    assert_int_equal(tl_stream_sync(s), TL_OK);
+    uint64_t launches = emu_count().n_launches;
+    for (uint32_t i = 0; i < N; i++) {
+        const struct tl_attend op = small_attend(v, i);
+        assert_int_equal(tl_attend(s, &op), TL_OK);
+    }
+    assert_int_equal(tl_stream_sync(s), TL_OK);
+    const uint64_t one_by_one = emu_count().n_launches - launches;
+    memcpy(alone, bufs[0]->host, sizeof alone);
+    memset(bufs[0]->host, 0, sizeof alone);
+    launches = emu_count().n_launches;
+    assert_int_equal(tl_together_begin(s), TL_OK);
+    for (uint32_t i = 0; i < N; i++) {
+        const struct tl_attend op = small_attend(v, i);
+        assert_int_equal(tl_attend(s, &op), TL_OK);
+    }
+    assert_int_equal(tl_together_end(s), TL_OK);
+    assert_int_equal(tl_stream_sync(s), TL_OK);
+    assert_int_equal((emu_count().n_launches - launches) * N, 2 * one_by_one); /* 8 and 3 */
+    assert_memory_equal(alone, bufs[0]->host, sizeof alone);
+    for (int i = 0; i < N_VIEWS; i++) {
+        tl_buf_free(&bufs[i]);
+    }
+    tl_stream_close(&s);
+    tl_dev_close(&dev);
+    assert_nothing_left();
+}
+
+/* Goal: products of one x round it once, and round it anew as soon as anything else was done. */
+static void test_codes_kept(void **state) {
+    (void)state;
+    enum { M = 32, K = 64 };
+    fresh(6);
+    tl_dev *dev = NULL;
+    tl_stream *s = NULL;
+    tl_buf *w = NULL, *x = NULL, *y = NULL, *host = NULL;
+    assert_int_equal(tl_dev_open(&dev, tl_backend_find("cuda"), &(struct tl_dev_params){0}), TL_OK);
+    assert_int_equal(tl_stream_open(&s, dev), TL_OK);
+    assert_int_equal(tl_buf_alloc(&w, dev, M * tl_row_bytes(TL_Q8_0, K), TL_MEM_HOST), TL_OK);
+    assert_int_equal(tl_buf_alloc(&x, dev, K * 4, TL_MEM_DEVICE), TL_OK);
+    assert_int_equal(tl_buf_alloc(&host, dev, K * 4, TL_MEM_HOST), TL_OK);
+    assert_int_equal(tl_buf_alloc(&y, dev, 2 * M * 4, TL_MEM_HOST), TL_OK);
+    const tl_view wv = tl_view_of(w, 0, M, K, TL_Q8_0), xv = tl_view_of(x, 0, 1, K, TL_F32);
+    const tl_view hv = tl_view_of(host, 0, 1, K, TL_F32), yv = tl_view_of(y, 0, 2, M, TL_F32);
+    float row[K];
+    for (uint32_t m = 0; m < M; m++) {
+        for (uint32_t k = 0; k < K; k++) {
+            row[k] = (float)(m + 1);
+        }
+        assert_true(tl_encode_row(TL_Q8_0, row, (uint8_t *)w->host + m * tl_row_bytes(TL_Q8_0, K), K));
+    }
+    for (uint32_t round = 1; round <= 3; round++) { /* x changes by a copy between the rounds */
+        for (uint32_t k = 0; k < K; k++) {
+            ((float *)host->host)[k] = (float)round;
+        }
+        assert_int_equal(tl_copy(s, xv, hv), TL_OK);
+        const uint64_t launches = emu_count().n_launches;
+        for (uint32_t i = 0; i < 2; i++) {
+            const struct tl_matmul op = {.y = tl_view_rows(yv, i, 1), .x = xv, .w = wv};
+            assert_int_equal(tl_matmul(s, &op), TL_OK);
+        }
+        assert_int_equal(emu_count().n_launches - launches, 3);
+        assert_int_equal(tl_stream_sync(s), TL_OK);
+        for (uint32_t i = 0; i < 2 * M; i++) {
+            const double want = (double)round * K * (i % M + 1);
+            assert_true(fabs((double)((float *)y->host)[i] - want) < 1e-2 * want);
+        }
+    }
+    tl_buf *bufs[] = {w, x, y, host};
+    for (int i = 0; i < 4; i++) {
+        tl_buf_free(&bufs[i]);
+    }
+    tl_stream_close(&s);
+    tl_dev_close(&dev);
+    assert_nothing_left();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_card),   cmocka_unit_test(test_busy_card),
         cmocka_unit_test(test_presets),   cmocka_unit_test(test_demo),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_failures),
         cmocka_unit_test(test_sticky),    cmocka_unit_test(test_pinned_pieces),
+        cmocka_unit_test(test_together),  cmocka_unit_test(test_codes_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,9 +60,11 @@ void barrier();
 /* The lanes of the mask meet; the last one runs op over what all brought. */
 typedef void warp_function(void **of_lane, uint32_t arrived);
 void meet(uint32_t mask, void *mine, warp_function *op);
-/* Enqueues fn for every thread of the grid. */
-cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes,
-                   std::function<void()> fn);
+/* Dynamic shared memory beyond 48 KiB is a kernel's only after it was asked for. */
+cudaError_t allow_shared(const void *kernel, int bytes);
+/* Enqueues fn for every thread of the grid; parameters take so many bytes. */
+cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes, const void *kernel,
+                   size_t param_bytes, std::function<void()> fn);
 }
 
 inline void __syncthreads() { emu::barrier(); }
@@ -153,8 +155,9 @@ inline void sincospif(float x, float *s, float *c) {
 }
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-template <class... P> cudaError_t cudaFuncSetAttribute(void (*)(P...), cudaFuncAttribute, int) {
-    return cudaSuccess;
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
+    return emu::allow_shared((const void *)kernel, bytes);
 }
 
 struct cudaLaunchConfig_t {
@@ -168,5 +171,5 @@ template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A &&...args) {
     std::tuple<P...> kept(std::forward<A>(args)...);
     return emu::launch(c->stream, c->gridDim, c->blockDim, c->dynamicSmemBytes,
-                       [kernel, kept] { std::apply(kernel, kept); });
+                       (const void *)kernel, sizeof kept, [kernel, kept] { std::apply(kernel, kept); });
 }
