@@ -87,7 +87,7 @@ parity=$bin/parity golden=$bin/gpu_golden card=$bin/card tailor=$bin/tailor
 trials=${TRIALS:-200} shape=llama-3.1-8b steps=64 layers=
 depths=4096,32768,131072 deep=524288,1048576 presets=full,q8,kivi2,tailor1,tailor types="F16 Q4_K"
 if [ -n "$emu" ]; then
-    parity=$bin/parity_cuda golden=$bin/cuda_golden card=$bin/card_emu tailor=build/dev/cli/tailor
+    parity=$bin/parity_cuda golden=$bin/cuda_golden card=$bin/card_emu tailor=build/dev/tailor
     trials=1 shape=qwen2.5-0.5b steps=1 layers="1 512" depths=200,300 deep=400 types="F16 Q8_0"
 fi
 
