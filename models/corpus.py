@@ -31,9 +31,35 @@ def note(r):
         f"When the {m} was {a}, the {n} was {b} too.", f"If you look at the {n} for long, it seems {a}."])
 
 
+def name_of_code(r):
+    """An identifier, a path, a flag, a number with a unit ..."""
+    a, b = r.choice(NOUNS)[:r.randint(2, 9)], "".join(r.choice("aeioubcdfglmnprstvxyz") for _ in range(r.randint(2, 8)))
+    n = r.randrange(10 ** r.randint(1, 5))
+    return r.choice([f"{a}_{b}", f"{b}.{a[:3]}", f"/{a}/{b}/{a[:2]}", f"--{a}", f"{b}()", f"{n} {r.choice(['MB', 'ms', 'GiB', '%', 'tokens', 'x'])}", f"{n / 10}",
+                     f"{a.capitalize()}{b.capitalize()}", f"`{a}`", f"{b}", a, a])
+
+
+def scrap(r):
+    """A line as of a technical text: prose with names in it, a row of a table, a list, a command."""
+    few = [name_of_code(r) for _ in range(r.randint(2, 9))]
+    x = r.random()
+    if x < 0.2:
+        return "\n| " + " | ".join(few) + " |"
+    if x < 0.3:
+        return "\n    " + " ".join(few)
+    if x < 0.4:
+        return "\n- **" + few[0] + "**: " + note(r)
+    if x < 0.45:
+        return "\n\n## " + r.choice(ADJECTIVES).capitalize() + " " + r.choice(NOUNS) + "\n\n"
+    words = [w for f in few for w in (r.choice(NOUNS + ADJECTIVES + ["the", "of", "and", "is", "in", "with", "where", "that"]), r.choice(["a", "to", "by", "are", "for", f, f]))]
+    return " ".join(words).capitalize() + "."
+
+
 def filler(r, pool, haystack=None):
     """A function that gives the next sentence of a document without needles."""
     kind = {"book": 0.0, "noise": 0.6}.get(haystack, r.random())
+    if haystack is None and r.random() < 0.08:
+        return lambda: scrap(r)
     if pool and kind < 0.5:
         at = [r.randrange(len(pool))]
 
@@ -133,7 +159,7 @@ class Needles:
 
     def __init__(self, r, keys, values_each, form=None):
         self.r = r
-        self.form = form or r.choice(["ruler", "ruler", "ruler", "eval", "eval", "code", "note", "pair"] + ["pass"] * (values_each == 1))
+        self.form = form or r.choice(["ruler", "ruler", "ruler", "eval", "eval", "eval", "code", "note", "pair"] + ["pass"] * (values_each == 1))
         self.kind = r.choice(["numbers", "numbers", "words"]) if self.form != "pass" else "numbers"
         self.noun = {"numbers": "number", "words": "word"}[self.kind]
         self.keys = distinct(r, keys, key_of)

@@ -129,7 +129,7 @@ wait_for ', n 7'
 line '/show'
 scroll_to 'feed forward .*iB'
 line '/list'
-scroll_to 'MiB +[^ ]*demo.gguf'
+scroll_to 'MiB +.{1,90}gguf' # a long path is broken
 line '/glob /nonexistent/*'
 wait_for 'no file matches'
 mkdir -p "$work/docs"

@@ -272,7 +272,7 @@ for _ in 1 2 3 4 5; do # its layers come with its next step
     sleep 0.3
     keys 1
     keys Enter
-    if (wait_for 'layer 0 of' 2) >/dev/null; then break; fi
+    if (wait_for 'layer 0 of' 8) >/dev/null; then break; fi
 done
 wait_for 'layer 0 of'
 keys Escape
