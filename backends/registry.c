@@ -1,4 +1,5 @@
-/* The explicit list of compiled-in backends, best first. The only file that knows which there are. */
+/* The explicit list of compiled-in backends, best first. The only file that knows which there are.
+ */
 #include "core/backend.h"
 
 extern const tl_backend tl_backend_cpu, tl_backend_cuda, tl_backend_vulkan;

@@ -1,16 +1,16 @@
-/* A whole model of a known shape on a device, without a file: random weights, a cache of random rows as
- * deep as asked for, decode steps, and every sort of op of a step on its own. For cards that are at hand
- * for minutes: each line is printed as soon as it is known.
+/* A whole model of a known shape on a device, without a file: random weights, a cache of random
+ * rows as deep as asked for, decode steps, and every sort of op of a step on its own. For cards
+ * that are at hand for minutes: each line is printed as soon as it is known.
  *
  *   card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS [VOCABULARY]]
  *
  *   rate    what plain copies reach: device memory (bytes read and written) and the link
- *   step    times of decode steps, what they moved, and the time to read the weights once at that rate
- *   op      one line a sort of op at that depth: how many a step, time, bytes, part of the rate
+ *   step    times of decode steps, what they moved, and the time to read the weights once at that
+ * rate op      one line a sort of op at that depth: how many a step, time, bytes, part of the rate
  *   skip    a cache that does not fit
  *
- * LAYERS, VOCABULARY: fewer than the shape has, for a try. For developers: target `card`, and `card_emu` on the
- * emulated card. */
+ * LAYERS, VOCABULARY: fewer than the shape has, for a try. For developers: target `card`, and
+ * `card_emu` on the emulated card. */
 #include "core/cards.h"
 #include "core/decode.h"
 #include "core/named_shapes.h"
@@ -360,8 +360,8 @@ static struct sort *sort_of(struct sort *sorts, uint32_t *n, const struct tl_op 
     return &sorts[(*n)++];
 }
 
-/* All ops of a sort behind each other, recorded where the device can: other layers' weights and rows
- * come in between, so that no cache keeps them where the model is larger than it. */
+/* All ops of a sort behind each other, recorded where the device can: other layers' weights and
+ * rows come in between, so that no cache keeps them where the model is larger than it. */
 static void time_sort(const struct run *r, struct sort *sort) {
     struct bench *const b = r->b;
     tl_replay *replay = NULL;
@@ -478,7 +478,8 @@ static void bench_cache(struct bench *b, const char *kv_name, const uint32_t *de
 
 int main(int argc, char **argv) {
     if (argc < 7 || argc > 9) {
-        fprintf(stderr, "card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS [VOCABULARY]]\n");
+        fprintf(stderr,
+                "card SHAPE WEIGHTS BACKEND KV[,KV] DEPTH[,DEPTH] STEPS [LAYERS [VOCABULARY]]\n");
         return 2;
     }
     static struct bench b = {.rng = 1};
@@ -487,7 +488,8 @@ int main(int argc, char **argv) {
     n_steps = n_steps > STEPS_MAX ? STEPS_MAX : n_steps > 0 ? n_steps : 1;
     open_bench(&b, argv, argc > 7 ? argv[7] : NULL, argc > 8 ? argv[8] : NULL);
     char *save = NULL;
-    for (const char *kv = strtok_r(argv[4], ",", &save); kv != NULL; kv = strtok_r(NULL, ",", &save)) {
+    for (const char *kv = strtok_r(argv[4], ",", &save); kv != NULL;
+         kv = strtok_r(NULL, ",", &save)) {
         bench_cache(&b, kv, depths, n_depths, n_steps);
     }
     tl_buf_free(&b.tile);

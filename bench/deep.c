@@ -1,12 +1,14 @@
-/* Speed of one backend at a depth that would take it long to reach: the CPU fills a session with random
- * tokens and keeps it in a file (or finds the file of an earlier run), the backend that is measured
- * resumes it. Which backend wrote a file makes no difference to what is read (core/session_file.h).
+/* Speed of one backend at a depth that would take it long to reach: the CPU fills a session with
+ * random tokens and keeps it in a file (or finds the file of an earlier run), the backend that is
+ * measured resumes it. Which backend wrote a file makes no difference to what is read
+ * (core/session_file.h).
  *
  *   deep MODEL BACKEND KV DEPTH STEPS PROMPT FILE
  *
- * prints the best of the steps one by one, their median, and the rate of one prompt of PROMPT tokens
- * behind them (0: none). FILE "repeat": nothing is kept; the first thousand tokens are fed, and their rows repeated
- * up to the depth, which takes a second and makes no difference to a preset that reads all rows. For developers: `cmake --build --preset release --target deep`. */
+ * prints the best of the steps one by one, their median, and the rate of one prompt of PROMPT
+ * tokens behind them (0: none). FILE "repeat": nothing is kept; the first thousand tokens are fed,
+ * and their rows repeated up to the depth, which takes a second and makes no difference to a preset
+ * that reads all rows. For developers: `cmake --build --preset release --target deep`. */
 #include "core/engine.h"
 #include "core/engine_priv.h"
 #include "core/policy.h"
@@ -17,8 +19,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LAYERS_MAX = 256, STEPS_MAX = 256, ROOM = 1024 /* tokens behind the depth */,
-       REPEATED = 1024 };
+enum {
+    LAYERS_MAX = 256,
+    STEPS_MAX = 256,
+    ROOM = 1024 /* tokens behind the depth */,
+    REPEATED = 1024
+};
 
 struct task {
     const char *model, *backend, *kv, *file;
@@ -73,8 +79,7 @@ static tl_err open_session(const struct task *t, tl_engine *e, tl_session **out)
     for (uint32_t il = 0; il < n; il++) {
         policies[il] = preset->policy;
     }
-    const struct tl_session_params params = {
-        .n_ctx = t->depth + ROOM, .policies = policies};
+    const struct tl_session_params params = {.n_ctx = t->depth + ROOM, .policies = policies};
     return tl_session_open(out, e, &params);
 }
 
@@ -132,7 +137,8 @@ static tl_err repeat(struct task *t, tl_engine *e, tl_session *s) {
         const uint32_t n = tl_kv_list_parts(layer, t->depth, parts);
         for (uint32_t i = 0; !err && i < n; i++) {
             const bool grows = parts[i].tier >= TL_TIER_HOME_K && parts[i].tier <= TL_TIER_SKETCH_V;
-            err = !grows || repeat_rows(&parts[i].view, parts[i].n_groups, there[i].n_used, parts[i].n_used)
+            err = !grows || repeat_rows(&parts[i].view, parts[i].n_groups, there[i].n_used,
+                                        parts[i].n_used)
                       ? TL_OK
                       : TL_ERR_UNSUPPORTED;
         }
@@ -158,8 +164,8 @@ static tl_err measure(struct task *t, tl_engine *e, tl_session *s) {
         seconds[i] = (double)(tl_now_ns() - start) / 1e9;
     }
     qsort(seconds, t->n_steps, sizeof *seconds, compare);
-    printf("%s %s %s depth %u: %.2f tokens/s, best %.2f", strrchr(t->model, '/') + 1, t->backend, t->kv,
-           t->depth, 1 / seconds[t->n_steps / 2], 1 / seconds[0]);
+    printf("%s %s %s depth %u: %.2f tokens/s, best %.2f", strrchr(t->model, '/') + 1, t->backend,
+           t->kv, t->depth, 1 / seconds[t->n_steps / 2], 1 / seconds[0]);
     if (t->n_prompt > 0) {
         const uint64_t start = tl_now_ns();
         TL_TRY(feed(t, e, s, t->n_prompt));
@@ -184,7 +190,8 @@ int main(int argc, char **argv) {
                      1};
     tl_engine *e = NULL;
     tl_session *s = NULL;
-    if (t.n_steps == 0 || t.n_steps > STEPS_MAX || t.n_steps + t.n_prompt >= ROOM || strchr(t.model, '/') == NULL) {
+    if (t.n_steps == 0 || t.n_steps > STEPS_MAX || t.n_steps + t.n_prompt >= ROOM ||
+        strchr(t.model, '/') == NULL) {
         return 2;
     }
     const bool repeats = strcmp(t.file, "repeat") == 0;

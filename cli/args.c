@@ -27,8 +27,9 @@ struct option {
 #define AT(field) offsetof(struct cli_args, field)
 enum { PROMPTED = CLI_RUN | CLI_TOKENIZE, SAMPLED = CLI_CHAT | CLI_RUN };
 static const struct option options[] = {
-    {"--model", "-m", O_STRING, AT(model), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT,
-     "FILE", "the model, a GGUF file (any part of a split one)"},
+    {"--model", "-m", O_STRING, AT(model),
+     CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT, "FILE",
+     "the model, a GGUF file (any part of a split one)"},
     {"--model", "-m", O_STRING, AT(model), CLI_PLAN, "NAME|FILE",
      "a well-known model by name, or a GGUF file, of which the header is read"},
     {"--gpu", NULL, O_STRING, AT(gpu), CLI_PLAN, "NAME|NUMBERS",
@@ -110,7 +111,8 @@ static const struct option options[] = {
      "use at most this much host memory"},
     {"--depth", NULL, O_STRING, AT(depth), CLI_BENCH, "N[,N]",
      "tokens in the cache before measuring (default 0)"},
-    {"--backend", NULL, O_STRING, AT(backend), CLI_ENGINE | CLI_FIT, "NAME", "auto, or one of `devices`"},
+    {"--backend", NULL, O_STRING, AT(backend), CLI_ENGINE | CLI_FIT, "NAME",
+     "auto, or one of `devices`"},
     {"--device", NULL, O_U32, AT(device), CLI_ENGINE | CLI_FIT, "N", "which device of the backend"},
     {"--threads", "-t", O_U32, AT(n_threads), CLI_ENGINE | CLI_DEVICES | CLI_FIT | CLI_PLAN, "N",
      "CPU threads (default: physical cores)"},
@@ -132,7 +134,8 @@ static const struct option options[] = {
     {"--plain", NULL, O_FLAG, AT(plain), CLI_CHAT, NULL, "line by line, no full screen"},
     {"--theme", NULL, O_STRING, AT(theme), CLI_CHAT | CLI_TOP, "NAME|FILE",
      "colours of the full screen: dark, light, mono or a file (tui/theme.h)"},
-    {"--ascii", NULL, O_FLAG, AT(ascii), CLI_CHAT | CLI_TOP, NULL, "draw the full screen with ASCII only"},
+    {"--ascii", NULL, O_FLAG, AT(ascii), CLI_CHAT | CLI_TOP, NULL,
+     "draw the full screen with ASCII only"},
     {"--once", NULL, O_FLAG, AT(once), CLI_TOP, NULL, "print what there is now and end"},
     {"--csv", NULL, O_FLAG, AT(csv), CLI_TOP, NULL, "a line for each tailor every so often"},
     {"--delay", "-d", O_FLOAT, AT(delay), CLI_TOP, "SECONDS",
@@ -140,11 +143,12 @@ static const struct option options[] = {
     {"--prometheus", NULL, O_U32, AT(prometheus), CLI_TOP, "PORT",
      "serve http://127.0.0.1:PORT/metrics"},
     {"--json", NULL, O_FLAG, AT(json),
-     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL | CLI_FIT | CLI_TOP | CLI_PLAN,
-     NULL, "one JSON object on stdout"},
-    {"--strict", NULL, O_FLAG, AT(strict), CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT |
+     CLI_RUN | CLI_TOKENIZE | CLI_INFO | CLI_DEVICES | CLI_BENCH | CLI_EVAL | CLI_FIT | CLI_TOP |
          CLI_PLAN,
-     NULL, "warnings are errors"},
+     NULL, "one JSON object on stdout"},
+    {"--strict", NULL, O_FLAG, AT(strict),
+     CLI_ENGINE | CLI_TOKENIZE | CLI_TEMPLATE | CLI_INFO | CLI_FIT | CLI_PLAN, NULL,
+     "warnings are errors"},
 };
 #undef AT
 enum { N_OPTIONS = sizeof options / sizeof options[0] };
@@ -238,8 +242,8 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
         snprintf(name, sizeof name, "%.*s", (int)tl_min_u64(n, sizeof name - 1), argv[i]);
         const struct option *const o = find_option(name, command);
         if (o == NULL) {
-            const char *const instead = argv[i][0] != '-' ? "a model is named by -m FILE"
-                                                          : cli_others_option(name);
+            const char *const instead =
+                argv[i][0] != '-' ? "a model is named by -m FILE" : cli_others_option(name);
             cli_error("%s: unknown option '%s' (%s%ssee tailor %s --help)", argv[0], argv[i],
                       instead != NULL ? instead : "", instead != NULL ? "; " : "", argv[0]);
             return false;
@@ -320,7 +324,8 @@ bool cli_parse_size(const char *text, uint64_t *bytes) {
         const char letter = (char)(*end | 0x20);
         const char *const at = strchr(units, letter);
         if (at == NULL) {
-            return letter == 'b' && end[1] == '\0' && value < 1e18 && (*bytes = (uint64_t)value) > 0;
+            return letter == 'b' && end[1] == '\0' && value < 1e18 &&
+                   (*bytes = (uint64_t)value) > 0;
         }
         unit = 1ull << 10 * (at - units + 1);
         end++;

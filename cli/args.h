@@ -29,29 +29,30 @@ struct cli_args {
     /* Strings are borrowed from argv; NULL where not given. */
     const char *model, *prompt, *file, *ids, *logits, *decode, *template_file, *messages, *date;
     const char *system, *backend, *kv, *kv_set, *window, *depth;
-    const char *device_mem, *host_mem; /* sizes: see cli_parse_size */
+    const char *device_mem, *host_mem;            /* sizes: see cli_parse_size */
     const char *tasks, *tasks_file, *ctxs, *text; /* eval */
-    const char *plot;                              /* eval, fit */
-    const char *output;                            /* fit */
-    const char *theme;                             /* chat, top */
-    const char *pid;                               /* top: the word that is no option */
-    float delay;                                   /* top: seconds; 0: the default */
-    uint32_t prometheus;                           /* top: a port; 0: none */
-    const char *gpu, *weights;                     /* plan */
-    float miss;                                    /* plan; below 0: the command's default */
-    uint32_t n_samples;                                  /* eval; 0: the command's default */
+    const char *plot;                             /* eval, fit */
+    const char *output;                           /* fit */
+    const char *theme;                            /* chat, top */
+    const char *pid;                              /* top: the word that is no option */
+    float delay;                                  /* top: seconds; 0: the default */
+    uint32_t prometheus;                          /* top: a port; 0: none */
+    const char *gpu, *weights;                    /* plan */
+    float miss;                                   /* plan; below 0: the command's default */
+    uint32_t n_samples;                           /* eval; 0: the command's default */
     uint32_t n_ctx, n_threads, device;
-    uint32_t topk; /* CLI_UNSET: the preset's */
-    uint32_t n_predict; /* CLI_UNSET: until the end, or the command's default */
-    uint32_t n_prefill; /* CLI_UNSET: all, or the command's default */
-    uint32_t gauge; /* steps between looks; 0: none */
-    float tau; /* score from which a layer is dense */
+    uint32_t topk;       /* CLI_UNSET: the preset's */
+    uint32_t n_predict;  /* CLI_UNSET: until the end, or the command's default */
+    uint32_t n_prefill;  /* CLI_UNSET: all, or the command's default */
+    uint32_t gauge;      /* steps between looks; 0: none */
+    float tau;           /* score from which a layer is dense */
     const char *session; /* the file that a session is kept in */
     float temp, top_p, min_p, repeat_penalty; /* CLI_UNSET_FLOAT: not given */
     uint32_t top_k, repeat_last;              /* CLI_UNSET: not given */
     uint64_t seed;
-    bool has_seed, json, strict, plain, ascii, once, csv, bos, special, lines0, ignore_eos, generation_prompt, raw;
-    bool schedule;        /* plan */
+    bool has_seed, json, strict, plain, ascii, once, csv, bos, special, lines0, ignore_eos,
+        generation_prompt, raw;
+    bool schedule;                 /* plan */
     bool books_per_model, indexes; /* fit */
 };
 

@@ -3,8 +3,7 @@
 /* 512 MiB: 16 times the 32 MiB L3 of the machine this was written on. */
 enum { ROWS = 32768, COLS = 4096, PASSES = 8 };
 
-static tl_err time_passes(tl_stream *s, tl_buf *matrix, tl_buf *vectors,
-                          double *bytes_per_s) {
+static tl_err time_passes(tl_stream *s, tl_buf *matrix, tl_buf *vectors, double *bytes_per_s) {
     const struct tl_matmul op = {.w = tl_view_of(matrix, 0, ROWS, COLS, TL_F32),
                                  .x = tl_view_of(vectors, 0, 1, COLS, TL_F32),
                                  .y = tl_view_of(vectors, COLS * 4, 1, ROWS, TL_F32)};

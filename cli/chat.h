@@ -47,8 +47,8 @@ struct chat {
     bool unsaved;     /* there is something that --session's file does not have */
 };
 
-/* Loads the model and begins, or goes on from --session's file; -f's document is read. Returns 0, or an
- * exit code after an error line. hooks and share are borrowed, NULL in line mode. */
+/* Loads the model and begins, or goes on from --session's file; -f's document is read. Returns 0,
+ * or an exit code after an error line. hooks and share are borrowed, NULL in line mode. */
 int chat_open(struct chat *chat, const struct cli_args *args, const struct chat_face *face,
               const struct cli_hooks *hooks, struct cli_share *share);
 /* Keeps what --session's file does not have yet. Returns 0, or 1 where that failed. */
@@ -58,8 +58,9 @@ int chat_close(struct chat *chat);
  * chatting cannot go on, else 0. */
 int chat_line(struct chat *chat, const char *text, bool *leave);
 
-/* A message of several lines may stand between two of """ (as in ollama) or of ::: (aichat). *whole:
- * what began so has its end, or did not begin so; the message without these signs is then in *out. */
+/* A message of several lines may stand between two of """ (as in ollama) or of ::: (aichat).
+ * *whole: what began so has its end, or did not begin so; the message without these signs is then
+ * in *out. */
 TL_MUST tl_err chat_unquote(const char *text, bool *whole, tl_bytes *out);
 
 /* The commands' names with their slash, NULL behind the last; and whether one takes a file's name.

@@ -205,8 +205,7 @@ static bool write_file(struct chat *chat, const char *name, const tl_bytes *text
         return false;
     }
     struct cli_new_file file;
-    return cli_new_file_open(&file, path, "") &&
-           cli_new_file_finish(&file, text->data, text->len);
+    return cli_new_file_open(&file, path, "") && cli_new_file_finish(&file, text->data, text->len);
 }
 
 static tl_err remember_file(struct chat *chat, const char *name) {
@@ -617,7 +616,8 @@ static const struct command commands[] = {
     {"/glob", NULL, "PATTERN", "the same for all files that match", chat_glob, true},
     {"/new", "/reset", "", "start over (/clear, /reset)", run_clear, false},
     {"/clear", NULL, NULL, NULL, run_clear, false},
-    {"/regen", "/retry", "", "answer the last message again (/regenerate, /retry)", run_regen, false},
+    {"/regen", "/retry", "", "answer the last message again (/regenerate, /retry)", run_regen,
+     false},
     {"/regenerate", NULL, NULL, NULL, run_regen, false},
     {"/continue", NULL, "", "go on with the last answer", run_continue, false},
     {"/edit", NULL, "[TEXT]", "write the last message anew", run_edit, false},
@@ -638,7 +638,8 @@ static const struct command commands[] = {
     {"/look", NULL, "[LAYER]", "what the last token looked at, as text", run_look, false},
     {"/list", "/models", "[FOLDER]", "models beside this one (/ls too)", chat_list, true},
     {"/ls", NULL, NULL, NULL, chat_list, true},
-    {"/show", "/info", "[PART]", "info, parameters, system or template of the model", run_show, false},
+    {"/show", "/info", "[PART]", "info, parameters, system or template of the model", run_show,
+     false},
     {"/quit", "/q", "", "leave (Ctrl+D too; /exit, /bye, /q)", run_quit, false},
     {"/exit", "/bye", NULL, NULL, run_quit, false},
     {"/plan", "/memory", NULL, NULL, run_show, false},
@@ -660,10 +661,9 @@ static int run_help(struct chat *chat, const char *rest) {
                 (size_t)snprintf(text + at, sizeof text - at, "%-20s %s\n", left, commands[i].help);
         }
     }
-    snprintf(
-        text + at, sizeof text - at,
-        "A message of several lines stands between \"\"\" and \"\"\", or its lines end with a "
-        "backslash.\nCtrl+C stops an answer, a second one leaves.");
+    snprintf(text + at, sizeof text - at,
+             "A message of several lines stands between \"\"\" and \"\"\", or its lines end with a "
+             "backslash.\nCtrl+C stops an answer, a second one leaves.");
     chat_note(chat, "%s", text);
     return 0;
 }
@@ -712,7 +712,8 @@ bool chat_is_dotted(const char *text) {
     char word[32];
     const size_t n = strcspn(text + 1, " \t\n");
     snprintf(word, sizeof word, "/%.*s", (int)tl_min_u64(n, sizeof word - 2), text + 1);
-    const bool known = find_command(tl_str_from(word)) != NULL || cli_others_command(word + 1) != NULL;
+    const bool known =
+        find_command(tl_str_from(word)) != NULL || cli_others_command(word + 1) != NULL;
     if (text[0] == '.' && n > 0 && known) {
         cli_error(".%s: commands begin with a slash here (see /help)", word + 1);
         return true;

@@ -1,5 +1,5 @@
-/* Commands that read files into the chat or look for them: /read, /glob, /list. A file that cannot be
- * read is an error line, and the chat is as it was. */
+/* Commands that read files into the chat or look for them: /read, /glob, /list. A file that cannot
+ * be read is an error line, and the chat is as it was. */
 #include "chat.h"
 #include "new_file.h"
 

@@ -50,8 +50,8 @@ static tl_err feed_random(struct bench *b, uint32_t n, double *seconds) {
     return err;
 }
 
-/* Exactly depth tokens in the cache. Going back is free where the cache can; else it is filled anew,
- * outside the clock. */
+/* Exactly depth tokens in the cache. Going back is free where the cache can; else it is filled
+ * anew, outside the clock. */
 static tl_err go_to_depth(struct bench *b, uint32_t depth) {
     tl_session *const s = b->loaded.session;
     const uint32_t n = tl_session_n(s);
@@ -96,8 +96,8 @@ static tl_err measure(struct bench *b, uint32_t depth, struct result *out) {
 
 static void print_row(const struct bench *b, uint32_t depth, const struct result *r) {
     const double rate = (double)r->step_bytes * r->decode_tps;
-    printf("%8u  %-8s  %10.1f  %10.2f  %8.2f  %8.2f  %9.3f  %7.1f  ", depth,
-           b->loaded.kv, r->prefill_tps, r->decode_tps, r->step.p50_ms, r->step.p95_ms,
+    printf("%8u  %-8s  %10.1f  %10.2f  %8.2f  %8.2f  %9.3f  %7.1f  ", depth, b->loaded.kv,
+           r->prefill_tps, r->decode_tps, r->step.p50_ms, r->step.p95_ms,
            (double)r->step_bytes / 1e9, rate / 1e9);
     if (rate > b->bytes_per_s) { /* a small model is read from the caches */
         puts(" cached");
@@ -110,10 +110,10 @@ static void print_row(const struct bench *b, uint32_t depth, const struct result
 static json_t *json_row(const struct bench *b, uint32_t depth, const struct result *r) {
     const double rate = (double)r->step_bytes * r->decode_tps;
     return json_pack("{s:i,s:s,s:f,s:f,s:f,s:f,s:I,s:f,s:f}", "depth", (int)depth, "kv",
-                     b->loaded.kv, "prefill_tokens_per_s", r->prefill_tps, "decode_tokens_per_s", r->decode_tps,
-                     "p50_ms", r->step.p50_ms, "p95_ms", r->step.p95_ms, "step_bytes",
-                     (json_int_t)r->step_bytes, "bytes_per_s", rate, "bandwidth_fraction",
-                     rate / b->bytes_per_s);
+                     b->loaded.kv, "prefill_tokens_per_s", r->prefill_tps, "decode_tokens_per_s",
+                     r->decode_tps, "p50_ms", r->step.p50_ms, "p95_ms", r->step.p95_ms,
+                     "step_bytes", (json_int_t)r->step_bytes, "bytes_per_s", rate,
+                     "bandwidth_fraction", rate / b->bytes_per_s);
 }
 
 static bool parse_depths(struct bench *b) {
@@ -222,9 +222,8 @@ int cmd_bench(const struct cli_args *args) {
     if (code != 0) {
         return code;
     }
-    const struct tl_dev_params dev = {.index = args->device,
-                                      .n_threads = args->n_threads,
-                                      .log = cli_log_of(&b.loaded.log)};
+    const struct tl_dev_params dev = {
+        .index = args->device, .n_threads = args->n_threads, .log = cli_log_of(&b.loaded.log)};
     const tl_err err = cli_measure_bandwidth(tl_backend_find(tl_engine_backend(b.loaded.engine)),
                                              &dev, &b.bytes_per_s);
     cli_interrupt_install();

@@ -4,7 +4,8 @@
 
 #include "core/backend.h"
 
-/* What a device offers beyond the needed, and what it costs where it does not: null, or a phrase. */
+/* What a device offers beyond the needed, and what it costs where it does not: null, or a phrase.
+ */
 static json_t *describe_features(const struct tl_dev_caps *caps) {
     json_t *const all = json_object();
     for (uint32_t i = 0; i < caps->n_features; i++) {
@@ -27,11 +28,11 @@ static json_t *describe(const tl_backend *backend, uint32_t index, const struct 
     struct tl_dev_caps caps;
     tl_dev_get_caps(dev, &caps);
     tl_dev_close(&dev);
-    return json_pack("{s:s,s:i,s:s,s:s,s:I,s:I,s:i,s:b,s:b,s:o}", "backend", backend->name, "device",
-                     (int)index, "name", caps.name, "kernels", caps.kernels, "bytes_total",
-                     (json_int_t)caps.bytes_total, "bytes_free", (json_int_t)caps.bytes_free,
-                     "threads", (int)caps.n_threads, "unified", caps.unified, "codebooks",
-                     caps.codebooks, "features", describe_features(&caps));
+    return json_pack(
+        "{s:s,s:i,s:s,s:s,s:I,s:I,s:i,s:b,s:b,s:o}", "backend", backend->name, "device", (int)index,
+        "name", caps.name, "kernels", caps.kernels, "bytes_total", (json_int_t)caps.bytes_total,
+        "bytes_free", (json_int_t)caps.bytes_free, "threads", (int)caps.n_threads, "unified",
+        caps.unified, "codebooks", caps.codebooks, "features", describe_features(&caps));
 }
 
 static void print_features(json_t *features) {
@@ -58,12 +59,12 @@ static void print_device(const json_t *device) {
     printf("%-7s %d  %s\n", json_string_value(json_object_get(device, "backend")),
            (int)json_integer_value(json_object_get(device, "device")),
            json_string_value(json_object_get(device, "name")));
-    printf("           memory %s, %s free; kernels %s; runs every preset%s\n",
-           cli_bytes((uint64_t)json_integer_value(json_object_get(device, "bytes_total")), total),
-           cli_bytes((uint64_t)json_integer_value(json_object_get(device, "bytes_free")),
-                     free_bytes),
-           json_string_value(json_object_get(device, "kernels")),
-           json_is_true(json_object_get(device, "codebooks")) ? "" : " but vecinfer*");
+    printf(
+        "           memory %s, %s free; kernels %s; runs every preset%s\n",
+        cli_bytes((uint64_t)json_integer_value(json_object_get(device, "bytes_total")), total),
+        cli_bytes((uint64_t)json_integer_value(json_object_get(device, "bytes_free")), free_bytes),
+        json_string_value(json_object_get(device, "kernels")),
+        json_is_true(json_object_get(device, "codebooks")) ? "" : " but vecinfer*");
     print_features(json_object_get(device, "features"));
 }
 

@@ -263,8 +263,9 @@ static tl_err warn_if_missing(struct cli_eval *e, const char *name) {
     }
     TL_TRY(cli_eval_shortest(e, name, &n));
     const tl_log *const log = tl_weights_log(tl_engine_weights(e->loaded.engine));
-    tl_say(log, TL_LEVEL_WARN, "%s: none of its tasks fits %u tokens, the shortest takes %" PRIu64
-           " (see --ctx)", name, cli_eval_n_ctx(e), n);
+    tl_say(log, TL_LEVEL_WARN,
+           "%s: none of its tasks fits %u tokens, the shortest takes %" PRIu64 " (see --ctx)", name,
+           cli_eval_n_ctx(e), n);
     return TL_OK;
 }
 
@@ -321,7 +322,8 @@ static bool print_json(const struct cli_eval *e) {
 static bool write_plot(struct cli_eval *e) {
     const char *const slash = strrchr(e->args->model, '/');
     tl_bytes svg = {0};
-    bool ok = cli_eval_report_svg(&e->report, slash != NULL ? slash + 1 : e->args->model, &svg) == 0;
+    bool ok =
+        cli_eval_report_svg(&e->report, slash != NULL ? slash + 1 : e->args->model, &svg) == 0;
     if (ok) {
         ok = cli_new_file_finish(&e->plot_file, svg.data, svg.len);
     } else {

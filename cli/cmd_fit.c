@@ -1,6 +1,7 @@
 /* tailor fit: which layers of a model attend densely, measured on a text, and what every codec does
- * to each layer; the codebooks that the preset's codecs want; the policy file that follows, and a picture. The text goes through once, exactly,
- * a layer at a time, so that the measurement takes no more memory than a compressed cache. */
+ * to each layer; the codebooks that the preset's codecs want; the policy file that follows, and a
+ * picture. The text goes through once, exactly, a layer at a time, so that the measurement takes no
+ * more memory than a compressed cache. */
 #include "commands.h"
 #include "fit_books.h"
 #include "fit_report.h"
@@ -126,8 +127,8 @@ static int encode_text(struct fit *fit) {
 static int open_policies(struct fit *fit) {
     const struct tl_shape *const shape = shape_of(fit);
     const tl_log log = cli_log_of(&fit->loaded.log);
-    tl_err err = cli_policies(fit->args, fit->report.preset->name, shape->n_layers, NULL,
-                              &fit->set, &log);
+    tl_err err =
+        cli_policies(fit->args, fit->report.preset->name, shape->n_layers, NULL, &fit->set, &log);
     if (!err) {
         err = cli_fit_books_open(&fit->books, &fit->set, shape, fit->args->books_per_model, log);
     }
@@ -153,12 +154,11 @@ static int open_indexes(struct fit *fit) {
     if (!fit->args->indexes) {
         return 0;
     }
-    const tl_err err =
-        shape->head_dim % 8 != 0
-            ? tl_fail(&log, TL_ERR_UNSUPPORTED, "heads of %u: indexes need multiples of 8",
-                      shape->head_dim)
-            : cli_fit_indexes_open(&fit->indexes, shape->n_layers, shape->head_dim,
-                                   fit->args->n_threads, log);
+    const tl_err err = shape->head_dim % 8 != 0
+                           ? tl_fail(&log, TL_ERR_UNSUPPORTED,
+                                     "heads of %u: indexes need multiples of 8", shape->head_dim)
+                           : cli_fit_indexes_open(&fit->indexes, shape->n_layers, shape->head_dim,
+                                                  fit->args->n_threads, log);
     fit->report.indexes = &fit->indexes;
     return err ? cli_failed(&fit->loaded.log, err) : 0;
 }

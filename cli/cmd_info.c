@@ -12,7 +12,7 @@
 
 enum { VALUE_MAX = 120, LIST_MAX = 6 };
 
-static const char *const type_names[] = {"u8",  "i8",   "u16", "i16",   "u32", "i32", "f32",
+static const char *const type_names[] = {"u8",   "i8",  "u16",   "i16", "u32", "i32", "f32",
                                          "bool", "str", "array", "u64", "i64", "f64"};
 
 static bool is_float(tl_meta_type type) { return type == TL_META_F32 || type == TL_META_F64; }
@@ -47,8 +47,8 @@ static json_t *json_meta(const struct tl_meta *m) {
         json_array_append_new(first, m->elem == TL_META_STR ? json_text(tl_meta_next_str(&at))
                                                             : json_scalar(m, i));
     }
-    return json_pack("{s:s,s:I,s:o}", "array_of", type_names[m->elem], "length",
-                     (json_int_t)m->n, "first", first);
+    return json_pack("{s:s,s:I,s:o}", "array_of", type_names[m->elem], "length", (json_int_t)m->n,
+                     "first", first);
 }
 
 static json_t *json_tensors(const tl_weights *w) {
@@ -116,10 +116,11 @@ static void print_formats(const tl_weights *w) {
 static void print_shape(const struct tl_shape *s) {
     char kv[16];
     const uint64_t per_1k = 1024 * 2ull * s->n_layers * s->n_kv_heads * s->head_dim * 2;
-    printf("runs as: %s, %u layers, width %u, feed-forward %u, %u query heads on %u KV heads of %u, "
-           "vocabulary %u\n",
-           s->family->name, s->n_layers, s->n_embd, s->n_ff, s->n_heads, s->n_kv_heads, s->head_dim,
-           s->n_vocab);
+    printf(
+        "runs as: %s, %u layers, width %u, feed-forward %u, %u query heads on %u KV heads of %u, "
+        "vocabulary %u\n",
+        s->family->name, s->n_layers, s->n_embd, s->n_ff, s->n_heads, s->n_kv_heads, s->head_dim,
+        s->n_vocab);
     uint32_t n_windowed = 0;
     for (uint32_t il = 0; il < s->n_layers; il++) {
         n_windowed += s->windowed[il];

@@ -3,9 +3,9 @@
  * behind every prompt token.
  *
  * With --session the timeline goes on from a file and is kept in it. What was not fed when the
- * program ended is kept too: the newest generated token, whose row no one needed yet, or the rest of
- * a prompt that Ctrl+C cut. It is fed first, in the way it would have been, so that the tokens of
- * two runs are those of one. */
+ * program ended is kept too: the newest generated token, whose row no one needed yet, or the rest
+ * of a prompt that Ctrl+C cut. It is fed first, in the way it would have been, so that the tokens
+ * of two runs are those of one. */
 #include "commands.h"
 #include "generate.h"
 
@@ -213,19 +213,19 @@ static json_t *json_policy(const struct tl_policy *policy) {
     json_t *const object = json_object();
     for (size_t i = 0; tl_policy_knob(i) != NULL; i++) {
         char text[16];
-        json_object_set_new(object, tl_policy_knob(i),
-                            json_string(tl_policy_get(policy, tl_policy_knob(i), text, sizeof text)));
+        json_object_set_new(
+            object, tl_policy_knob(i),
+            json_string(tl_policy_get(policy, tl_policy_knob(i), text, sizeof text)));
     }
     return object;
 }
 
 static json_t *json_traffic(const struct tl_traffic *t) {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "host_to_device_bytes",
-                     (json_int_t)t->host_to_device_bytes, "device_to_host_bytes",
-                     (json_int_t)t->device_to_host_bytes, "rows_hit", (json_int_t)t->rows_hit,
-                     "rows_fetched", (json_int_t)t->rows_fetched, "channels_hit",
-                     (json_int_t)t->channels_hit, "channels_fetched",
-                     (json_int_t)t->channels_fetched);
+    return json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I}", "host_to_device_bytes", (json_int_t)t->host_to_device_bytes,
+        "device_to_host_bytes", (json_int_t)t->device_to_host_bytes, "rows_hit",
+        (json_int_t)t->rows_hit, "rows_fetched", (json_int_t)t->rows_fetched, "channels_hit",
+        (json_int_t)t->channels_hit, "channels_fetched", (json_int_t)t->channels_fetched);
 }
 
 /* NULL: not known. */
@@ -233,9 +233,9 @@ static const char *class_of(const struct run *run, uint32_t il, const struct tl_
     if (tl_engine_model(run->loaded.engine)->shape.windowed[il]) {
         return "window";
     }
-    return found == NULL ? NULL
+    return found == NULL                                                ? NULL
            : found->score > tl_session_dense_above(run->loaded.session) ? "dense"
-                                                                         : "sparse";
+                                                                        : "sparse";
 }
 
 static json_t *json_gauge(const struct tl_gauge *g) {
@@ -257,17 +257,15 @@ static json_t *json_layers(const struct run *run) {
         json_array_append_new(
             layers,
             json_pack("{s:i,s:o,s:o,s:s?,s:o,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "layer", (int)il,
-                      "policy",
-                      json_policy(&policy), "dense_score",
+                      "policy", json_policy(&policy), "dense_score",
                       found != NULL ? json_real(found->score) : json_null(), "class",
                       class_of(run, il, found), "gauge",
-                      json_gauge(tl_session_gauge(run->loaded.session, il)),
-                      "sliding_window",
+                      json_gauge(tl_session_gauge(run->loaded.session, il)), "sliding_window",
                       (int)(shape->windowed[il] ? shape->window : 0), "window_bytes",
                       (json_int_t)b.window, "sketch_bytes", (json_int_t)b.sketch, "hot_bytes",
                       (json_int_t)b.hot, "index_bytes", (json_int_t)b.index, "kv_device_bytes",
-                      (json_int_t)tl_kv_device_bytes(&b), "kv_host_bytes",
-                      (json_int_t)b.home_host, "traffic", json_traffic(&traffic)));
+                      (json_int_t)tl_kv_device_bytes(&b), "kv_host_bytes", (json_int_t)b.home_host,
+                      "traffic", json_traffic(&traffic)));
     }
     return layers;
 }
@@ -308,17 +306,17 @@ static bool print_json(const struct run *run) {
                  (unsigned long long)hash_logits(logits, run->n_vocab));
     }
     return cli_print_json(json_pack(
-        "{s:s#,s:o,s:I,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:o,s:o,s:s,s:o}",
-        "text", run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len,
-        "tokens", tokens, "resumed_tokens", (json_int_t)run->n_base, "prompt_tokens",
-        (json_int_t)run->prompt.n, "generated_tokens",
-        (json_int_t)run->answer.ids.n, "stop", cli_stop_name(run->answer.stop), "prefill_ms",
-        run->prefill_ms, "decode_ms", json_decode_ms(run), "backend",
-        tl_engine_backend(run->loaded.engine), "device", caps.name, "kernels", caps.kernels, "kv",
-        run->loaded.kv, "builtin_codebooks",
-        (json_int_t)tl_session_builtin_books(run->loaded.session), "ctx", (json_int_t)tl_session_ctx(run->loaded.session), "seed",
-        (json_int_t)run->sampler.seed, "memory", json_memory(run), "traffic",
-        json_traffic(&traffic), "logits_hash", hash, "layers", json_layers(run)));
+        "{s:s#,s:o,s:I,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:o,s:o,s:s,s:o}", "text",
+        run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len, "tokens",
+        tokens, "resumed_tokens", (json_int_t)run->n_base, "prompt_tokens",
+        (json_int_t)run->prompt.n, "generated_tokens", (json_int_t)run->answer.ids.n, "stop",
+        cli_stop_name(run->answer.stop), "prefill_ms", run->prefill_ms, "decode_ms",
+        json_decode_ms(run), "backend", tl_engine_backend(run->loaded.engine), "device", caps.name,
+        "kernels", caps.kernels, "kv", run->loaded.kv, "builtin_codebooks",
+        (json_int_t)tl_session_builtin_books(run->loaded.session), "ctx",
+        (json_int_t)tl_session_ctx(run->loaded.session), "seed", (json_int_t)run->sampler.seed,
+        "memory", json_memory(run), "traffic", json_traffic(&traffic), "logits_hash", hash,
+        "layers", json_layers(run)));
 }
 
 static int feed_and_generate(struct run *run) {
@@ -360,8 +358,7 @@ static int report(const struct run *run) {
         putchar('\n');
     }
     if (run->answer.stop == CLI_STOP_CONTEXT) {
-        cli_error("stopped: the context of %u tokens is full",
-                  tl_session_ctx(run->loaded.session));
+        cli_error("stopped: the context of %u tokens is full", tl_session_ctx(run->loaded.session));
     }
     return run->interrupted || run->answer.stop == CLI_STOP_INTERRUPT ? 130 : 0;
 }

@@ -8,8 +8,8 @@
 #include <string.h>
 
 static bool encode(const tl_vocab *vocab, const struct cli_args *args, tl_str text, tl_ids *ids) {
-    const unsigned flags = (args->bos ? TL_ENCODE_BOS : 0) |
-                           (args->special ? TL_ENCODE_SPECIAL : 0);
+    const unsigned flags =
+        (args->bos ? TL_ENCODE_BOS : 0) | (args->special ? TL_ENCODE_SPECIAL : 0);
     if (tl_vocab_encode(vocab, text, flags, ids)) {
         cli_error("out of memory");
         return false;
@@ -111,8 +111,8 @@ static int tokenize(const tl_vocab *vocab, const struct cli_args *args) {
     if (args->file != NULL && !cli_read_file(args->file, &file)) {
         return 1;
     }
-    const tl_str text = args->file != NULL ? (tl_str){file.data, file.len}
-                                           : tl_str_from(args->prompt);
+    const tl_str text =
+        args->file != NULL ? (tl_str){file.data, file.len} : tl_str_from(args->prompt);
     const bool ok = args->lines0 ? encode_lines0(vocab, args, text)
                                  : encode_and_print(vocab, args, text, args->json);
     tl_bytes_free(&file);

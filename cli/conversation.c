@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static tl_err add_message(struct cli_conversation *c, const char *role, const char *text, size_t n) {
+static tl_err add_message(struct cli_conversation *c, const char *role, const char *text,
+                          size_t n) {
     json_t *content = json_stringn(text, n);
     if (content == NULL) { /* a terminal or a file can send anything */
         return tl_fail(&c->log, TL_ERR_FORMAT, "the message is not valid UTF-8");
@@ -92,9 +93,7 @@ void cli_conversation_drop_last(struct cli_conversation *c) {
     json_array_remove(c->messages, json_array_size(c->messages) - 1);
 }
 
-size_t cli_conversation_n(const struct cli_conversation *c) {
-    return json_array_size(c->messages);
-}
+size_t cli_conversation_n(const struct cli_conversation *c) { return json_array_size(c->messages); }
 
 const char *cli_conversation_text(const struct cli_conversation *c, size_t i) {
     return json_string_value(json_object_get(json_array_get(c->messages, i), "content"));
@@ -108,8 +107,9 @@ bool cli_conversation_is(const struct cli_conversation *c, size_t i, const char 
 
 static bool is_message(const json_t *message, bool first) {
     const char *const role = json_string_value(json_object_get(message, "role"));
-    const bool known = role != NULL && (strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0 ||
-                                        (first && strcmp(role, "system") == 0));
+    const bool known =
+        role != NULL && (strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0 ||
+                         (first && strcmp(role, "system") == 0));
     return known && json_is_string(json_object_get(message, "content"));
 }
 
@@ -123,12 +123,13 @@ tl_err cli_conversation_replace(struct cli_conversation *c, const json_t *messag
         }
     }
     json_t *const copy = json_deep_copy(messages);
-    const char *const first = json_string_value(
-        json_object_get(json_array_get(messages, 0), "role"));
+    const char *const first =
+        json_string_value(json_object_get(json_array_get(messages, 0), "role"));
     const bool has_system = first != NULL && strcmp(first, "system") == 0;
-    char *const system = has_system ? strdup(json_string_value(json_object_get(
-                                          json_array_get(messages, 0), "content")))
-                                    : NULL;
+    char *const system =
+        has_system
+            ? strdup(json_string_value(json_object_get(json_array_get(messages, 0), "content")))
+            : NULL;
     if (copy == NULL || (has_system && system == NULL)) {
         json_decref(copy);
         free(system);
@@ -220,8 +221,8 @@ tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl
     if (!err) {
         const bool add = tl_vocab_add_bos(c->vocab) && bos != TL_TOKEN_NONE;
         const tl_str begin = add ? tl_vocab_spelling(c->vocab, bos) : (tl_str){"", 0};
-        const bool written = add && !plain && text.len >= begin.len &&
-                             memcmp(text.data, begin.data, begin.len) == 0;
+        const bool written =
+            add && !plain && text.len >= begin.len && memcmp(text.data, begin.data, begin.len) == 0;
         const unsigned flags = (plain ? 0 : TL_ENCODE_SPECIAL) | (written ? 0 : TL_ENCODE_BOS);
         err = tl_vocab_encode(c->vocab, (tl_str){text.data, text.len}, flags, ids);
     }

@@ -44,13 +44,14 @@ TL_MUST tl_err cli_conversation_replace(struct cli_conversation *c, const json_t
 json_t *cli_conversation_to_json(const struct cli_conversation *c);
 TL_MUST tl_err cli_conversation_from_json(struct cli_conversation *c, const json_t *json);
 
-/* Appends the tokens of the rendered conversation, with exactly one begin token where the model wants
- * one, and of the beginning of its answer, `start` (may be empty). */
+/* Appends the tokens of the rendered conversation, with exactly one begin token where the model
+ * wants one, and of the beginning of its answer, `start` (may be empty). */
 TL_MUST tl_err cli_conversation_encode(struct cli_conversation *c, const char *start, tl_ids *ids);
 
-/* Brings the session to the rendered conversation and the beginning of an answer to it, `start` (may
- * be empty), keeping the tokens it already has, and feeds the rest. *n_fed is how many those were. When they do not fit the context: TL_ERR_MEMORY after a
- * sentence with the numbers, and the session keeps what it had. */
+/* Brings the session to the rendered conversation and the beginning of an answer to it, `start`
+ * (may be empty), keeping the tokens it already has, and feeds the rest. *n_fed is how many those
+ * were. When they do not fit the context: TL_ERR_MEMORY after a sentence with the numbers, and the
+ * session keeps what it had. */
 TL_MUST tl_err cli_conversation_feed(struct cli_conversation *c, struct cli_loaded *loaded,
                                      const char *start, size_t *n_fed);
 

@@ -68,8 +68,7 @@ static void draw_uuid(struct making *m, char *text) {
     const uint64_t a = cli_rng_next(&m->rng), b = cli_rng_next(&m->rng);
     snprintf(text, LABEL_MAX, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(a >> 32),
              (unsigned)(a >> 16 & 0xffff), (unsigned)(a & 0xfff),
-             0x8000 | (unsigned)(b >> 48 & 0x3fff),
-             (unsigned long long)(b & 0xffffffffffffu));
+             0x8000 | (unsigned)(b >> 48 & 0x3fff), (unsigned long long)(b & 0xffffffffffffu));
 }
 
 static void draw_value(struct making *m, char *text) {

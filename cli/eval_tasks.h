@@ -54,8 +54,8 @@ struct cli_task_fit {
 TL_MUST tl_err cli_task_make_fit(struct cli_task *out, struct cli_task_params *params,
                                  const struct cli_task_fit *fit);
 
-/* {"task", "input", "outputs": [text, ...], "match": "all"|"any"}; absent, `task` is file_name (NULL:
- * it must be there) and `match` "all"; instead of outputs there may be one `answer`, and an
+/* {"task", "input", "outputs": [text, ...], "match": "all"|"any"}; absent, `task` is file_name
+ * (NULL: it must be there) and `match` "all"; instead of outputs there may be one `answer`, and an
  * `answer_prefix`, as RULER's files have it, begins the answer. Other keys are ignored.
  * TL_ERR_FORMAT where it is not that; *out is then empty. */
 TL_MUST tl_err cli_task_read(struct cli_task *out, const json_t *object, const char *file_name);

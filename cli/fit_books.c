@@ -1,5 +1,5 @@
-/* Training as the text passes: a layer's rows are there for one call, so its codebooks are made in it, or
- * its share of the model's vectors is kept. */
+/* Training as the text passes: a layer's rows are there for one call, so its codebooks are made in
+ * it, or its share of the model's vectors is kept. */
 #include "fit_books.h"
 
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 enum { VECTORS = 32768 /* that one codebook is trained on: 8 for each of 4096 entries */ };
 static const char *const side_names[TL_SIDE_COUNT] = {"keys", "values"};
 
-/* The codecs that layers may have on one side, others' and dense ones'; returns how many of them have a
- * codebook. */
+/* The codecs that layers may have on one side, others' and dense ones'; returns how many of them
+ * have a codebook. */
 static uint32_t codecs_of(const struct cli_fit_books *fit, uint32_t il, tl_side side,
                           tl_codec codecs[2]) {
     const struct tl_policies *const set = fit->set;
@@ -49,8 +49,7 @@ void cli_fit_books_close(struct cli_fit_books *fit) {
 static tl_err train(struct cli_fit_books *fit, tl_side side, tl_codec codec, uint32_t first,
                     uint32_t last, const float *vectors, uint64_t n) {
     const uint64_t start = tl_now_ns();
-    uint16_t *const book =
-        malloc((size_t)tl_vq_entries(codec) * tl_vq_dim(codec) * sizeof *book);
+    uint16_t *const book = malloc((size_t)tl_vq_entries(codec) * tl_vq_dim(codec) * sizeof *book);
     if (book == NULL) {
         return TL_ERR_MEMORY;
     }
@@ -96,8 +95,8 @@ static tl_err learn(struct cli_fit_books *fit, uint32_t il, tl_side side, tl_cod
         if (pool == NULL) {
             return TL_ERR_MEMORY;
         }
-        TL_TRY(tl_vq_sample(rows, from, dim, &turn, fit->seed + il, n,
-                            pool->vectors + pool->n * dim));
+        TL_TRY(
+            tl_vq_sample(rows, from, dim, &turn, fit->seed + il, n, pool->vectors + pool->n * dim));
         pool->n += n;
         return TL_OK;
     }
@@ -129,8 +128,7 @@ static tl_err learn_sides(struct cli_fit_books *fit, uint32_t il, const struct t
 
 tl_err cli_fit_books_layer(void *user, uint32_t il, const struct tl_exact_rows *rows) {
     struct cli_fit_books *const fit = user;
-    float *const smooth =
-        malloc((size_t)rows->n_kv_heads * rows->head_dim * sizeof *smooth);
+    float *const smooth = malloc((size_t)rows->n_kv_heads * rows->head_dim * sizeof *smooth);
     const tl_err err = smooth != NULL ? learn_sides(fit, il, rows, smooth) : TL_ERR_MEMORY;
     free(smooth);
     return err;
@@ -139,8 +137,8 @@ tl_err cli_fit_books_layer(void *user, uint32_t il, const struct tl_exact_rows *
 tl_err cli_fit_books_finish(struct cli_fit_books *fit) {
     for (uint32_t i = 0; i < fit->n_pools; i++) {
         const struct cli_fit_pool *const pool = &fit->pools[i];
-        TL_TRY(train(fit, pool->side, pool->codec, 0, fit->set->n_layers - 1, pool->vectors,
-                     pool->n));
+        TL_TRY(
+            train(fit, pool->side, pool->codec, 0, fit->set->n_layers - 1, pool->vectors, pool->n));
     }
     return TL_OK;
 }

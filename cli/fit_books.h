@@ -1,5 +1,5 @@
-/* The part of `tailor fit` that learns smoothing factors and codebooks (core/vq_train.h) for the layers
- * whose policies have codecs vq-*, while the text passes through them. */
+/* The part of `tailor fit` that learns smoothing factors and codebooks (core/vq_train.h) for the
+ * layers whose policies have codecs vq-*, while the text passes through them. */
 #ifndef TL_CLI_FIT_BOOKS_H
 #define TL_CLI_FIT_BOOKS_H
 

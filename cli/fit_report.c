@@ -142,12 +142,10 @@ json_t *cli_fit_report_json(const struct cli_fit_report *report) {
         json_object_set_new(root, "codebooks", tl_books_json(report->books));
     }
     json_t *const measured =
-                        json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model",
-                                  json_name(report->model_name), "text",
-                                  json_name(report->text_name), "tokens", (int)report->n_tokens,
-                                  "queries", (int)report->layers[0].found->n_queries, "tau",
-                                  report->tau, "fit", tl_fit_names[report->fit], "dense", dense,
-                                  "mass_parts", parts, "layers", layers);
+        json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model", json_name(report->model_name),
+                  "text", json_name(report->text_name), "tokens", (int)report->n_tokens, "queries",
+                  (int)report->layers[0].found->n_queries, "tau", report->tau, "fit",
+                  tl_fit_names[report->fit], "dense", dense, "mass_parts", parts, "layers", layers);
     if (report->indexes != NULL) {
         json_object_set_new(measured, "indexes", cli_fit_indexes_json(report->indexes));
     }

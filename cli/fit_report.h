@@ -26,7 +26,7 @@ struct cli_fit_report {
     struct cli_fit_layer *layers; /* owned by the caller */
     uint32_t n_layers, n_heads, n_tokens;
     double tau;
-    tl_fit fit; /* of the codecs that were tried */
+    tl_fit fit;            /* of the codecs that were tried */
     const char *kv_set;    /* borrowed: knobs over the preset's, KNOB=V[,..]; NULL: none */
     const tl_books *books; /* borrowed: what was learned; NULL: nothing */
     const struct cli_fit_indexes *indexes; /* borrowed: what was tried; NULL: nothing */

@@ -32,7 +32,7 @@ struct full {
     struct tl_stats stats;
     uint64_t stats_seq;
     tl_bytes plan, history_path, hint; /* hint: a short word in the status line */
-    tl_bytes pasted; /* what came of a paste and is not in the editor yet */
+    tl_bytes pasted;                   /* what came of a paste and is not in the editor yet */
     full_overlay over;
     int32_t over_first; /* its first line in view */
     struct full_button {

@@ -87,8 +87,8 @@ static int32_t draw_activity(struct full *f, struct tui_rect r, int32_t cols) {
     const struct tui_at at = at_of(r, 0, 1, TUI_STATUS);
     char text[96];
     if (f->ended) {
-        return tui_puts(g, at, cols < 40 ? "no model; press a key"
-                                         : "the model did not load; any key leaves");
+        return tui_puts(
+            g, at, cols < 40 ? "no model; press a key" : "the model did not load; any key leaves");
     }
     if (!f->ready && f->stats.load_bytes == 0) {
         return tui_putf(g, at, "%s loading, %.1f s", turning,
@@ -96,9 +96,9 @@ static int32_t draw_activity(struct full *f, struct tui_rect r, int32_t cols) {
     }
     const bool busy = f->busy || f->n_waiting > 0 || !f->ready;
     struct tl_stats s = f->stats;
-    s.activity = !busy                             ? TL_ACTIVITY_IDLE
-                 : s.activity == TL_ACTIVITY_IDLE  ? TL_ACTIVITY_ANSWER
-                                                   : s.activity;
+    s.activity = !busy                            ? TL_ACTIVITY_IDLE
+                 : s.activity == TL_ACTIVITY_IDLE ? TL_ACTIVITY_ANSWER
+                                                  : s.activity;
     tui_activity(&s, now, cols - (busy ? 3 : 1), text);
     return busy ? tui_putf(g, at, "%s %s", turning, text) : tui_puts(g, at, text);
 }
@@ -214,7 +214,8 @@ void full_draw(struct full *f) {
         full_hint(f, "out of memory");
     }
     for (int32_t row = 0; row < f->layout.border.rows; row++) {
-        tui_repeat(g, at_of(f->layout.border, row, f->layout.border.cols / 2, TUI_BORDER), 0x2502, 1);
+        tui_repeat(g, at_of(f->layout.border, row, f->layout.border.cols / 2, TUI_BORDER), 0x2502,
+                   1);
     }
     if (f->layout.dash.rows > 0) {
         tui_dash_draw(g, f->layout.dash, &f->dash);

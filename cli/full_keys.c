@@ -18,8 +18,8 @@ static const char *text_of(const struct full *f) {
     return f->edit.text.data != NULL ? f->edit.text.data : "";
 }
 
-/* What is written, to the engine; or, where it is to go on (chat_unquote, or a backslash at its end, as
- * in llama-cli), a new line. */
+/* What is written, to the engine; or, where it is to go on (chat_unquote, or a backslash at its
+ * end, as in llama-cli), a new line. */
 static tl_err send_message(struct full *f, bool *whole) {
     tui_edit *const e = &f->edit;
     tl_bytes message = {0};

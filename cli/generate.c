@@ -88,13 +88,12 @@ tl_err cli_feed(struct cli_loaded *loaded, const uint32_t *ids, size_t n,
     struct feeding f = {
         .loaded = loaded, .start_ns = tl_now_ns(), .on_logits = on_logits, .user = user};
     cli_share_prompt(loaded->share, 0, n);
-    const tl_err err =
-        tl_session_feed(loaded->session, &(struct tl_feed){.ids = ids,
-                                                           .n = n,
-                                                           .on_progress = show_progress,
-                                                           .on_logits =
-                                                               on_logits ? pass_logits : NULL,
-                                                           .user = &f});
+    const tl_err err = tl_session_feed(
+        loaded->session, &(struct tl_feed){.ids = ids,
+                                           .n = n,
+                                           .on_progress = show_progress,
+                                           .on_logits = on_logits ? pass_logits : NULL,
+                                           .user = &f});
     if (f.shown) {
         fprintf(stderr, "\r\033[K");
     }
@@ -135,8 +134,8 @@ static tl_err generate_tokens(struct cli_loaded *loaded, tl_sampler *sampler,
             return TL_OK;
         }
         const uint64_t begin = tl_now_ns();
-        const uint32_t id = tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s),
-                                            tl_session_n(s));
+        const uint32_t id =
+            tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s), tl_session_n(s));
         sample_ns = tl_now_ns() - begin;
         if (!answer->ignore_end && tl_vocab_is_end(decoder->vocab, id)) {
             answer->stop = CLI_STOP_END;

@@ -1,6 +1,6 @@
-/* What the device itself says of its memory, load and link: NVML where that is installed, amdgpu, xe
- * and i915 by sysfs and by what the process's open files say of it, the host's own numbers for the
- * CPU. What cannot be read is a NaN. */
+/* What the device itself says of its memory, load and link: NVML where that is installed, amdgpu,
+ * xe and i915 by sysfs and by what the process's open files say of it, the host's own numbers for
+ * the CPU. What cannot be read is a NaN. */
 #ifndef TL_CLI_GPU_H
 #define TL_CLI_GPU_H
 
@@ -30,8 +30,8 @@ void gpu_close(gpu **g);
  * device, NaN at the first. */
 void gpu_read(gpu *g, const struct gpu_who *who, struct tui_device *out);
 
-/* The same in a thread of its own, so that nobody waits: what is asked for here is in gpu_latest some
- * time later. Not to be mixed with gpu_read. */
+/* The same in a thread of its own, so that nobody waits: what is asked for here is in gpu_latest
+ * some time later. Not to be mixed with gpu_read. */
 TL_MUST tl_err gpu_start(gpu *g);
 void gpu_ask(gpu *g, const struct gpu_who *who);
 void gpu_latest(gpu *g, struct tui_device *out);

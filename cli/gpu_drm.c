@@ -148,8 +148,9 @@ static void add_use(struct uses *all, const struct use *one) {
         }
         return;
     }
-    sum->bytes = isnan(sum->bytes) ? one->bytes : isnan(one->bytes) ? sum->bytes
-                                                                    : sum->bytes + one->bytes;
+    sum->bytes = isnan(sum->bytes)   ? one->bytes
+                 : isnan(one->bytes) ? sum->bytes
+                                     : sum->bytes + one->bytes;
     for (size_t i = 0; i < one->n_engines; i++) {
         struct engine *const e = engine_of(sum, one->engines[i].name);
         if (e != NULL) {
@@ -253,7 +254,9 @@ bool gpu_drm_read(const struct gpu_places *places, const struct gpu_who *who,
         return false;
     }
     snprintf(out->source, sizeof out->source, "%s",
-             use != NULL ? use->driver : amd ? "amdgpu" : "xe");
+             use != NULL ? use->driver
+             : amd       ? "amdgpu"
+                         : "xe");
     out->used_bytes = read_number(folder, "mem_info_vram_used");
     out->total_bytes = read_number(folder, "mem_info_vram_total");
     out->busy = read_number(folder, "gpu_busy_percent") / 100;

@@ -1,6 +1,6 @@
 /* NVML by dlopen, its few types declared here, so that one program runs where it is missing; a
- * library that fails to start is not asked again. A card is found by its name, the longest that fits
- * (an RTX 3080 is no RTX 3080 Ti), and of several of one name by who runs on it. */
+ * library that fails to start is not asked again. A card is found by its name, the longest that
+ * fits (an RTX 3080 is no RTX 3080 Ti), and of several of one name by who runs on it. */
 #include "gpu_priv.h"
 
 #include <dlfcn.h>
@@ -104,8 +104,8 @@ struct best {
 static void consider(const gpu_nvml *n, const struct gpu_who *who, nvml_device d,
                      struct best *best) {
     char name[128] = "";
-    if (n->name(d, name, sizeof name) != 0 || name[0] == '\0' || strstr(who->device, name) == NULL ||
-        strlen(name) < best->name_len) {
+    if (n->name(d, name, sizeof name) != 0 || name[0] == '\0' ||
+        strstr(who->device, name) == NULL || strlen(name) < best->name_len) {
         return;
     }
     const bool longer = strlen(name) > best->name_len;

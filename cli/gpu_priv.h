@@ -9,7 +9,8 @@ enum { GPU_PATH_CAP = 512 };
 /* ---- gpu_nvml.c ---- */
 
 typedef struct gpu_nvml gpu_nvml;
-/* Never NULL but where memory is out; a library that is missing or does not start answers nothing. */
+/* Never NULL but where memory is out; a library that is missing or does not start answers nothing.
+ */
 gpu_nvml *gpu_nvml_open(const char *library);
 void gpu_nvml_close(gpu_nvml *n);
 /* False where none of its cards is meant. */

@@ -30,8 +30,8 @@ bool cli_bundled_model(char *path, size_t cap) {
 }
 
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out) {
-    /* Whoever runs or chats may look at the layers; measuring them costs a hundredth of a prompt (the
-     * demo model, 7290 tokens: 18 of 1216 ms, 2026-11-22), gauging them 0.2 % of the steps. */
+    /* Whoever runs or chats may look at the layers; measuring them costs a hundredth of a prompt
+     * (the demo model, 7290 tokens: 18 of 1216 ms, 2026-11-22), gauging them 0.2 % of the steps. */
     if ((args->command & (CLI_RUN | CLI_CHAT)) != 0) {
         out->identify_rows = TL_LONG_ROWS;
         out->gauge_every = args->gauge;
@@ -72,8 +72,9 @@ static tl_err spell_kv(const struct cli_args *args, const char *kv, tl_bytes *ou
 }
 
 /* The policies of a session that goes on: the file's where the options are those that it was begun
- * with, or none; else what the options make of them, which the session will compare with the file's.
- * A session that was to find its dense layers may have found them: then only the file knows. */
+ * with, or none; else what the options make of them, which the session will compare with the
+ * file's. A session that was to find its dense layers may have found them: then only the file
+ * knows. */
 static tl_err read_kept_policies(const struct cli_loaded *loaded, const struct cli_args *args,
                                  struct tl_policies *set, const tl_log *log) {
     const struct tl_session_info info = tl_session_file_info(loaded->keep.file);
@@ -113,11 +114,10 @@ static tl_err resume_session(struct cli_loaded *loaded, const struct cli_args *a
     }
     loaded->kv = args->kv != NULL ? args->kv : cli_keep_kv(keep);
     TL_TRY(cli_has_kv_options(args) ? spell_kv(args, loaded->kv, &keep->kv_words)
-                                : tl_bytes_add_str(&keep->kv_words, info.kv));
+                                    : tl_bytes_add_str(&keep->kv_words, info.kv));
     struct tl_policies set = {.n_layers = info.n_layers};
     set.layers = calloc(set.n_layers, sizeof *set.layers);
-    tl_err err =
-        set.layers != NULL ? read_kept_policies(loaded, args, &set, &log) : TL_ERR_MEMORY;
+    tl_err err = set.layers != NULL ? read_kept_policies(loaded, args, &set, &log) : TL_ERR_MEMORY;
     if (!err) {
         err = open_with_policies(loaded, params, &set, info.dense_above);
     }
@@ -136,7 +136,8 @@ static tl_err begin_session(struct cli_loaded *loaded, const struct cli_args *ar
         tl_session_file_close(&loaded->keep.file);
         return err;
     }
-    return cli_open_session(loaded, args, kv_of(args, &tl_engine_model(loaded->engine)->shape), params);
+    return cli_open_session(loaded, args, kv_of(args, &tl_engine_model(loaded->engine)->shape),
+                            params);
 }
 
 tl_err cli_open_session(struct cli_loaded *loaded, const struct cli_args *args, const char *kv,
@@ -187,7 +188,8 @@ struct loading {
     struct cli_loaded *loaded;
     const struct cli_args *args;
     const struct tl_session_params *session;
-    uint64_t begin_ns, shown_ns; /* of the weights; shown_ns: their progress was written; 0: never */
+    uint64_t begin_ns,
+        shown_ns; /* of the weights; shown_ns: their progress was written; 0: never */
 };
 
 /* Tests only: no faster than so many MB a second, as from a slow disk. */
@@ -221,8 +223,8 @@ static void show_load(void *user, uint64_t done_bytes, uint64_t bytes) {
             (double)(bytes - done_bytes) / (rate + 1));
 }
 
-/* Before weights go anywhere: does the session fit that will be opened on them? What is worth saying
- * of a plan that does is said when that happens. */
+/* Before weights go anywhere: does the session fit that will be opened on them? What is worth
+ * saying of a plan that does is said when that happens. */
 static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_shape *shape,
                          const struct tl_dev_caps *caps) {
     const struct loading *const l = user;
@@ -322,8 +324,8 @@ const char *cli_spell_books(const struct cli_loaded *loaded, char text[CLI_BOOKS
     text[0] = '\0';
     if (n > 0) {
         snprintf(text, CLI_BOOKS_MAX,
-                 "codebooks: built in, for %u of %u layers (tailor fit learns those of the model)", n,
-                 tl_engine_model(loaded->engine)->shape.n_layers);
+                 "codebooks: built in, for %u of %u layers (tailor fit learns those of the model)",
+                 n, tl_engine_model(loaded->engine)->shape.n_layers);
     }
     return text;
 }
@@ -348,10 +350,9 @@ tl_err cli_spell_plan(const struct cli_loaded *loaded, tl_bytes *out) {
              shape->name[0] != '\0' ? shape->name : "unnamed model", shape->family->name,
              tl_engine_backend(loaded->engine), caps.name, caps.kernels,
              tl_session_ctx(loaded->session), loaded->kv,
-             cli_bytes(tl_kv_device_bytes(&m->kv), bytes[0]),
-             cli_bytes(m->kv.home_host, bytes[1]), cli_bytes(m->weights, bytes[2]),
-             cli_bytes(m->scratch, bytes[3]), cli_bytes(m->device, bytes[4]),
-             cli_bytes(m->host, bytes[5]));
+             cli_bytes(tl_kv_device_bytes(&m->kv), bytes[0]), cli_bytes(m->kv.home_host, bytes[1]),
+             cli_bytes(m->weights, bytes[2]), cli_bytes(m->scratch, bytes[3]),
+             cli_bytes(m->device, bytes[4]), cli_bytes(m->host, bytes[5]));
     TL_TRY(tl_bytes_add_str(out, text));
     char books[CLI_BOOKS_MAX];
     if (cli_spell_books(loaded, books)[0] != '\0') {

@@ -17,7 +17,7 @@ struct cli_progress {
 
 /* Where text and progress go and what stops them. */
 struct cli_hooks {
-    void (*text)(void *user, const char *data, size_t n);          /* more of an answer */
+    void (*text)(void *user, const char *data, size_t n);         /* more of an answer */
     void (*progress)(void *user, const struct cli_progress *now); /* of a prompt */
     bool (*stop)(void *user);
     void *user;
@@ -27,9 +27,9 @@ struct cli_loaded {
     struct cli_log log;
     tl_engine *engine;
     tl_session *session;
-    const char *kv; /* the preset or policy file of the session */
+    const char *kv;                /* the preset or policy file of the session */
     const struct cli_hooks *hooks; /* borrowed; NULL: stdout, stderr and Ctrl+C */
-    struct cli_keep keep; /* --session */
+    struct cli_keep keep;          /* --session */
     struct cli_share *share;       /* borrowed where it was there before cli_load, else owned */
     bool owns_share;
 };
@@ -38,9 +38,9 @@ struct cli_loaded {
  * is not there. */
 bool cli_bundled_model(char *path, size_t cap);
 
-/* Opens engine and session, resumed where --session names a file that is there; hooks and share may be
- * set before, the rest is zero. Returns 0, or the exit code after an error line. The log member must
- * not move while it is open. */
+/* Opens engine and session, resumed where --session names a file that is there; hooks and share may
+ * be set before, the rest is zero. Returns 0, or the exit code after an error line. The log member
+ * must not move while it is open. */
 int cli_load(struct cli_loaded *out, const struct cli_args *args);
 /* What can be said of the session without a model: its budgets. Returns 0 or an exit code. */
 int cli_session_params(const struct cli_args *args, struct tl_session_params *out);
@@ -59,8 +59,8 @@ enum { CLI_BOOKS_MAX = 96 };
 const char *cli_spell_books(const struct cli_loaded *loaded, char text[CLI_BOOKS_MAX]);
 /* That alone on stderr, for those who see no plan. */
 void cli_print_books(const struct cli_loaded *loaded);
-/* Into a pipe, which gets no plan, one line on stderr where no other device than the CPU was found though
- * the build could use one and nobody named a backend. */
+/* Into a pipe, which gets no plan, one line on stderr where no other device than the CPU was found
+ * though the build could use one and nobody named a backend. */
 void cli_say_fallback(const struct cli_loaded *loaded, const struct cli_args *args);
 
 /* args' sampling options; a random seed where none was given, so that it can be reported. Where a
@@ -72,7 +72,8 @@ struct tl_sampler_params cli_sampler_params(const struct cli_loaded *loaded,
 void cli_restore_sampler(const struct cli_loaded *loaded, const struct tl_sampler_params *params,
                          tl_sampler *sampler);
 
-/* Where compiled kernels are kept, XDG's cache folder, in `path`; NULL where nobody says which it is. */
+/* Where compiled kernels are kept, XDG's cache folder, in `path`; NULL where nobody says which it
+ * is. */
 const char *cli_cache_dir(char *path, size_t cap);
 
 /* "5.2 MiB"; text must hold 16 bytes. */

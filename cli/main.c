@@ -16,7 +16,8 @@ static const struct command {
     int (*run)(const struct cli_args *args);
     const char *usage, *summary;
 } commands[] = {
-    {"chat", CLI_CHAT, cmd_chat, "[-m MODEL] [-f DOC]", "talk to a model (default: the bundled one)"},
+    {"chat", CLI_CHAT, cmd_chat, "[-m MODEL] [-f DOC]",
+     "talk to a model (default: the bundled one)"},
     {"run", CLI_RUN, cmd_run, "-m MODEL (-p TEXT | -f FILE) [-n N]", "one completion to stdout"},
     {"tokenize", CLI_TOKENIZE, cmd_tokenize, "-m MODEL (-p TEXT | -f FILE | --decode \"1 2 3\")",
      "text to token ids and back"},

@@ -1,5 +1,5 @@
-/* Tables of other programs' words. A word is here where it is something else with us; where it can be
- * the same, it is simply another name of our command. */
+/* Tables of other programs' words. A word is here where it is something else with us; where it can
+ * be the same, it is simply another name of our command. */
 #include "others.h"
 
 #include <string.h>

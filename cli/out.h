@@ -11,16 +11,16 @@
 /* "tailor: SENTENCE" on stderr, one line. */
 void cli_error(const char *fmt, ...) TL_PRINTF(1, 2);
 
-/* From now on sentences of every level go there instead, from any thread; NULL: to stderr again. For
- * the full screen, which has no other place for them. */
+/* From now on sentences of every level go there instead, from any thread; NULL: to stderr again.
+ * For the full screen, which has no other place for them. */
 void cli_set_sink(void (*fn)(void *user, tl_level level, const char *sentence), void *user);
 
-/* A log that prints as it goes: errors and warnings as one line on stderr, notes only when stderr is
- * a terminal. With strict, a warning counts as an error. */
+/* A log that prints as it goes: errors and warnings as one line on stderr, notes only when stderr
+ * is a terminal. With strict, a warning counts as an error. */
 struct cli_log {
     bool strict;
-    bool quiet;         /* errors only */
-    unsigned n_errors;  /* sentences printed as errors */
+    bool quiet;        /* errors only */
+    unsigned n_errors; /* sentences printed as errors */
     unsigned n_warnings;
 };
 tl_log cli_log_of(struct cli_log *log);

@@ -175,14 +175,15 @@ json_t *cli_plan_json_schedule(const tl_schedule *s, const struct tl_op_time *ti
 }
 
 static json_t *json_memory(const struct tl_memory_plan *m) {
-    return json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes",
-        (json_int_t)m->weights, "window_bytes", (json_int_t)m->kv.window, "sketch_bytes",
-        (json_int_t)m->kv.sketch, "index_bytes", (json_int_t)m->kv.index, "hot_bytes",
-        (json_int_t)m->kv.hot, "home_device_bytes", (json_int_t)m->kv.home_device,
-        "home_host_bytes", (json_int_t)m->kv.home_host, "scratch_bytes", (json_int_t)m->scratch,
-        "stage_bytes", (json_int_t)m->stage, "change_bytes", (json_int_t)m->change, "hidden_bytes", (json_int_t)m->hidden,
-        "peak_device_bytes", (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "weights_bytes",
+                     (json_int_t)m->weights, "window_bytes", (json_int_t)m->kv.window,
+                     "sketch_bytes", (json_int_t)m->kv.sketch, "index_bytes",
+                     (json_int_t)m->kv.index, "hot_bytes", (json_int_t)m->kv.hot,
+                     "home_device_bytes", (json_int_t)m->kv.home_device, "home_host_bytes",
+                     (json_int_t)m->kv.home_host, "scratch_bytes", (json_int_t)m->scratch,
+                     "stage_bytes", (json_int_t)m->stage, "change_bytes", (json_int_t)m->change,
+                     "hidden_bytes", (json_int_t)m->hidden, "peak_device_bytes",
+                     (json_int_t)m->device, "peak_host_bytes", (json_int_t)m->host);
 }
 
 static json_t *json_step(const struct tl_timeline *t) {

@@ -27,11 +27,11 @@ static void add_view(struct part *p, const tl_view *v) {
 }
 
 static void add_layer(const struct tl_layer *l, struct part *attention, struct part *feed) {
-    const tl_view *const of_attention[] = {&l->attn_norm, &l->wq, &l->wk, &l->wv, &l->bq,
-                                           &l->bk, &l->bv, &l->q_norm, &l->k_norm, &l->wo,
-                                           &l->bo, &l->attn_post_norm};
-    const tl_view *const of_feed[] = {&l->ffn_norm, &l->gate, &l->up, &l->b_gate, &l->b_up,
-                                      &l->down, &l->b_down, &l->ffn_post_norm};
+    const tl_view *const of_attention[] = {&l->attn_norm, &l->wq, &l->wk, &l->wv,
+                                           &l->bq,        &l->bk, &l->bv, &l->q_norm,
+                                           &l->k_norm,    &l->wo, &l->bo, &l->attn_post_norm};
+    const tl_view *const of_feed[] = {&l->ffn_norm, &l->gate, &l->up,     &l->b_gate,
+                                      &l->b_up,     &l->down, &l->b_down, &l->ffn_post_norm};
     for (size_t i = 0; i < sizeof of_attention / sizeof of_attention[0]; i++) {
         add_view(attention, of_attention[i]);
     }

@@ -126,6 +126,8 @@ void cli_print_presets(void) {
         }
         puts("");
     }
-    printf("%-*sshare: topk and hot grow to fill that part of the exact cache; setting topk, hot or k_codec "
-           "ends it\n", WIDTH + 2, "");
+    printf("%-*sshare: topk and hot grow to fill that part of the exact cache; setting topk, hot "
+           "or k_codec "
+           "ends it\n",
+           WIDTH + 2, "");
 }

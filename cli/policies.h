@@ -1,4 +1,5 @@
-/* The cache policies that a command line names: a preset or a policy file, and the knobs over it. */
+/* The cache policies that a command line names: a preset or a policy file, and the knobs over it.
+ */
 #ifndef TL_CLI_POLICIES_H
 #define TL_CLI_POLICIES_H
 
@@ -6,10 +7,10 @@
 
 #include "core/policy_file.h"
 
-/* The policies that kv names; set has layers and n_layers. weights: the model that a policy file must
- * have been made for; NULL: files that name one are refused. */
-TL_MUST tl_err cli_read_policies(const char *kv, const tl_weights *weights,
-                                 struct tl_policies *set, const tl_log *log);
+/* The policies that kv names; set has layers and n_layers. weights: the model that a policy file
+ * must have been made for; NULL: files that name one are refused. */
+TL_MUST tl_err cli_read_policies(const char *kv, const tl_weights *weights, struct tl_policies *set,
+                                 const tl_log *log);
 
 /* --topk, --window and --kv-set over the policies of all layers that they can concern. */
 TL_MUST tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *set,
@@ -27,8 +28,7 @@ bool cli_has_kv_options(const struct cli_args *args);
 
 /* Both, of n_layers layers; what out holds is freed by cli_policies_free. */
 TL_MUST tl_err cli_policies(const struct cli_args *args, const char *kv, uint32_t n_layers,
-                            const tl_weights *weights, struct tl_policies *out,
-                            const tl_log *log);
+                            const tl_weights *weights, struct tl_policies *out, const tl_log *log);
 void cli_policies_free(struct tl_policies *set);
 
 #endif

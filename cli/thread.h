@@ -6,8 +6,9 @@
 
 #include <pthread.h>
 
-/* Starts run(user) with all signals blocked but those of a crash: the others are the screen's thread's,
- * and a crash puts the terminal back wherever it happens. False where there is no room for a thread. */
+/* Starts run(user) with all signals blocked but those of a crash: the others are the screen's
+ * thread's, and a crash puts the terminal back wherever it happens. False where there is no room
+ * for a thread. */
 bool cli_thread_start(pthread_t *out, void *(*run)(void *user), void *user);
 
 #endif

@@ -11,10 +11,10 @@ enum { TOP_MAX = 64 }; /* tailors at a time; further ones are counted and not sh
 
 struct top_one {
     uint64_t pid;
-    tl_stats_page *page; /* owned mapping */
-    struct tl_stats stats;     /* read last */
-    bool known;                /* stats holds something */
-    bool ended;                /* the process is gone; stats are its last */
+    tl_stats_page *page;   /* owned mapping */
+    struct tl_stats stats; /* read last */
+    bool known;            /* stats holds something */
+    bool ended;            /* the process is gone; stats are its last */
 };
 
 struct top {

@@ -16,8 +16,8 @@ struct view {
     gpu *device;
     struct top *top;
     struct tui_rect list, rest, status;
-    uint64_t shown;   /* the process whose dashboard it is */
-    const char *hint; /* a short word in the status line, or NULL */
+    uint64_t shown;                 /* the process whose dashboard it is */
+    const char *hint;               /* a short word in the status line, or NULL */
     int32_t list_first, help_first; /* the first lines in view */
     bool help, quit, dirty;
     uint64_t drawn_ns, refreshed_ns;

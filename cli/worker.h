@@ -23,8 +23,8 @@ typedef struct cli_worker cli_worker;
 /* wake_fd gets a byte after each event (written without waiting). args and share outlive it. */
 TL_MUST tl_err cli_worker_open(cli_worker **out, const struct cli_args *args,
                                struct cli_share *share, int wake_fd);
-/* Ends the answer, begins no line that still waits, and waits for the thread. Errors that were not taken
- * are printed. Returns the chat's exit code. */
+/* Ends the answer, begins no line that still waits, and waits for the thread. Errors that were not
+ * taken are printed. Returns the chat's exit code. */
 int cli_worker_close(cli_worker **w);
 
 TL_MUST tl_err cli_worker_send(cli_worker *w, const char *line);

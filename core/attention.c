@@ -5,12 +5,11 @@
 
 /* The first op's result is r->attn, r->lse; a further one's goes to the b side and is merged. */
 static tl_err merge(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r) {
-    return tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_MERGE,
-                                          .layer = il,
-                                          .u.merge = {.out = r->attn,
-                                                      .lse = r->lse,
-                                                      .out_b = r->attn_b,
-                                                      .lse_b = r->lse_b}});
+    return tl_pass_emit(
+        p, (struct tl_op){
+               .verb = TL_VERB_MERGE,
+               .layer = il,
+               .u.merge = {.out = r->attn, .lse = r->lse, .out_b = r->attn_b, .lse_b = r->lse_b}});
 }
 
 static struct tl_attend attend_op(const struct tl_pass *p, const struct tl_attention_rows *r,
@@ -38,9 +37,8 @@ static tl_err emit_attend(const struct tl_pass *p, uint32_t il, const struct tl_
 }
 
 /* The compressed rows, less those in skip (may be absent); score as tl_attend_sketch has it. */
-static tl_err attend_sketch(const struct tl_pass *p, uint32_t il,
-                            const struct tl_attention_rows *r, tl_view n_blocks, tl_view score,
-                            tl_view skip) {
+static tl_err attend_sketch(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r,
+                            tl_view n_blocks, tl_view score, tl_view skip) {
     const struct tl_shape *const s = &p->model->shape;
     TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_ATTEND_SKETCH,
                                           .layer = il,
@@ -147,18 +145,17 @@ static tl_err attend_slots(const struct tl_pass *p, uint32_t il,
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_shape *const s = &p->model->shape;
     const bool hot = layer->hot.k.buf != NULL;
-    TL_TRY(tl_pass_emit(
-        p, (struct tl_op){.verb = TL_VERB_ATTEND_SLOTS,
-                          .layer = il,
-                          .u.attend_slots = {.out = r->attn_b,
-                                             .lse = r->lse_b,
-                                             .q = r->q,
-                                             .slot = slots_of(p, il),
-                                             .kv = hot ? layer->hot : layer->home,
-                                             .row0 = hot ? 0 : first_row(p, il),
-                                             .n_heads = s->n_heads,
-                                             .scale = s->attn_scale,
-                                             .softcap = s->attn_softcap}}));
+    TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_ATTEND_SLOTS,
+                                          .layer = il,
+                                          .u.attend_slots = {.out = r->attn_b,
+                                                             .lse = r->lse_b,
+                                                             .q = r->q,
+                                                             .slot = slots_of(p, il),
+                                                             .kv = hot ? layer->hot : layer->home,
+                                                             .row0 = hot ? 0 : first_row(p, il),
+                                                             .n_heads = s->n_heads,
+                                                             .scale = s->attn_scale,
+                                                             .softcap = s->attn_softcap}}));
     return merge(p, il, r);
 }
 
@@ -183,8 +180,8 @@ static tl_err attend_window(const struct tl_pass *p, uint32_t il,
     return emit_attend(p, il, &op);
 }
 
-/* True where a head's say in the choice depends on how much of its attention the window has. Channels
- * are scored once for all heads of a group, and need not wait for the window. */
+/* True where a head's say in the choice depends on how much of its attention the window has.
+ * Channels are scored once for all heads of a group, and need not wait for the window. */
 static bool asks_window(const struct tl_policy *policy) {
     return policy->select == TL_SELECT_TOPK && policy->index != TL_INDEX_CHANNELS;
 }
@@ -209,8 +206,7 @@ tl_err tl_attend_step_begin(const struct tl_pass *p, uint32_t il,
     return fetch_rows(p, il);
 }
 
-tl_err tl_attend_step_end(const struct tl_pass *p, uint32_t il,
-                          const struct tl_attention_rows *r) {
+tl_err tl_attend_step_end(const struct tl_pass *p, uint32_t il, const struct tl_attention_rows *r) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_policy *const policy = &layer->policy;
     if (tl_kv_is_exact(layer)) {

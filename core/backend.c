@@ -20,9 +20,7 @@ struct tl_dev_account {
 };
 
 static usage_kind kind_of(const tl_buf *buf) {
-    return buf->is_wrapped             ? USAGE_WRAPPED
-           : buf->mem == TL_MEM_DEVICE ? USAGE_DEVICE
-                                       : USAGE_HOST;
+    return buf->is_wrapped ? USAGE_WRAPPED : buf->mem == TL_MEM_DEVICE ? USAGE_DEVICE : USAGE_HOST;
 }
 
 static void count_in(const tl_buf *buf) {
@@ -566,9 +564,9 @@ tl_err tl_attend_sketch(tl_stream *s, const struct tl_attend_sketch *op) {
     }
     check_scaling(op->scale, op->softcap);
     const tl_view *const outs[] = {&op->out, &op->lse};
-    const tl_view *const ins[] = {&op->q,          &op->n_blocks,      &op->score,
-                                  &op->skip,       &op->sketch.k,      &op->sketch.v,
-                                  &op->sketch.k_book, &op->sketch.v_book, &op->sketch.smooth};
+    const tl_view *const ins[] = {
+        &op->q,        &op->n_blocks,      &op->score,         &op->skip,         &op->sketch.k,
+        &op->sketch.v, &op->sketch.k_book, &op->sketch.v_book, &op->sketch.smooth};
     CHECK_APART(outs, ins);
     return s->dev->backend->attend_sketch(s, op);
 }

@@ -94,7 +94,7 @@ struct tl_dev_caps {
     bool immediate;       /* an op has happened when its call returns */
     struct tl_dev_feature features[TL_DEV_FEATURES_MAX];
     uint32_t n_features;
-    bool codebooks;       /* its sketches may be vector-quantised (TL_CODEC_VQ_*) */
+    bool codebooks; /* its sketches may be vector-quantised (TL_CODEC_VQ_*) */
 };
 
 /* y[i] := scale * src[idx[i]].  y (n, cols) f32; src (any, cols) any dtype; idx (n, 1) i32, each
@@ -179,10 +179,10 @@ struct tl_attend {
 
 /* ---- The hybrid cache: compressed rows, selection, exact rows fetched from their home ---- */
 
-/* The compressed copy of a layer's rows, blocks of TL_BLOCK rows as codec.h draws them: block b of KV
- * head h is row h * cap + b of k and of v, with cap = k.rows / n_kv_heads.
- * k (n_kv_heads * cap, tl_codec_key_bytes) u8; v likewise with tl_codec_value_bytes. A side whose codec
- * is vector-quantised has blocks as vq.h draws them and its codebook (entries, numbers) f16, and such
+/* The compressed copy of a layer's rows, blocks of TL_BLOCK rows as codec.h draws them: block b of
+ * KV head h is row h * cap + b of k and of v, with cap = k.rows / n_kv_heads. k (n_kv_heads * cap,
+ * tl_codec_key_bytes) u8; v likewise with tl_codec_value_bytes. A side whose codec is
+ * vector-quantised has blocks as vq.h draws them and its codebook (entries, numbers) f16, and such
  * keys their smoothing factors (n_kv_heads, head_dim) f32; else these are absent. */
 struct tl_sketch {
     tl_view k, v;
@@ -211,18 +211,19 @@ struct tl_key_score {
     float scale, softcap;
 };
 
-/* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group of
- * (score[h][t] - most[h]) with most[h] = max_t score[h][t], or base[0][h] where that is present and
- * larger: what other rows add up to, so that a head that looks elsewhere has no say. idx ascending, ties go to the lower row, unused places are -1
- * and last. The difference is rounded to float; NaNs count neither as scores nor as differences,
- * and a row with nothing above -inf is never chosen. idx (n_kv_heads, k) i32; score (n_heads, any)
- * f32; base (1, n_heads) f32 or absent; n_rows (1, 1) i32. */
+/* The k best rows of each KV head: among t < n_rows[0] by max over the query heads h of the group
+ * of (score[h][t] - most[h]) with most[h] = max_t score[h][t], or base[0][h] where that is present
+ * and larger: what other rows add up to, so that a head that looks elsewhere has no say. idx
+ * ascending, ties go to the lower row, unused places are -1 and last. The difference is rounded to
+ * float; NaNs count neither as scores nor as differences, and a row with nothing above -inf is
+ * never chosen. idx (n_kv_heads, k) i32; score (n_heads, any) f32; base (1, n_heads) f32 or absent;
+ * n_rows (1, 1) i32. */
 struct tl_topk {
     tl_view idx, score, n_rows, base;
 };
 
-/* tl_attend over the compressed rows t < n_blocks[0] * TL_BLOCK, all of which every query sees, less
- * those named in skip. score, where present, holds tl_key_score's result for this very query
+/* tl_attend over the compressed rows t < n_blocks[0] * TL_BLOCK, all of which every query sees,
+ * less those named in skip. score, where present, holds tl_key_score's result for this very query
  * (n == 1) and saves computing it again. skip (n_kv_heads, k) i32 as tl_topk gives it, or absent.
  * q, out (n, n_heads * head_dim) f32; lse (n, n_heads) f32. No row left: out = 0, lse = -inf. */
 struct tl_attend_sketch {
@@ -232,9 +233,9 @@ struct tl_attend_sketch {
     float scale, softcap;
 };
 
-/* tl_attend over rows named one by one: for KV head h the slots row0 + slot[h][0 .. k) of kv, slot -1
- * is none.
- * q, out (1, n_heads * head_dim) f32; lse (1, n_heads) f32; slot (n_kv_heads, k) i32. */
+/* tl_attend over rows named one by one: for KV head h the slots row0 + slot[h][0 .. k) of kv, slot
+ * -1 is none. q, out (1, n_heads * head_dim) f32; lse (1, n_heads) f32; slot (n_kv_heads, k) i32.
+ */
 struct tl_attend_slots {
     tl_view out, lse, q, slot;
     struct tl_kv_rows kv;
@@ -243,36 +244,39 @@ struct tl_attend_slots {
 };
 
 /* Copies the exact rows row0 + idx[h][j] of home to slots of hot, those that are not there already.
- * owner[h][s] is the row in slot s, -1 for none, and no row is in two; used[h][s] is 1 when the slot
- * was wanted since the clock's hand last passed it, else 0. hand[h][0] is the slot where the hand
- * stands and 1, or 0: nothing is there, whatever owner and used hold, and the hand begins at slot 0;
- * zeroed memory is an empty hot set. First the slots of all rows that are there become used. Then the
- * rows that are not, in the order of j, each turn the hand: it passes slots wanted by this very op,
- * passes used ones and makes them unused (a second chance), and stops behind the first other one,
- * which the row takes; that slot becomes used and loses its old row. slot[h][j] := where idx[h][j] is
- * now, -1 for -1. counts (1, 2) i32: [0] += rows that were there, [1] += rows copied. idx is as
- * tl_topk gives it: ascending, -1 last. hot.k.rows / n_kv_heads >= 2 * k.
- * idx, slot (n_kv_heads, k) i32; owner, used (n_kv_heads, slots) i32; hand (n_kv_heads, 1) i32. */
+ * owner[h][s] is the row in slot s, -1 for none, and no row is in two; used[h][s] is 1 when the
+ * slot was wanted since the clock's hand last passed it, else 0. hand[h][0] is the slot where the
+ * hand stands and 1, or 0: nothing is there, whatever owner and used hold, and the hand begins at
+ * slot 0; zeroed memory is an empty hot set. First the slots of all rows that are there become
+ * used. Then the rows that are not, in the order of j, each turn the hand: it passes slots wanted
+ * by this very op, passes used ones and makes them unused (a second chance), and stops behind the
+ * first other one, which the row takes; that slot becomes used and loses its old row. slot[h][j] :=
+ * where idx[h][j] is now, -1 for -1. counts (1, 2) i32: [0] += rows that were there, [1] += rows
+ * copied. idx is as tl_topk gives it: ascending, -1 last. hot.k.rows / n_kv_heads >= 2 * k. idx,
+ * slot (n_kv_heads, k) i32; owner, used (n_kv_heads, slots) i32; hand (n_kv_heads, 1) i32. */
 struct tl_fetch {
     struct tl_kv_rows hot, home;
     tl_view idx, slot, owner, used, hand, counts;
     uint32_t row0;
 };
 
-/* ---- Other indexes of the same rows: what says, before they are fetched, which are worth it ---- */
+/* ---- Other indexes of the same rows: what says, before they are fetched, which are worth it ----
+ */
 
-/* Keys channel by channel, and what the largest were: `keys` row h * d + c holds channel c of KV head
- * h, row t of the index in column t; `most` row h * cap + b is, channel by channel, the largest
- * absolute value in blocks 0 .. b, so that forgetting blocks leaves it right, with cap = most.rows /
- * n_kv_heads. keys (n_kv_heads * d, cap * TL_BLOCK) f16; most (n_kv_heads * cap, d) f16. */
+/* Keys channel by channel, and what the largest were: `keys` row h * d + c holds channel c of KV
+ * head h, row t of the index in column t; `most` row h * cap + b is, channel by channel, the
+ * largest absolute value in blocks 0 .. b, so that forgetting blocks leaves it right, with cap =
+ * most.rows / n_kv_heads. keys (n_kv_heads * d, cap * TL_BLOCK) f16; most (n_kv_heads * cap, d)
+ * f16. */
 struct tl_columns {
     tl_view keys, most;
     uint32_t n_kv_heads;
 };
 
-/* Enters n_blocks blocks: rows src_row + 64 i ... of src become block dst_block + i. Blocks are entered
- * in order: dst_block is the number of those there, or less to write them again. NaNs are no largest
- * values. src (n_kv_heads * any, d) f16. Like tl_compress not part of a recorded step. */
+/* Enters n_blocks blocks: rows src_row + 64 i ... of src become block dst_block + i. Blocks are
+ * entered in order: dst_block is the number of those there, or less to write them again. NaNs are
+ * no largest values. src (n_kv_heads * any, d) f16. Like tl_compress not part of a recorded step.
+ */
 struct tl_key_transpose {
     struct tl_columns dst;
     tl_view src;
@@ -280,29 +284,29 @@ struct tl_key_transpose {
 };
 
 /* The channels that matter to one query (TailorKV eq. 10): for each KV head the channels c with the
- * largest |sum over the group's heads of q[c]| * most[n_blocks[0] - 1][c], ascending; ties go to the
- * lower channel. Sum and product are taken in float in the order of heads; a NaN weighs 0, and
- * without blocks all weigh 0. ids (n_kv_heads, 1 .. d) i32; q (1, n_heads * d) f32; most as in struct
- * tl_columns; n_blocks (1, 1) i32. */
+ * largest |sum over the group's heads of q[c]| * most[n_blocks[0] - 1][c], ascending; ties go to
+ * the lower channel. Sum and product are taken in float in the order of heads; a NaN weighs 0, and
+ * without blocks all weigh 0. ids (n_kv_heads, 1 .. d) i32; q (1, n_heads * d) f32; most as in
+ * struct tl_columns; n_blocks (1, 1) i32. */
 struct tl_channels {
     tl_view ids, q, most, n_blocks;
     uint32_t n_heads;
 };
 
-/* Copies channels of the first n_blocks[0] blocks: row h * k + j of part becomes channel held[h][j] of
- * KV head h. Without keep, held := want and all are copied. With keep, what held names is there
+/* Copies channels of the first n_blocks[0] blocks: row h * k + j of part becomes channel held[h][j]
+ * of KV head h. Without keep, held := want and all are copied. With keep, what held names is there
  * already: wanted ones that are not take, in their order, the lowest places of those that are not
- * wanted. counts (1, 2) i32: [0] += channels that were there, [1] += channels copied. The ids of one
- * head differ from each other.
- * want, held (n_kv_heads, k) i32; keys as in struct tl_columns; part (n_kv_heads * k, as keys) f16. */
+ * wanted. counts (1, 2) i32: [0] += channels that were there, [1] += channels copied. The ids of
+ * one head differ from each other. want, held (n_kv_heads, k) i32; keys as in struct tl_columns;
+ * part (n_kv_heads * k, as keys) f16. */
 struct tl_channel_fetch {
     tl_view part, keys, want, held, counts, n_blocks;
     bool keep;
 };
 
-/* score[h][t] := sum over j of the mean of q[held[h][j]] over the group's heads * part[h * k + j][t],
- * for t < n_blocks[0] * TL_BLOCK; other columns are left. score (n_kv_heads, as part) f32; q (1,
- * n_heads * d) f32; the rest as in tl_channel_fetch. */
+/* score[h][t] := sum over j of the mean of q[held[h][j]] over the group's heads * part[h * k +
+ * j][t], for t < n_blocks[0] * TL_BLOCK; other columns are left. score (n_kv_heads, as part) f32; q
+ * (1, n_heads * d) f32; the rest as in tl_channel_fetch. */
 struct tl_channel_score {
     tl_view score, q, part, held, n_blocks;
     uint32_t n_heads, head_dim;
@@ -313,28 +317,29 @@ typedef enum tl_page_kind {
     TL_PAGE_MOMENTS, /* mean and standard deviation */
 } tl_page_kind;
 
-/* What is known of the keys of each page of `page` rows (a divisor of TL_BLOCK), channel by channel:
- * page i of KV head h is row h * cap + i, with cap = rows.rows / n_kv_heads: first d numbers of the
- * first sort (least, mean), then d of the second. rows (n_kv_heads * cap, 2 d) f16. */
+/* What is known of the keys of each page of `page` rows (a divisor of TL_BLOCK), channel by
+ * channel: page i of KV head h is row h * cap + i, with cap = rows.rows / n_kv_heads: first d
+ * numbers of the first sort (least, mean), then d of the second. rows (n_kv_heads * cap, 2 d) f16.
+ */
 struct tl_pages {
     tl_view rows;
     tl_page_kind kind;
     uint32_t n_kv_heads, page;
 };
 
-/* Enters n_blocks blocks of 64 / page pages each, as tl_key_transpose does but in any order. NaNs are
- * taken as 0 and infinities as the largest f16; a zero is positive. src (n_kv_heads * any, d) f16. */
+/* Enters n_blocks blocks of 64 / page pages each, as tl_key_transpose does but in any order. NaNs
+ * are taken as 0 and infinities as the largest f16; a zero is positive. src (n_kv_heads * any, d)
+ * f16. */
 struct tl_page_encode {
     struct tl_pages dst;
     tl_view src;
     uint32_t src_row, dst_block, n_blocks;
 };
 
-/* Every row of a page gets the page's score: score[h][t] = scale * s, soft-capped as in tl_attend, with
- *   bounds   s = sum_c max(q_c least_c, q_c most_c)
- *   moments  s = sum_c q_c mean_c + sigmas * sqrt(sum_c (q_c deviation_c)^2)
- * for t < n_blocks[0] * TL_BLOCK; other columns are left. q (1, n_heads * d) f32; score (n_heads, pages
- * of a head * page) f32; n_blocks (1, 1) i32. */
+/* Every row of a page gets the page's score: score[h][t] = scale * s, soft-capped as in tl_attend,
+ * with bounds   s = sum_c max(q_c least_c, q_c most_c) moments  s = sum_c q_c mean_c + sigmas *
+ * sqrt(sum_c (q_c deviation_c)^2) for t < n_blocks[0] * TL_BLOCK; other columns are left. q (1,
+ * n_heads * d) f32; score (n_heads, pages of a head * page) f32; n_blocks (1, 1) i32. */
 struct tl_page_score {
     tl_view score, q, n_blocks;
     struct tl_pages pages;
@@ -350,10 +355,9 @@ struct tl_merge {
 
 /* How few rows hold the attention of some queries. For query i and head h, over the n rows that
  * tl_attend lets it see and with its weights a = softmax(s): held = the sum of the
- * ceil(parts[j] * n / 10000) largest a; mass[h][j] := the mean of held over the queries. A query that
- * sees no row leaves nothing out: 1. Not part of a recorded step.
- * q (n, n_heads * head_dim) f32; q_pos (n, 1) i32; n_rows (1, 1) i32; mass (n_heads, n_parts) f32;
- * v of kv is not read. */
+ * ceil(parts[j] * n / 10000) largest a; mass[h][j] := the mean of held over the queries. A query
+ * that sees no row leaves nothing out: 1. Not part of a recorded step. q (n, n_heads * head_dim)
+ * f32; q_pos (n, 1) i32; n_rows (1, 1) i32; mass (n_heads, n_parts) f32; v of kv is not read. */
 enum { TL_MASS_PARTS_MAX = 16, TL_MASS_WHOLE = 10000 };
 struct tl_mass {
     tl_view mass, q, q_pos, n_rows;
@@ -448,8 +452,8 @@ void tl_dev_usage(const tl_dev *dev, struct tl_usage *now, struct tl_usage *peak
 
 TL_MUST tl_err tl_stream_open(tl_stream **out, tl_dev *dev);
 void tl_stream_close(tl_stream **s);
-/* Returns when all that was enqueued on s has happened, and is seen by the host. What the host wrote
- * before it enqueued an op, the op sees. Not inside a capture. */
+/* Returns when all that was enqueued on s has happened, and is seen by the host. What the host
+ * wrote before it enqueued an op, the op sees. Not inside a capture. */
 TL_MUST tl_err tl_stream_sync(tl_stream *s);
 
 /* Order across streams of one device. What is enqueued on `s` behind tl_event_wait happens after
@@ -462,18 +466,18 @@ void tl_event_close(tl_event **e); /* after tl_stream_sync of the streams that w
 TL_MUST tl_err tl_event_record(tl_stream *s, tl_event *e);
 TL_MUST tl_err tl_event_wait(tl_stream *s, tl_event *e);
 
-/* Recorded steps. Between begin and end nothing is run: what is enqueued on `streams` (n of them, each
- * once, drained by tl_stream_sync before) is recorded in *out instead: every op, tl_copy,
- * tl_event_record, and tl_event_wait for events that were recorded in the same capture. Not legal in
- * between: anything else on these streams (sync, tl_graph_run, a second begin). Ops keep the values
- * of their structs, and the buffers of their views must outlive the graph; what views hold is read
- * when the graph runs, hence they can change from run to run.
- * tl_graph_run enqueues the whole on s, where it counts as one op: none of its ops begins before all
- * that stands before it in s is done, and what stands behind it in s begins when all of them are
- * done, whichever stream they were recorded on; inside, only the order of each stream and the
- * events hold. s may be any stream of the device; runs of one graph never overlap.
- * begin returns TL_ERR_UNSUPPORTED where the device cannot, and then nothing has begun. After an op
- * that failed end is still called, gives up the capture and fails too. */
+/* Recorded steps. Between begin and end nothing is run: what is enqueued on `streams` (n of them,
+ * each once, drained by tl_stream_sync before) is recorded in *out instead: every op, tl_copy,
+ * tl_event_record, and tl_event_wait for events that were recorded in the same capture. Not legal
+ * in between: anything else on these streams (sync, tl_graph_run, a second begin). Ops keep the
+ * values of their structs, and the buffers of their views must outlive the graph; what views hold
+ * is read when the graph runs, hence they can change from run to run. tl_graph_run enqueues the
+ * whole on s, where it counts as one op: none of its ops begins before all that stands before it in
+ * s is done, and what stands behind it in s begins when all of them are done, whichever stream they
+ * were recorded on; inside, only the order of each stream and the events hold. s may be any stream
+ * of the device; runs of one graph never overlap. begin returns TL_ERR_UNSUPPORTED where the device
+ * cannot, and then nothing has begun. After an op that failed end is still called, gives up the
+ * capture and fails too. */
 enum { TL_CAPTURE_STREAMS_MAX = 2 };
 TL_MUST tl_err tl_capture_begin(tl_stream *const *streams, uint32_t n);
 TL_MUST tl_err tl_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n);
@@ -482,8 +486,9 @@ void tl_graph_close(tl_graph **g); /* after tl_stream_sync of the streams it was
 
 /* The ops of several sequences at once. What is enqueued on s from begin to end is of one verb and
  * alike: all is equal but the buffers and offsets of views, and no op touches what another one
- * writes. So a device may hold ops back and run all of them by one launch when end is called. Inside a
- * capture too; nothing else may be enqueued on s in between. After an error end is still called. */
+ * writes. So a device may hold ops back and run all of them by one launch when end is called.
+ * Inside a capture too; nothing else may be enqueued on s in between. After an error end is still
+ * called. */
 TL_MUST tl_err tl_together_begin(tl_stream *s);
 TL_MUST tl_err tl_together_end(tl_stream *s);
 

@@ -30,7 +30,8 @@ typedef enum tl_err {
 typedef enum tl_level { TL_LEVEL_ERROR, TL_LEVEL_WARN, TL_LEVEL_INFO } tl_level;
 
 /* Where sentences go. Borrowed by every object opened with it and copied by value: `user` must
- * outlive the object. `fn` may be NULL (silence). It may be called from any thread that calls in. */
+ * outlive the object. `fn` may be NULL (silence). It may be called from any thread that calls in.
+ */
 typedef struct tl_log {
     void (*fn)(void *user, tl_level level, const char *sentence);
     void *user;
@@ -48,12 +49,12 @@ void tl_say(const tl_log *log, tl_level level, const char *fmt, ...) TL_PRINTF(3
 TL_NORETURN void tl_assert_failed(const char *file, int line, const char *cond);
 
 /* Returns the error upwards; the only control-flow macro of the project. */
-#define TL_TRY(e)                         \
-    do {                                  \
-        const tl_err tl_try_err_ = (e);   \
-        if (tl_try_err_) {                \
-            return tl_try_err_;           \
-        }                                 \
+#define TL_TRY(e)                                                                                  \
+    do {                                                                                           \
+        const tl_err tl_try_err_ = (e);                                                            \
+        if (tl_try_err_) {                                                                         \
+            return tl_try_err_;                                                                    \
+        }                                                                                          \
     } while (0)
 
 /* Bytes that are not NUL-terminated and may hold NULs. Borrowed unless a comment says owned. */

@@ -1,7 +1,7 @@
 /* A step of several sessions, recorded once like a session's own. The batch owns the rows that
  * products work on; what a sequence selects stays in its session's scratch. The invariant: between
- * calls every session is as if its tokens had been appended one by one, so that nobody who holds one
- * needs to know of the batch. */
+ * calls every session is as if its tokens had been appended one by one, so that nobody who holds
+ * one needs to know of the batch. */
 #include "batch.h"
 #include "decode.h"
 #include "engine_priv.h"
@@ -11,7 +11,8 @@
 
 struct tl_batch {
     tl_session *sessions[TL_BATCH_MAX]; /* borrowed */
-    uint32_t recorded[TL_BATCH_MAX];    /* what tl_session_n_recorded said when the step was recorded */
+    uint32_t
+        recorded[TL_BATCH_MAX]; /* what tl_session_n_recorded said when the step was recorded */
     uint32_t n;
     const tl_engine *engine; /* borrowed */
     tl_stream *streams[TL_LANE_COUNT];

@@ -16,15 +16,15 @@ enum { TL_BATCH_MAX = 16 };
 
 typedef struct tl_batch tl_batch;
 
-/* n sessions of one engine, all different, borrowed: they outlive the batch. 1 <= n <= TL_BATCH_MAX.
- * The memory of the batch (a few rows of activations, n of logits) is beside what the sessions
- * planned. */
+/* n sessions of one engine, all different, borrowed: they outlive the batch. 1 <= n <=
+ * TL_BATCH_MAX. The memory of the batch (a few rows of activations, n of logits) is beside what the
+ * sessions planned. */
 TL_MUST tl_err tl_batch_open(tl_batch **out, tl_session *const *sessions, uint32_t n);
 void tl_batch_close(tl_batch **b);
 
 /* Appends ids[i] to session i, whose logits are behind it then. An error of tl_session_step's kinds
- * leaves all sessions with the tokens they had. Allocates nothing, unless a session's layers changed
- * their policy since the last step. */
+ * leaves all sessions with the tokens they had. Allocates nothing, unless a session's layers
+ * changed their policy since the last step. */
 TL_MUST tl_err tl_batch_step(tl_batch *b, const uint32_t *ids);
 
 /* The recorded step, for who wants to look at it. */

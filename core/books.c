@@ -1,6 +1,7 @@
-/* Fitted codebooks: a list, and its JSON. Invariant: every number that was let in is finite and factors
- * are within their bounds, so that whoever reads them need not look again; every length from a file is
- * compared with what the sizes it states ask for, before anything of it is decoded. */
+/* Fitted codebooks: a list, and its JSON. Invariant: every number that was let in is finite and
+ * factors are within their bounds, so that whoever reads them need not look again; every length
+ * from a file is compared with what the sizes it states ask for, before anything of it is decoded.
+ */
 #include "books.h"
 
 #include "backend.h"
@@ -22,7 +23,7 @@ struct book {
 
 struct tl_books {
     uint32_t n_layers, n_kv_heads, head_dim;
-    float **smooth; /* owned, n_layers of them, each owned or NULL */
+    float **smooth;    /* owned, n_layers of them, each owned or NULL */
     struct book *list; /* owned */
     size_t n, cap;
 };

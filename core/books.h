@@ -1,14 +1,14 @@
 /* What `tailor fit` learned of a model for vector-quantised rows (vq.h): codebooks of keys and of
- * values for ranges of layers, and the smoothing factors of each layer's keys. Policy files carry it
- * under "codebooks":
+ * values for ranges of layers, and the smoothing factors of each layer's keys. Policy files carry
+ * it under "codebooks":
  *
  *   { "version": 1, "kv_heads": 2, "head_dim": 64,
  *     "smooth": { "0": "...", ... },          (kv_heads, head_dim) f32 of a layer; absent: ones
  *     "keys":   { "0-5": { "vq-d4b8": "..." }, ... },   (entries, numbers) f16 of a range of layers
  *     "values": { ... } }
  *
- * with numbers as little-endian bytes in base64 (RFC 4648, padded). A layer and codec that nothing is
- * said about has the codebook that comes with the program. */
+ * with numbers as little-endian bytes in base64 (RFC 4648, padded). A layer and codec that nothing
+ * is said about has the codebook that comes with the program. */
 #ifndef TL_BOOKS_H
 #define TL_BOOKS_H
 
@@ -31,8 +31,8 @@ TL_MUST tl_err tl_books_open(tl_books **out, uint32_t n_layers, uint32_t n_kv_he
 TL_MUST tl_err tl_books_copy(tl_books **out, const tl_books *from);
 void tl_books_close(tl_books **books);
 
-/* Copies the codebook (entries, dim) f16 of layers first .. last. Of several that were added for a layer
- * the last one counts. */
+/* Copies the codebook (entries, dim) f16 of layers first .. last. Of several that were added for a
+ * layer the last one counts. */
 TL_MUST tl_err tl_books_add(tl_books *b, tl_side side, tl_codec codec, uint32_t first,
                             uint32_t last, const uint16_t *book);
 /* NULL: none was added. */

@@ -1,8 +1,8 @@
-/* Cards by what their data sheets say as far as we remember them (not looked up: no network here; no
- * figure was measured), and the text form of a card. Memory in the unit it is sold in;
- * links by generation and lanes, of which a large copy reaches 80 % (25 GB/s of 4.0 x16's 31.5).
- * Arithmetic is dense and accumulates in f32, which consumer cards of NVIDIA do at half the rate of
- * f16. What part of a rate an op reaches is the same for all cards until somebody measures one. */
+/* Cards by what their data sheets say as far as we remember them (not looked up: no network here;
+ * no figure was measured), and the text form of a card. Memory in the unit it is sold in; links by
+ * generation and lanes, of which a large copy reaches 80 % (25 GB/s of 4.0 x16's 31.5). Arithmetic
+ * is dense and accumulates in f32, which consumer cards of NVIDIA do at half the rate of f16. What
+ * part of a rate an op reaches is the same for all cards until somebody measures one. */
 #include "cards.h"
 
 #include <ctype.h>
@@ -42,8 +42,12 @@ const struct tl_card tl_cards[] = {
      .f16_flops = 131e12, .i8_ops = 262e12, .bytes = MEMORY(16), DISCRETE},
     /* The machine itself: whoever plans for it measures its bandwidth (bytes_per_s). */
     {"cpu", "this machine's CPU", .launch_s = 1e-6,
-     .reached = {[TL_COST_WEIGHTS] = 0.9f, [TL_COST_ROWS] = 0.9f, [TL_COST_CODES] = 0.5f,
-                 [TL_COST_SMALL] = 0.5f,   [TL_COST_LINK] = 1,    [TL_COST_PROMPT] = 0.5f}},
+     .reached = {[TL_COST_WEIGHTS] = 0.9f,
+                 [TL_COST_ROWS] = 0.9f,
+                 [TL_COST_CODES] = 0.5f,
+                 [TL_COST_SMALL] = 0.5f,
+                 [TL_COST_LINK] = 1,
+                 [TL_COST_PROMPT] = 0.5f}},
     {.name = NULL},
 };
 

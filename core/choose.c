@@ -1,7 +1,7 @@
 /* Which rows a step fetches: by one of four indexes scores of all rows behind the window, then the
  * best of them. Selecting by channels begins a layer early: the layer before guesses this layer's
- * query and starts the one large transfer there is, so that it overlaps; what the guess missed comes
- * late (TL_PREDICT_CHECK), so the choice depends on the layer's own query alone. Nothing here
+ * query and starts the one large transfer there is, so that it overlaps; what the guess missed
+ * comes late (TL_PREDICT_CHECK), so the choice depends on the layer's own query alone. Nothing here
  * depends on the model's family. */
 #include "decode.h"
 
@@ -18,14 +18,15 @@ static tl_view part_of(tl_view v, uint32_t rows, uint32_t cols) {
 static tl_err score_by_codes(const struct tl_pass *p, uint32_t il, tl_view q, tl_view score) {
     const struct tl_kv_layer *const layer = &p->kv->layers[il];
     const struct tl_shape *const s = &p->model->shape;
-    return emit(p, il, (struct tl_op){.verb = TL_VERB_KEY_SCORE,
-                                      .u.key_score = {.score = score,
-                                                      .q = q,
-                                                      .n_blocks = layer->n_blocks_view,
-                                                      .sketch = layer->sketch,
-                                                      .n_heads = s->n_heads,
-                                                      .scale = s->attn_scale,
-                                                      .softcap = s->attn_softcap}});
+    return emit(p, il,
+                (struct tl_op){.verb = TL_VERB_KEY_SCORE,
+                               .u.key_score = {.score = score,
+                                               .q = q,
+                                               .n_blocks = layer->n_blocks_view,
+                                               .sketch = layer->sketch,
+                                               .n_heads = s->n_heads,
+                                               .scale = s->attn_scale,
+                                               .softcap = s->attn_softcap}});
 }
 
 /* The largest of n normal numbers lies so many deviations above their mean, on average. */
@@ -60,23 +61,23 @@ static tl_err fetch_channels(const struct tl_pass *p, uint32_t il, tl_view q, bo
     const struct tl_scratch *const s = p->scratch;
     const uint32_t heads = layer->columns.n_kv_heads, k = layer->policy.channels;
     const tl_view want = part_of(s->want, heads, k);
-    TL_TRY(emit(p, il, (struct tl_op){.verb = TL_VERB_CHANNELS,
-                                      .u.channels = {.ids = want,
-                                                     .q = q,
-                                                     .most = layer->columns.most,
-                                                     .n_blocks = layer->n_blocks_view,
-                                                     .n_heads = p->model->shape.n_heads}}));
+    TL_TRY(emit(p, il,
+                (struct tl_op){.verb = TL_VERB_CHANNELS,
+                               .u.channels = {.ids = want,
+                                              .q = q,
+                                              .most = layer->columns.most,
+                                              .n_blocks = layer->n_blocks_view,
+                                              .n_heads = p->model->shape.n_heads}}));
     return emit(p, il,
                 (struct tl_op){.verb = TL_VERB_CHANNEL_FETCH,
-                               .u.channel_fetch = {
-                                   .part = part_of(s->part[il % 2], heads * k,
-                                                   layer->columns.keys.cols),
-                                   .want = want,
-                                   .held = part_of(s->held[il % 2], heads, k),
-                                   .counts = tl_view_rows(s->channel_counts, il, 1),
-                                   .n_blocks = layer->n_blocks_view,
-                                   .keys = layer->columns.keys,
-                                   .keep = keep}});
+                               .u.channel_fetch = {.part = part_of(s->part[il % 2], heads * k,
+                                                                   layer->columns.keys.cols),
+                                                   .want = want,
+                                                   .held = part_of(s->held[il % 2], heads, k),
+                                                   .counts = tl_view_rows(s->channel_counts, il, 1),
+                                                   .n_blocks = layer->n_blocks_view,
+                                                   .keys = layer->columns.keys,
+                                                   .keep = keep}});
 }
 
 static tl_err score_by_channels(const struct tl_pass *p, uint32_t il, tl_view q, tl_view score) {
@@ -89,15 +90,14 @@ static tl_err score_by_channels(const struct tl_pass *p, uint32_t il, tl_view q,
     }
     return emit(p, il,
                 (struct tl_op){.verb = TL_VERB_CHANNEL_SCORE,
-                               .u.channel_score = {
-                                   .score = score,
-                                   .q = q,
-                                   .part = part_of(s->part[il % 2], heads * k,
-                                                   layer->columns.keys.cols),
-                                   .held = part_of(s->held[il % 2], heads, k),
-                                   .n_blocks = layer->n_blocks_view,
-                                   .n_heads = p->model->shape.n_heads,
-                                   .head_dim = p->model->shape.head_dim}});
+                               .u.channel_score = {.score = score,
+                                                   .q = q,
+                                                   .part = part_of(s->part[il % 2], heads * k,
+                                                                   layer->columns.keys.cols),
+                                                   .held = part_of(s->held[il % 2], heads, k),
+                                                   .n_blocks = layer->n_blocks_view,
+                                                   .n_heads = p->model->shape.n_heads,
+                                                   .head_dim = p->model->shape.head_dim}});
 }
 
 bool tl_chooses_ahead(const struct tl_pass *p, uint32_t il) {
@@ -127,9 +127,9 @@ tl_err tl_choose_rows(const struct tl_pass *p, uint32_t il, tl_view q, tl_view b
     TL_TRY((index == TL_INDEX_CODES      ? score_by_codes
             : index == TL_INDEX_CHANNELS ? score_by_channels
                                          : score_by_pages)(p, il, q, out.score));
-    return emit(p, il, (struct tl_op){.verb = TL_VERB_TOPK,
-                                      .u.topk = {.idx = out.idx,
-                                                 .score = out.score,
-                                                 .n_rows = layer->n_old,
-                                                 .base = base}});
+    return emit(
+        p, il,
+        (struct tl_op){
+            .verb = TL_VERB_TOPK,
+            .u.topk = {.idx = out.idx, .score = out.score, .n_rows = layer->n_old, .base = base}});
 }

@@ -135,8 +135,8 @@ uint32_t tl_codec_stretch(tl_codec codec) {
 }
 
 /* The line through n clean numbers, which come to `total`, and their codes under h that leaves the
- * least squares, made steeper by `stretch` about their mean; h itself where there is none. In double: of
- * binary16 numbers every sum is exact. */
+ * least squares, made steeper by `stretch` about their mean; h itself where there is none. In
+ * double: of binary16 numbers every sum is exact. */
 static struct header header_of_squares(struct header h, const float *values, uint32_t n,
                                        double total, float levels, double stretch) {
     uint32_t all[GROUP_MAX], codes = 0, squares = 0;
@@ -162,7 +162,8 @@ static struct header header_of_squares(struct header h, const float *values, uin
     const double minimum = (total - of_codes) / n;
     const struct header better = new_header((float)minimum, (float)scale);
     const bool finite = better.scale < F16_INFINITY && (better.minimum & 0x7fffu) < F16_INFINITY;
-    return better.scale > 0 && finite ? better : h; /* drawn out, the minimum may be beyond all numbers */
+    return better.scale > 0 && finite ? better
+                                      : h; /* drawn out, the minimum may be beyond all numbers */
 }
 
 /* Of n numbers, `step` floats apart, from `low` to `high`. */
@@ -300,8 +301,9 @@ void tl_codec_encode_values(tl_codec codec, tl_fit fit, const float *rows, uint3
     const double stretch = tl_codec_stretch(codec) / 16.0;
     uint8_t *const headers = block, *const runs = headers + TL_BLOCK * row_headers;
     for (uint32_t t = 0; t < TL_BLOCK; t++) {
-        encode_row(l.bits, fit, stretch, rows + (uint64_t)t * head_dim, head_dim, head_dim / l.run_groups,
-                   headers + t * row_headers, runs + (uint64_t)t * (head_dim / 8 * l.bits));
+        encode_row(l.bits, fit, stretch, rows + (uint64_t)t * head_dim, head_dim,
+                   head_dim / l.run_groups, headers + t * row_headers,
+                   runs + (uint64_t)t * (head_dim / 8 * l.bits));
     }
 }
 

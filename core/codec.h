@@ -27,8 +27,8 @@ typedef enum tl_codec {
     TL_CODEC_INT4,
     TL_CODEC_INT2,
     TL_CODEC_INT1,
-    /* Vector-quantised by a codebook: codes of b bits for n numbers each. See vq.h, which has their layout
-     * and functions; of what is declared here they have the sizes of blocks alone. */
+    /* Vector-quantised by a codebook: codes of b bits for n numbers each. See vq.h, which has their
+     * layout and functions; of what is declared here they have the sizes of blocks alone. */
     TL_CODEC_VQ_D2B8,
     TL_CODEC_VQ_D4B8,
     TL_CODEC_VQ_D8B8,
@@ -48,13 +48,14 @@ uint32_t tl_codec_bits(tl_codec codec); /* 0, 8, 4, 2, 1; vector-quantised: 0 */
 typedef enum tl_fit {
     TL_FIT_RANGE,   /* the least number, and (max - min) / (2^bits - 1): KIVI, the paper */
     TL_FIT_SQUARES, /* from there on, three times: the line through codes and numbers that leaves
-                     * the least squares, and the codes that are nearest on it. Values' last scale in 1 and 2
-                     * bits is 25/16 and 19/16 of that, about the same mean: least squares draw numbers
-                     * towards their mean (64 normal ones to 0.65 and 0.91), and in a weighted sum of many
-                     * rows errors cancel but that does not */
+                     * the least squares, and the codes that are nearest on it. Values' last scale
+                     * in 1 and 2 bits is 25/16 and 19/16 of that, about the same mean: least
+                     * squares draw numbers towards their mean (64 normal ones to 0.65 and 0.91),
+                     * and in a weighted sum of many rows errors cancel but that does not */
 } tl_fit;
 
-/* That factor for values, in sixteenths, so that devices without doubles can make the same bytes; 16: none. */
+/* That factor for values, in sixteenths, so that devices without doubles can make the same bytes;
+ * 16: none. */
 uint32_t tl_codec_stretch(tl_codec codec);
 
 /* Channels that share a value's scale: the largest divisor of head_dim up to 64. */

@@ -7,8 +7,7 @@
 enum { NO_LAYER = -1 };
 
 tl_err tl_pass_emit(const struct tl_pass *pass, struct tl_op op) {
-    return pass->record != NULL ? tl_schedule_add(pass->record, &op)
-                                : tl_op_run(&op, pass->stream);
+    return pass->record != NULL ? tl_schedule_add(pass->record, &op) : tl_op_run(&op, pass->stream);
 }
 
 static tl_err matmul(const struct tl_pass *p, uint32_t il, struct tl_matmul op) {
@@ -76,8 +75,8 @@ static tl_err add_branch(const struct tl_pass *p, uint32_t il, const struct rows
     }
     op.y = r->norm;
     TL_TRY(matmul(p, il, op));
-    return rmsnorm(p, il, (struct tl_rmsnorm){
-                              .y = r->x, .x = r->norm, .w = post_norm, .accumulate = true});
+    return rmsnorm(
+        p, il, (struct tl_rmsnorm){.y = r->x, .x = r->norm, .w = post_norm, .accumulate = true});
 }
 
 static tl_err project(const struct tl_pass *p, uint32_t il, const struct rows *r) {
@@ -91,9 +90,9 @@ static tl_err project(const struct tl_pass *p, uint32_t il, const struct rows *r
     return norm_and_turn(p, il, r->a.k, l->k_norm, r->pos);
 }
 
-/* Layer il's query as layer il - 1 can know it: from its own input instead of its output, which in a
- * deep model differ little (TailorKV eq. 13). Not the released code's, which takes the norm of the
- * wrong layer. */
+/* Layer il's query as layer il - 1 can know it: from its own input instead of its output, which in
+ * a deep model differ little (TailorKV eq. 13). Not the released code's, which takes the norm of
+ * the wrong layer. */
 static tl_err predict(const struct tl_pass *p, uint32_t il, const struct rows *r) {
     const struct tl_layer *const l = &p->model->layers[il];
     const tl_view in = r->norm, q = p->scratch->q_next;
@@ -107,8 +106,8 @@ static tl_err feed_forward(const struct tl_pass *p, uint32_t il, const struct ro
     const struct tl_layer *const l = &p->model->layers[il];
     const tl_view in = r->norm;
     TL_TRY(rmsnorm(p, il, (struct tl_rmsnorm){.y = in, .x = r->x, .w = l->ffn_norm}));
-    TL_TRY(matmul(p, il,
-                  (struct tl_matmul){.y = r->gate, .x = in, .w = l->gate, .bias = l->b_gate}));
+    TL_TRY(
+        matmul(p, il, (struct tl_matmul){.y = r->gate, .x = in, .w = l->gate, .bias = l->b_gate}));
     TL_TRY(matmul(p, il, (struct tl_matmul){.y = r->up, .x = in, .w = l->up, .bias = l->b_up}));
     TL_TRY(tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_GLU,
                                           .layer = il,
@@ -141,10 +140,8 @@ tl_err tl_decode_embed(const struct tl_pass *pass, tl_view x, const uint32_t *id
     return embed(pass, x);
 }
 
-tl_err tl_decode_prompt_layer(const struct tl_pass *pass, uint32_t il, tl_view x,
-                              uint32_t first) {
-    const struct rows r =
-        rows_of(pass->scratch, x, tl_view_rows(pass->scratch->pos, 0, x.rows));
+tl_err tl_decode_prompt_layer(const struct tl_pass *pass, uint32_t il, tl_view x, uint32_t first) {
+    const struct rows r = rows_of(pass->scratch, x, tl_view_rows(pass->scratch->pos, 0, x.rows));
     int32_t *const pos = tl_view_host(r.pos);
     for (uint32_t i = 0; i < x.rows; i++) {
         pos[i] = (int32_t)(first + i);
@@ -193,8 +190,9 @@ tl_err tl_decode_record_step(const struct tl_pass *pass) {
 
 static struct rows row_of(const struct rows *r, uint32_t i) {
     struct rows one = *r;
-    tl_view *const views[] = {&one.x,   &one.norm, &one.gate,   &one.up,    &one.pos,     &one.a.q,
-                              &one.a.k, &one.a.v,  &one.a.attn, &one.a.lse, &one.a.lse_b, &one.a.attn_b};
+    tl_view *const views[] = {&one.x,      &one.norm,  &one.gate,    &one.up,
+                              &one.pos,    &one.a.q,   &one.a.k,     &one.a.v,
+                              &one.a.attn, &one.a.lse, &one.a.lse_b, &one.a.attn_b};
     for (size_t v = 0; v < sizeof views / sizeof views[0]; v++) {
         *views[v] = views[v]->buf != NULL ? tl_view_rows(*views[v], i, 1) : *views[v];
     }
@@ -249,8 +247,8 @@ static tl_err add_group(const struct tl_pass *all, const struct tl_pass *each, u
     return TL_OK;
 }
 
-/* The sequences' own ops into the step: side by side where their lists are equally long, else one list
- * behind the other. */
+/* The sequences' own ops into the step: side by side where their lists are equally long, else one
+ * list behind the other. */
 static tl_err add_lists(const struct tl_pass *all, const struct tl_pass *each, uint32_t n) {
     bool same = true;
     for (uint32_t i = 1; i < n; i++) {

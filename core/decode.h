@@ -20,23 +20,23 @@ enum { TL_LOGIT_ROWS = 16 }; /* rows of logits that fit the scratch at a time */
 struct tl_scratch {
     tl_buf *device, *host; /* owned */
     uint32_t n_chunk;
-    tl_view x, x_b, norm;       /* (n_chunk, n_embd); x_b with `carried` only */
-    tl_view q, attn, attn_b;    /* (n_chunk, n_heads * head_dim) */
-    tl_view lse, lse_b;         /* (n_chunk, n_heads) */
-    tl_view k, v;               /* (n_chunk, n_kv_heads * head_dim) */
-    tl_view gate, up;           /* (n_chunk, n_ff) */
-    tl_view score;              /* (n_heads, cap) */
-    tl_view idx;                /* (n_layers * n_kv_heads, topk_max) i32: a layer's rows stay until its
-                                 * next step; of fewer columns, packed at the layer's beginning */
-    tl_view slots;              /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
-    tl_view looked;             /* the same, host: a copy of one layer's idx for who looks */
-    tl_view q_next;             /* (1, n_heads * head_dim): the next layer's query, predicted */
-    tl_view want;               /* (n_kv_heads, channels_max) i32; likewise */
+    tl_view x, x_b, norm;    /* (n_chunk, n_embd); x_b with `carried` only */
+    tl_view q, attn, attn_b; /* (n_chunk, n_heads * head_dim) */
+    tl_view lse, lse_b;      /* (n_chunk, n_heads) */
+    tl_view k, v;            /* (n_chunk, n_kv_heads * head_dim) */
+    tl_view gate, up;        /* (n_chunk, n_ff) */
+    tl_view score;           /* (n_heads, cap) */
+    tl_view idx;             /* (n_layers * n_kv_heads, topk_max) i32: a layer's rows stay until its
+                              * next step; of fewer columns, packed at the layer's beginning */
+    tl_view slots;           /* (n_kv_heads, topk_max) i32; views of fewer columns are used */
+    tl_view looked;          /* the same, host: a copy of one layer's idx for who looks */
+    tl_view q_next;          /* (1, n_heads * head_dim): the next layer's query, predicted */
+    tl_view want;            /* (n_kv_heads, channels_max) i32; likewise */
     /* Channels fetched for layers of even and of odd number, so that one is filled while the other
      * is read: which, and (n_kv_heads * channels_max, cap) f16. */
     tl_view held[2], part[2];
-    tl_view logits;             /* (TL_LOGIT_ROWS, n_vocab), host memory */
-    tl_view ids, pos;           /* (n_chunk, 1) i32, host memory; a row's position is its home slot */
+    tl_view logits;   /* (TL_LOGIT_ROWS, n_vocab), host memory */
+    tl_view ids, pos; /* (n_chunk, 1) i32, host memory; a row's position is its home slot */
     tl_view stage_pos, far_pos; /* (n_chunk, 1) i32, host: slots of the stage; behind every row */
     tl_view n_rows, stage_rows, sink_rows, n_blocks; /* (1, 1) i32, host */
     tl_view counts; /* (n_layers, 2) i32, host: rows hit and fetched by this step, see tl_fetch */
@@ -83,17 +83,17 @@ TL_MUST tl_err tl_decode_prompt_layer(const struct tl_pass *pass, uint32_t il, t
 TL_MUST tl_err tl_decode_record_step(const struct tl_pass *pass);
 
 /* Records a step of n sequences: all->scratch has room for n rows, in ids, pos and logits row i is
- * sequence i's; each[i] has its cache, a scratch of its own for what it selects, and a schedule of its
- * own, empty, which is left empty. Products and norms are of n rows; ops of the caches stand in groups
- * where all sequences have alike ones. n <= TL_LOGIT_ROWS. */
+ * sequence i's; each[i] has its cache, a scratch of its own for what it selects, and a schedule of
+ * its own, empty, which is left empty. Products and norms are of n rows; ops of the caches stand in
+ * groups where all sequences have alike ones. n <= TL_LOGIT_ROWS. */
 TL_MUST tl_err tl_decode_record_batch(const struct tl_pass *all, const struct tl_pass *each,
                                       uint32_t n);
 
 /* The logits of rows x (n <= TL_LOGIT_ROWS, n_embd) into scratch->logits. */
 TL_MUST tl_err tl_decode_logits(const struct tl_pass *pass, tl_view x);
 
-/* attention.c: the new rows into layer il's tiers, and what the queries see of it: k, v, q of n rows
- * into r->attn. */
+/* attention.c: the new rows into layer il's tiers, and what the queries see of it: k, v, q of n
+ * rows into r->attn. */
 struct tl_attention_rows {
     tl_view q, k, v, attn, attn_b, lse, lse_b;
 };
@@ -117,8 +117,8 @@ struct tl_choice {
 struct tl_choice tl_choice_of(const struct tl_pass *pass, uint32_t il);
 /* True where layer il, not the first, wants what tl_choose_ahead does. */
 bool tl_chooses_ahead(const struct tl_pass *pass, uint32_t il);
-/* Starts the fetch of the channels that layer il will want if its query is q (1, n_heads * head_dim),
- * while the layer before is at work. */
+/* Starts the fetch of the channels that layer il will want if its query is q (1, n_heads *
+ * head_dim), while the layer before is at work. */
 TL_MUST tl_err tl_choose_ahead(const struct tl_pass *pass, uint32_t il, tl_view q);
 
 #ifdef __cplusplus

@@ -18,13 +18,12 @@ static void hear_device(void *user, tl_level level, const char *sentence) {
 }
 
 static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) {
-    const struct tl_dev_params dev = {
-        .index = p->device,
-        .n_threads = p->n_threads,
-        .isa_max = p->isa_max,
-        .cache_dir = p->cache_dir,
-        .debug = p->debug,
-        .log = {hear_device, e}};
+    const struct tl_dev_params dev = {.index = p->device,
+                                      .n_threads = p->n_threads,
+                                      .isa_max = p->isa_max,
+                                      .cache_dir = p->cache_dir,
+                                      .debug = p->debug,
+                                      .log = {hear_device, e}};
     const bool automatic = p->backend == NULL || strcmp(p->backend, "auto") == 0;
     if (!automatic) {
         e->backend = tl_backend_find(p->backend);

@@ -20,13 +20,13 @@ typedef struct tl_session tl_session;
 
 struct tl_engine_params {
     const char *model_path;
-    const char *backend; /* "auto" or NULL: the best that opens; else a backend's name */
-    uint32_t device;     /* which of the backend's devices */
-    uint32_t n_threads;  /* CPU; 0: physical cores */
-    const char *isa_max; /* CPU; tests only, NULL: all the machine has */
+    const char *backend;   /* "auto" or NULL: the best that opens; else a backend's name */
+    uint32_t device;       /* which of the backend's devices */
+    uint32_t n_threads;    /* CPU; 0: physical cores */
+    const char *isa_max;   /* CPU; tests only, NULL: all the machine has */
     const char *cache_dir; /* as in tl_dev_params */
     const char *debug;     /* likewise; tests only */
-    uint32_t n_ctx;      /* context the sessions will use; 0: the model's own */
+    uint32_t n_ctx;        /* context the sessions will use; 0: the model's own */
     /* optional: called once file and device are known and before any weight is brought to it; an
      * error ends the opening. shape->weight_bytes is set. */
     tl_err (*before_load)(void *user, const tl_weights *weights, const struct tl_shape *shape,
@@ -34,7 +34,7 @@ struct tl_engine_params {
     /* optional, see tl_load_watch: so many bytes of all are where the device reads them */
     void (*on_load)(void *user, uint64_t done_bytes, uint64_t bytes);
     void *user;
-    tl_log log;          /* sentences of the engine and its sessions */
+    tl_log log; /* sentences of the engine and its sessions */
 };
 
 /* Loads and checks everything. On failure nothing is left and the log has one sentence. */
@@ -58,7 +58,7 @@ struct tl_session_params {
     /* What layers that are found dense on the first long prompt change to, copied; NULL: no layer
      * changes. Those that the model limits to a window do not, nor those without an exact home. */
     const struct tl_policy *dense;
-    double dense_above; /* scores from which a layer is dense; 0: TL_DENSE_ABOVE */
+    double dense_above;                /* scores from which a layer is dense; 0: TL_DENSE_ABOVE */
     uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
     /* The first prompt that leaves at least so many rows measures the layers as it passes. 0: none
      * does, or with `dense` TL_LONG_ROWS and four times the longest window. A prompt of fewer than
@@ -66,7 +66,8 @@ struct tl_session_params {
     uint32_t identify_rows;
     bool identify_codecs; /* and what codecs, fitted so, do to each layer's output */
     tl_fit identify_fit;
-    tl_rows_fn *on_rows; /* optional: given the measured layers' exact rows; its errors are the feed's */
+    tl_rows_fn
+        *on_rows; /* optional: given the measured layers' exact rows; its errors are the feed's */
     void *on_rows_user;
     uint32_t gauge_every; /* steps from one look at the cache's fidelity to the next; 0: none */
 };
@@ -105,23 +106,23 @@ const float *tl_session_logits(const tl_session *s);
  * the caller feeds again what it wants to keep. */
 uint32_t tl_session_rewind(tl_session *s, uint32_t n_keep);
 
-uint32_t tl_session_n(const tl_session *s);   /* tokens in the timeline */
-uint32_t tl_session_ctx(const tl_session *s); /* tokens it can hold */
+uint32_t tl_session_n(const tl_session *s);          /* tokens in the timeline */
+uint32_t tl_session_ctx(const tl_session *s);        /* tokens it can hold */
 const uint32_t *tl_session_ids(const tl_session *s); /* the tl_session_n tokens */
 
 /* The plan that the session was opened by. */
 const struct tl_memory_plan *tl_session_plan(const tl_session *s);
 
-/* How many layers have vector-quantised rows by codebooks that come with the program, not by ones that
- * were learned from the model. */
+/* How many layers have vector-quantised rows by codebooks that come with the program, not by ones
+ * that were learned from the model. */
 uint32_t tl_session_builtin_books(const tl_session *s);
 
 /* Layer il's policy as it runs, and its bytes. */
 void tl_session_get_layer(const tl_session *s, uint32_t il, struct tl_policy *policy,
                           struct tl_kv_bytes *bytes);
 
-/* Since the session began. Rows are rows of one KV head, K and V together; channels are those of all
- * keys of one KV head: there when they were wanted, and fetched, ahead or late. */
+/* Since the session began. Rows are rows of one KV head, K and V together; channels are those of
+ * all keys of one KV head: there when they were wanted, and fetched, ahead or late. */
 struct tl_traffic {
     uint64_t host_to_device_bytes, device_to_host_bytes, rows_hit, rows_fetched;
     uint64_t channels_hit, channels_fetched;
@@ -139,14 +140,14 @@ double tl_session_dense_above(const tl_session *s);
  * those that it attends. */
 const struct tl_gauge *tl_session_gauge(const tl_session *s, uint32_t il);
 
-/* The rows that layer il chose by its index in the last step: *n positions, head by head, -1 for none.
- * Valid until the next call of any kind. *n is 0 where the layer chooses none, or no step was made
- * since the last prompt or rewind. Costs a copy from the device and a wait. */
+/* The rows that layer il chose by its index in the last step: *n positions, head by head, -1 for
+ * none. Valid until the next call of any kind. *n is 0 where the layer chooses none, or no step was
+ * made since the last prompt or rewind. Costs a copy from the device and a wait. */
 TL_MUST tl_err tl_session_chosen(tl_session *s, uint32_t il, const int32_t **rows, uint32_t *n);
 
 /* The part of the last step in which rows moved between tiers while everything else waited, in
- * nanoseconds. False where the device does not tell, or no step was replayed yet. A step that also looks
- * at a layer (gauge.h) leaves the number of the one before. */
+ * nanoseconds. False where the device does not tell, or no step was replayed yet. A step that also
+ * looks at a layer (gauge.h) leaves the number of the one before. */
 bool tl_session_transfer_ns(const tl_session *s, uint64_t *ns);
 
 /* The recorded decode step. */

@@ -24,13 +24,13 @@ const struct tl_policy *tl_session_policies(const tl_session *s);
 /* The policy that layers found dense will change to, and the score above which they are; NULL where
  * none will. */
 const struct tl_policy *tl_session_dense(const tl_session *s, double *above);
-/* For steps of several sessions at once (batch.c). What steps of this one select is in its scratch; the
- * number is another one whenever its step was recorded anew, since layers changed. */
+/* For steps of several sessions at once (batch.c). What steps of this one select is in its scratch;
+ * the number is another one whenever its step was recorded anew, since layers changed. */
 struct tl_scratch;
 struct tl_scratch *tl_session_scratch(tl_session *s);
 uint32_t tl_session_n_recorded(const tl_session *s);
-/* Checks the id and makes all ready for a step behind which the session holds it too; compression that
- * became due is enqueued on `stream`. */
+/* Checks the id and makes all ready for a step behind which the session holds it too; compression
+ * that became due is enqueued on `stream`. */
 TL_MUST tl_err tl_session_begin_step(tl_session *s, uint32_t id, tl_stream *stream);
 /* The step has happened: logits (n_vocab), copied where they are not the session's own. */
 void tl_session_end_step(tl_session *s, uint32_t id, const float *logits);

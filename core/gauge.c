@@ -1,6 +1,7 @@
 /* A look is a few ops put between those of the recorded step: the exact attention of one head where
- * its layer attends its window, copies of the log-sum-exp of each part that is attended exactly, and
- * a copy of the head's output when its layer is done. The step itself is as it is without them. */
+ * its layer attends its window, copies of the log-sum-exp of each part that is attended exactly,
+ * and a copy of the head's output when its layer is done. The step itself is as it is without them.
+ */
 #include "gauge.h"
 
 #include <math.h>
@@ -137,8 +138,8 @@ tl_err tl_gauges_run(tl_gauges *g, const tl_kv *kv, const tl_schedule *step, tl_
     for (uint32_t i = 0; i < step->n; i++) {
         TL_TRY(tl_op_run(&step->ops[i], stream));
         if (i == at.attend) {
-            TL_TRY(tl_copy(stream, tl_view_rows(g->lse_near, 0, 1),
-                           columns(window->lse, g->head, 1)));
+            TL_TRY(
+                tl_copy(stream, tl_view_rows(g->lse_near, 0, 1), columns(window->lse, g->head, 1)));
             TL_TRY(attend_home(g, kv, window, stream));
         }
         if (i == at.fetched) {

@@ -5,10 +5,10 @@ static const double token_s[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 
                                  0.75, 1,     2.5,  5,     7.5, 10,   20,  40,  80};
 static const double first_s[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
                                  1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
-static const double request_s[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,  15,  20,
+static const double request_s[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                    30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
-static const double tokens[] = {1,   2,    5,    10,   20,   50,   100,  200, 500,
-                                1e3, 2e3,  5e3,  1e4,  2e4,  5e4,  1e5,  2e5, 5e5, 1e6};
+static const double tokens[] = {1,   2,   5,   10,  20,  50,  100, 200, 500, 1e3,
+                                2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6};
 
 static const struct {
     const double *bounds;

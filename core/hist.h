@@ -23,7 +23,8 @@ typedef enum tl_hist_kind {
     TL_HIST_COUNT
 } tl_hist_kind;
 
-/* Zero-initialise. n[i]: values above bound i - 1 and not above bound i; the last one: above all. */
+/* Zero-initialise. n[i]: values above bound i - 1 and not above bound i; the last one: above all.
+ */
 struct tl_hist {
     uint64_t n[TL_HIST_BOUNDS + 1];
     double sum;

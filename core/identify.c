@@ -7,9 +7,9 @@
 #include <stdlib.h>
 
 const uint16_t tl_curve_parts[TL_CURVE_POINTS] = {10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
-const tl_codec tl_codecs_tried[TL_CODECS_TRIED] = {TL_CODEC_Q8, TL_CODEC_INT4, TL_CODEC_INT2,
-                                                   TL_CODEC_INT1,    TL_CODEC_VQ_D2B8,
-                                                   TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8};
+const tl_codec tl_codecs_tried[TL_CODECS_TRIED] = {
+    TL_CODEC_Q8,      TL_CODEC_INT4,    TL_CODEC_INT2,   TL_CODEC_INT1,
+    TL_CODEC_VQ_D2B8, TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8};
 
 enum {
     ALIGN = 256,
@@ -42,8 +42,8 @@ struct tl_identify {
     struct tl_identify_params params;
     bool finished;
     struct trial trial;
-    /* (n_kv_heads * cap, head_dim) f16, and (TL_LAST_QUERIES, n_heads * head_dim) f32, host; absent: nobody
-     * is given rows */
+    /* (n_kv_heads * cap, head_dim) f16, and (TL_LAST_QUERIES, n_heads * head_dim) f32, host;
+     * absent: nobody is given rows */
     tl_view k_rows, v_rows, queries;
 };
 

@@ -34,20 +34,20 @@ struct tl_identity {
     double score;
     const float *mass; /* (n_heads, TL_CURVE_POINTS): the share that the largest weights hold */
     /* |out - exact| / |exact| of the attention output with all but the newest rows compressed: keys
-     * by the codec and values in 8 bits, and the other way round; codecs vq-* by the codebooks that come
-     * with the program. Negative: not measured, or the device reads no codebooks. */
+     * by the codec and values in 8 bits, and the other way round; codecs vq-* by the codebooks that
+     * come with the program. Negative: not measured, or the device reads no codebooks. */
     double k_error[TL_CODECS_TRIED], v_error[TL_CODECS_TRIED];
 };
 
 typedef struct tl_identify tl_identify;
 
-/* Given the exact rows of layer il and its last queries, in host memory until it returns. What it returns, the measurement
- * does. */
+/* Given the exact rows of layer il and its last queries, in host memory until it returns. What it
+ * returns, the measurement does. */
 typedef tl_err tl_rows_fn(void *user, uint32_t il, const struct tl_exact_rows *rows);
 
 struct tl_identify_params {
-    /* Measure what codecs, fitted so, do, too, for which a layer's compressed copy has to have room;
-     * head_dim is then a multiple of 8. */
+    /* Measure what codecs, fitted so, do, too, for which a layer's compressed copy has to have
+     * room; head_dim is then a multiple of 8. */
     bool codecs;
     tl_fit fit;
     tl_rows_fn *on_rows; /* optional: for each layer that has no window of the model's */
@@ -63,7 +63,8 @@ void tl_identify_close(tl_identify **id);
 
 /* Behind tl_decode_prompt_layer of a prompt's last chunk of n rows in layer il, which begins at row
  * `first`; its queries and rows are still where that put them. Layers whose older rows are only
- * there compressed are passed over. Waits for the stream only where codecs are measured or rows given. */
+ * there compressed are passed over. Waits for the stream only where codecs are measured or rows
+ * given. */
 TL_MUST tl_err tl_identify_layer(tl_identify *id, const struct tl_pass *pass, uint32_t il,
                                  uint32_t first, uint32_t n);
 

@@ -18,13 +18,9 @@ bool tl_kv_is_exact(const struct tl_kv_layer *layer) {
     return layer->policy.select == TL_SELECT_ALL;
 }
 
-static bool has_home(const struct tl_kv_layer *layer) {
-    return layer->policy.home != TL_HOME_NONE;
-}
+static bool has_home(const struct tl_kv_layer *layer) { return layer->policy.home != TL_HOME_NONE; }
 
-static bool has_sketch(const struct tl_policy *policy) {
-    return policy->k_codec != TL_CODEC_NONE;
-}
+static bool has_sketch(const struct tl_policy *policy) { return policy->k_codec != TL_CODEC_NONE; }
 
 bool tl_kv_selects_by(const struct tl_policy *policy, tl_index index) {
     return policy->select == TL_SELECT_TOPK && policy->index == index;
@@ -72,8 +68,8 @@ static uint64_t slot_bytes(const struct tl_shape *shape) {
 }
 
 /* Slots that one part in `share` of the exact rows has room for beside all that is no slot. */
-static uint64_t free_slots(const struct tl_shape *shape, uint32_t il, const struct tl_policy *policy,
-                           uint32_t cap, uint32_t share) {
+static uint64_t free_slots(const struct tl_shape *shape, uint32_t il,
+                           const struct tl_policy *policy, uint32_t cap, uint32_t share) {
     struct tl_policy without = *policy;
     without.hot = 0;
     const struct tl_kv_bytes rest = tl_kv_layer_bytes(shape, il, &without, cap);
@@ -408,8 +404,8 @@ tl_err tl_kv_copy_rows(const struct tl_kv_rows *dst, uint32_t to, const struct t
     return TL_OK;
 }
 
-/* Blocks of the index, the first of them behind those that are there, from the rows of src from `row`
- * on. */
+/* Blocks of the index, the first of them behind those that are there, from the rows of src from
+ * `row` on. */
 static tl_err enter(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
                     uint32_t block, uint32_t n_blocks, tl_stream *stream) {
     if (layer->columns.keys.buf != NULL) {
@@ -435,7 +431,8 @@ tl_err tl_kv_rebuild_index(const struct tl_kv_layer *layer, tl_stream *stream) {
                : enter(layer, &layer->home, layer->policy.sink, 0, layer->n_blocks, stream);
 }
 
-/* The next n blocks of sketch and index from the rows of src from `row` on. The caller counts them. */
+/* The next n blocks of sketch and index from the rows of src from `row` on. The caller counts them.
+ */
 static tl_err compress(const struct tl_kv_layer *layer, const struct tl_kv_rows *src, uint32_t row,
                        uint32_t n, tl_stream *stream) {
     if (n == 0) {
@@ -464,7 +461,7 @@ static tl_err promote(struct tl_kv_layer *layer, uint32_t n_rows, tl_stream *str
     TL_TRY(compress(layer, &layer->window, sink, 1, stream));
     layer->n_blocks++;
     return tl_kv_copy_rows(&layer->window, sink, &layer->window, sink + TL_BLOCK,
-                     n_rows - window_origin(layer), stream);
+                           n_rows - window_origin(layer), stream);
 }
 
 static void set_int(tl_view v, uint32_t value) { *(int32_t *)tl_view_host(v) = (int32_t)value; }
@@ -535,8 +532,8 @@ tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_st
     }
     const uint32_t first = window_origin(layer);
     return n_total <= first ? TL_OK
-                            : tl_kv_copy_rows(&layer->window, sink, src, first - origin, n_total - first,
-                                        stream);
+                            : tl_kv_copy_rows(&layer->window, sink, src, first - origin,
+                                              n_total - first, stream);
 }
 
 /* The tiers of a new layer from the exact rows of src, which are all n of them. */
@@ -553,7 +550,8 @@ static tl_err fill_tiers(struct tl_kv_layer *layer, const struct tl_kv_rows *src
     layer->n_blocks = due;
     TL_TRY(tl_kv_copy_rows(&layer->window, 0, src, 0, (uint32_t)tl_min_u64(sink, n), stream));
     const uint32_t first = window_origin(layer);
-    return n <= first ? TL_OK : tl_kv_copy_rows(&layer->window, sink, src, first, n - first, stream);
+    return n <= first ? TL_OK
+                      : tl_kv_copy_rows(&layer->window, sink, src, first, n - first, stream);
 }
 
 tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy, tl_stream *stream) {
@@ -583,9 +581,10 @@ static tl_err refill_window(struct tl_kv_layer *layer, uint32_t n_keep, tl_strea
     const bool misses_rows = due < layer->n_blocks;
     layer->n_blocks = due;
     const uint32_t first = window_origin(layer);
-    return misses_rows && n_keep > first ? tl_kv_copy_rows(&layer->window, layer->policy.sink,
-                                                     &layer->home, first, n_keep - first, stream)
-                                         : TL_OK;
+    return misses_rows && n_keep > first
+               ? tl_kv_copy_rows(&layer->window, layer->policy.sink, &layer->home, first,
+                                 n_keep - first, stream)
+               : TL_OK;
 }
 
 uint32_t tl_kv_rewind(tl_kv *kv, uint32_t n_keep, tl_stream *stream) {

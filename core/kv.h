@@ -1,5 +1,5 @@
-/* The cache of a session: for each layer, where its rows are. Bookkeeping is integers; the bytes are
- * moved by ops of the seam. The picture, for a layer with n rows, sinks S, blocks of 64:
+/* The cache of a session: for each layer, where its rows are. Bookkeeping is integers; the bytes
+ * are moved by ops of the seam. The picture, for a layer with n rows, sinks S, blocks of 64:
  *
  *     row      0 ......... S ................. S + 64 b ................. n
  *     window   [  sinks  ]                     [ newest rows, exact, f16  ]   device
@@ -57,14 +57,14 @@ struct tl_kv_bytes {
 };
 
 typedef struct tl_kv {
-    struct tl_kv_layer *layers; /* owned, n_layers of them */
-    tl_buf *ints;               /* owned: what steps read */
-    tl_dev *dev;                /* borrowed */
+    struct tl_kv_layer *layers;   /* owned, n_layers of them */
+    tl_buf *ints;                 /* owned: what steps read */
+    tl_dev *dev;                  /* borrowed */
     const struct tl_shape *shape; /* borrowed */
     const tl_books *books;        /* borrowed, or NULL */
     uint32_t n_layers;
-    uint32_t cap;    /* rows a layer can hold */
-    uint32_t n_rows; /* rows every layer holds */
+    uint32_t cap;             /* rows a layer can hold */
+    uint32_t n_rows;          /* rows every layer holds */
     tl_view pos, n_rows_view; /* (1, 1) i32, host: position of the new row; rows with it */
     tl_view no_hands;         /* (n_kv_heads, 1) i32, host, zeros: what empties a hot set */
 } tl_kv;
@@ -86,13 +86,14 @@ uint32_t tl_kv_index_cap(const struct tl_policy *policy, uint32_t cap);
 /* True where the layer keeps all its rows exact in one place and attends them all. */
 bool tl_kv_is_exact(const struct tl_kv_layer *layer);
 
-/* The policy of layer il: the given one with at most as many channels as a head has, but a layer that
- * the model limits to a window keeps that window exactly and nothing else. */
+/* The policy of layer il: the given one with at most as many channels as a head has, but a layer
+ * that the model limits to a window keeps that window exactly and nothing else. */
 struct tl_policy tl_kv_layer_policy(const struct tl_shape *shape, uint32_t il,
                                     const struct tl_policy *policy);
 
-/* The policy with topk and hot as they are in a cache of `cap` rows, and share 0. From 16384 rows on keys of
- * 2 bits that leave no room for the least number of slots get 1 bit: small heads, whose scales weigh more. */
+/* The policy with topk and hot as they are in a cache of `cap` rows, and share 0. From 16384 rows
+ * on keys of 2 bits that leave no room for the least number of slots get 1 bit: small heads, whose
+ * scales weigh more. */
 struct tl_policy tl_kv_policy_at(const struct tl_shape *shape, uint32_t il,
                                  const struct tl_policy *policy, uint32_t cap);
 
@@ -101,8 +102,8 @@ struct tl_kv_bytes tl_kv_layer_bytes(const struct tl_shape *shape, uint32_t il,
                                      const struct tl_policy *policy, uint32_t cap);
 
 /* policies: one a layer. books: what is known of this shape's vector-quantised rows, or NULL. cap *
- * n_kv_heads must fit 32 bits. shape, books and dev must outlive the cache. TL_ERR_MEMORY leaves nothing
- * behind. */
+ * n_kv_heads must fit 32 bits. shape, books and dev must outlive the cache. TL_ERR_MEMORY leaves
+ * nothing behind. */
 TL_MUST tl_err tl_kv_open(tl_kv **out, const struct tl_shape *shape,
                           const struct tl_policy *policies, const tl_books *books, tl_dev *dev,
                           uint32_t cap);
@@ -112,8 +113,8 @@ void tl_kv_close(tl_kv **kv);
  * step's ops read. */
 TL_MUST tl_err tl_kv_begin_step(tl_kv *kv, tl_stream *stream);
 
-/* For plans on paper: from now on the cache says, and steps read, what they would behind n_rows rows,
- * which may be more than there is room for. No byte of the tiers is moved. */
+/* For plans on paper: from now on the cache says, and steps read, what they would behind n_rows
+ * rows, which may be more than there is room for. No byte of the tiers is moved. */
 void tl_kv_pretend(tl_kv *kv, uint32_t n_rows);
 
 /* Exact rows of one layer while a prompt goes in: slot i stands for row `origin` + i. */
@@ -137,10 +138,10 @@ TL_MUST tl_err tl_kv_stage(const tl_kv *kv, uint32_t il, struct tl_stage *stage,
 TL_MUST tl_err tl_kv_absorb(tl_kv *kv, uint32_t il, uint32_t n_total, const struct tl_stage *stage,
                             tl_stream *stream);
 
-/* Gives layer il another policy: its rows go from their exact home, which it must have unless it has
- * no rows, into the tiers that the policy asks for, as if it had been that of the layer from the
- * beginning; its old tiers are freed when the stream has been waited for. Steps that were recorded
- * must be recorded anew. On an error the layer is as it was. */
+/* Gives layer il another policy: its rows go from their exact home, which it must have unless it
+ * has no rows, into the tiers that the policy asks for, as if it had been that of the layer from
+ * the beginning; its old tiers are freed when the stream has been waited for. Steps that were
+ * recorded must be recorded anew. On an error the layer is as it was. */
 TL_MUST tl_err tl_kv_convert(tl_kv *kv, uint32_t il, const struct tl_policy *policy,
                              tl_stream *stream);
 
@@ -174,9 +175,9 @@ struct tl_kv_part {
 };
 enum { TL_KV_PARTS_MAX = 24 };
 
-/* All parts of a layer that holds n_rows rows, n_blocks of it compressed; returns how many. With them
- * and the counts the layer is whole, but for what follows from them: columns and pages of an index
- * from the home. */
+/* All parts of a layer that holds n_rows rows, n_blocks of it compressed; returns how many. With
+ * them and the counts the layer is whole, but for what follows from them: columns and pages of an
+ * index from the home. */
 uint32_t tl_kv_list_parts(const struct tl_kv_layer *layer, uint32_t n_rows,
                           struct tl_kv_part parts[TL_KV_PARTS_MAX]);
 /* What the hot set's owner, used and hand hold, or are to hold: i32 of any alignment, shapes as in

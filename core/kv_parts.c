@@ -86,8 +86,7 @@ static bool check_head(const struct tl_kv_layer *layer, const struct tl_kv_hot *
     return true;
 }
 
-tl_err tl_kv_check_hot(const struct tl_kv_layer *layer, const struct tl_kv_hot *hot,
-                       bool *can_be) {
+tl_err tl_kv_check_hot(const struct tl_kv_layer *layer, const struct tl_kv_hot *hot, bool *can_be) {
     const size_t n_bytes = (size_t)layer->n_blocks * TL_BLOCK / 8;
     *can_be = true;
     for (uint32_t h = 0; h < layer->hot.n_kv_heads && *can_be; h++) {

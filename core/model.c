@@ -1,7 +1,7 @@
-/* Finds, checks and binds the tensors of a model. One table says which tensors a layer has, one walk
- * serves both the check (no device) and the binding, so the two cannot differ. Matrices stay in
- * their file format, in place where the device can read the mapping; vectors (norms, biases) become
- * F32. A fused tensor is bound once and seen through views of its rows. */
+/* Finds, checks and binds the tensors of a model. One table says which tensors a layer has, one
+ * walk serves both the check (no device) and the binding, so the two cannot differ. Matrices stay
+ * in their file format, in place where the device can read the mapping; vectors (norms, biases)
+ * become F32. A fused tensor is bound once and seen through views of its rows. */
 #include "model.h"
 
 #include <stdio.h>
@@ -111,7 +111,8 @@ static tl_err bind(struct binder *b, const struct tl_tensor *t, bool vector, tl_
 
 static tl_err bind_blank(struct binder *b, const char *name, uint32_t rows, uint32_t cols,
                          tl_view *view) {
-    const bool outside = strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output.weight") == 0;
+    const bool outside =
+        strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output.weight") == 0;
     tl_dtype dtype = outside ? b->blank->outside : b->blank->layers;
     dtype = cols % tl_dtype_info(dtype)->block_elems != 0 ? TL_Q8_0 : dtype;
     dtype = cols % tl_dtype_info(dtype)->block_elems != 0 ? TL_F16 : dtype;
@@ -158,9 +159,10 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
     }
     const struct tl_tensor *const t = tl_weights_find_tensor(b->w, name);
     if (t == NULL) {
-        return need == TL_OPTIONAL ? TL_OK
-                                   : tl_fail(tl_weights_log(b->w), TL_ERR_FORMAT,
-                                             "%s: tensor %s is missing", tl_weights_path(b->w), name);
+        return need == TL_OPTIONAL
+                   ? TL_OK
+                   : tl_fail(tl_weights_log(b->w), TL_ERR_FORMAT, "%s: tensor %s is missing",
+                             tl_weights_path(b->w), name);
     }
     if (!has_shape(t, rows, cols)) {
         return tl_fail(tl_weights_log(b->w), TL_ERR_FORMAT,
@@ -170,8 +172,8 @@ static tl_err take(struct binder *b, const char *name, uint32_t rows, uint32_t c
     }
     if (rows == 1 && tl_dtype_info(t->dtype)->block_elems != 1) {
         return tl_fail(tl_weights_log(b->w), TL_ERR_UNSUPPORTED,
-                       "%s: tensor %s: a vector of type %s is not supported",
-                       tl_weights_path(b->w), name, tl_dtype_info(t->dtype)->name);
+                       "%s: tensor %s: a vector of type %s is not supported", tl_weights_path(b->w),
+                       name, tl_dtype_info(t->dtype)->name);
     }
     if (b->model != NULL) {
         bring_in(b, t);
@@ -236,8 +238,8 @@ static tl_err take_fused_ffn(struct binder *b, uint32_t il, struct tl_layer *lay
 static tl_err take_layer(struct binder *b, uint32_t il, struct tl_layer *layer) {
     const struct tl_family *const f = b->shape->family;
     const bool fused_qkv = has_tensor(b, layer_tensor(il, "attn_qkv.weight").text);
-    const bool fused_ffn = f->fused && b->blank == NULL &&
-                           !has_tensor(b, layer_tensor(il, "ffn_gate.weight").text);
+    const bool fused_ffn =
+        f->fused && b->blank == NULL && !has_tensor(b, layer_tensor(il, "ffn_gate.weight").text);
     for (size_t i = 0; i < N_SLOTS; i++) {
         const struct slot *const slot = &slots[i];
         const bool of_qkv = slot->need == N_SPLIT_QKV || slot->need == N_QKV_BIAS;
@@ -386,8 +388,8 @@ static tl_err open_model(tl_model **out, struct binder *b) {
     return TL_OK;
 }
 
-tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
-                     tl_dev *dev, const struct tl_load_watch *watch) {
+tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape, tl_dev *dev,
+                     const struct tl_load_watch *watch) {
     struct binder b = {.w = w, .shape = shape, .dev = dev};
     b.watch = watch != NULL ? *watch : b.watch;
     return open_model(out, &b);

@@ -24,11 +24,11 @@ struct tl_family {
     const char *name; /* general.architecture */
     tl_pairing pairing;
     tl_act act;
-    bool scaled_embedding; /* rows of the embedding times sqrt(width) */
-    bool tied_only;        /* has no output.weight of its own */
+    bool scaled_embedding;              /* rows of the embedding times sqrt(width) */
+    bool tied_only;                     /* has no output.weight of its own */
     bool qkv_bias, qk_norm, post_norms; /* tensors that every model of the family has */
-    bool fused;             /* may have attn_qkv and a gate inside ffn_up */
-    uint32_t window_period; /* each period-th layer sees all rows; 1: none does; 0: no windows */
+    bool fused;                         /* may have attn_qkv and a gate inside ffn_up */
+    uint32_t window_period;  /* each period-th layer sees all rows; 1: none does; 0: no windows */
     uint32_t window_default; /* where the file says nothing */
     float local_rope_base;   /* of windowed layers; 0: the model's */
     float attn_softcap, logit_softcap; /* where the file says nothing */
@@ -48,7 +48,7 @@ struct tl_shape {
     uint32_t n_vocab; /* rows of the embedding */
     uint32_t n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff;
     uint32_t n_ctx_train;
-    uint32_t n_rot; /* rotated dimensions of a head, even */
+    uint32_t n_rot;  /* rotated dimensions of a head, even */
     uint32_t window; /* rows a windowed layer sees, the query's own included; 0: no windows */
     bool windowed[TL_LAYERS_MAX]; /* which layers are */
     float norm_eps;
@@ -61,17 +61,18 @@ struct tl_shape {
 };
 
 /* Reads and checks the metadata (n_vocab stays 0); tl_model_check then sets n_vocab and checks that
- * every tensor is there with the right shape. No device is needed. n_ctx is the context the session will use (LongRoPE picks its table by it; 0: trained).
- * TL_ERR_UNSUPPORTED: unknown architecture (the sentence lists ours) or a variation we do not have;
- * TL_ERR_FORMAT: damaged. Sentences start with the path. */
+ * every tensor is there with the right shape. No device is needed. n_ctx is the context the session
+ * will use (LongRoPE picks its table by it; 0: trained). TL_ERR_UNSUPPORTED: unknown architecture
+ * (the sentence lists ours) or a variation we do not have; TL_ERR_FORMAT: damaged. Sentences start
+ * with the path. */
 TL_MUST tl_err tl_shape_read(const tl_weights *w, uint32_t n_ctx, struct tl_shape *out);
 TL_MUST tl_err tl_model_check(const tl_weights *w, struct tl_shape *shape);
 
 /* A family by its name, NULL when it is none of ours. */
 const struct tl_family *tl_family_find(tl_str name);
 
-/* Sets which layers see a window of `window` rows: all but each period-th, all where period is 1, none
- * where it or the window is 0. */
+/* Sets which layers see a window of `window` rows: all but each period-th, all where period is 1,
+ * none where it or the window is 0. */
 void tl_shape_set_windows(struct tl_shape *shape, uint32_t window, uint32_t period);
 
 struct tl_layer {
@@ -93,18 +94,18 @@ struct tl_layer {
 
 typedef struct tl_model {
     struct tl_shape shape;
-    tl_view embd;        /* (n_vocab, n_embd) */
-    tl_view output_norm; /* (1, n_embd) */
-    tl_view output;      /* (n_vocab, n_embd); the embedding where tied */
-    tl_view output_bias; /* (1, n_vocab) or absent */
+    tl_view embd;            /* (n_vocab, n_embd) */
+    tl_view output_norm;     /* (1, n_embd) */
+    tl_view output;          /* (n_vocab, n_embd); the embedding where tied */
+    tl_view output_bias;     /* (1, n_vocab) or absent */
     struct tl_layer *layers; /* owned, shape.n_layers of them */
     tl_buf **bufs;           /* owned, one for each tensor that is bound, and the rope tables */
     uint32_t n_bufs;
     uint64_t weight_bytes; /* of the bound tensors */
 } tl_model;
 
-/* Who wants to know how far the weights are: called before the first tensor, behind each, and within
- * large ones. Weights that are read in place are read from the disk then, too. */
+/* Who wants to know how far the weights are: called before the first tensor, behind each, and
+ * within large ones. Weights that are read in place are read from the disk then, too. */
 struct tl_load_watch {
     void (*on_load)(void *user, uint64_t done_bytes, uint64_t bytes); /* may be NULL */
     void *user;
@@ -116,7 +117,8 @@ struct tl_load_watch {
 TL_MUST tl_err tl_model_open(tl_model **out, const tl_weights *w, const struct tl_shape *shape,
                              tl_dev *dev, const struct tl_load_watch *watch);
 /* A model whose weights nobody has written, for plans and timings: every tensor that the shape's
- * family needs, matrices of the given types (where a row is no whole number of blocks, Q8_0 or F16). */
+ * family needs, matrices of the given types (where a row is no whole number of blocks, Q8_0 or
+ * F16). */
 struct tl_blank {
     tl_dtype layers, outside; /* outside: embedding and output */
     bool tied;                /* the output is the embedding */

@@ -72,8 +72,7 @@ struct tl_scratch_needs tl_plan_scratch(const struct tl_shape *shape,
 static struct tl_kv_bytes layer_bytes(const struct tl_shape *shape,
                                       const struct tl_plan_params *params, uint32_t il,
                                       uint64_t *change) {
-    struct tl_kv_bytes b =
-        tl_kv_layer_bytes(shape, il, &params->policies[il], params->n_ctx);
+    struct tl_kv_bytes b = tl_kv_layer_bytes(shape, il, &params->policies[il], params->n_ctx);
     if (params->dense == NULL || shape->windowed[il]) {
         return b;
     }
@@ -105,8 +104,8 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     plan.host_scratch += tl_kv_number_bytes(shape);
     if (params->identify) {
         uint64_t device = 0, host = 0;
-        tl_identify_bytes(shape, params->n_ctx, params->identify_codecs,
-                          params->identify_gives, &device, &host);
+        tl_identify_bytes(shape, params->n_ctx, params->identify_codecs, params->identify_gives,
+                          &device, &host);
         plan.scratch += device;
         plan.host_scratch += host;
     }
@@ -115,8 +114,8 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     if (tl_plan_is_layered(shape, params)) {
         plan.hidden = (uint64_t)params->n_ctx * shape->n_embd * sizeof(float);
     }
-    plan.device = plan.weights + tl_kv_device_bytes(&plan.kv) + plan.scratch + plan.stage +
-                  plan.change;
+    plan.device =
+        plan.weights + tl_kv_device_bytes(&plan.kv) + plan.scratch + plan.stage + plan.change;
     plan.load = params->far ? tl_min_u64(TL_UPLOAD_BYTES, plan.weights) : 0;
     plan.host = tl_max_u64(tl_kv_host_bytes(&plan.kv) + plan.hidden + plan.host_scratch, plan.load);
     *out = plan;
@@ -154,7 +153,7 @@ uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *
 }
 
 /* In the order in which they are worth recommending: what costs least quality, then least time. */
-static const char *const recommended[] = {"full",  "q8",   "tailor", "q4",
+static const char *const recommended[] = {"full",  "q8",    "tailor", "q4",
                                           "kivi2", "kivi1", "offload"};
 
 /* True where the preset, begun in all layers, fits. policies: room for one a layer. */

@@ -12,13 +12,13 @@ extern "C" {
 struct tl_plan_params {
     uint32_t n_ctx, n_chunk;
     const struct tl_policy *policies; /* one a layer */
-    const struct tl_policy *dense; /* what layers may change to in the session; NULL: none do */
+    const struct tl_policy *dense;    /* what layers may change to in the session; NULL: none do */
     uint64_t weight_bytes;
     bool far;          /* the device has memory of its own: host memory is behind a link */
-    uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that one
-                        * is filled and sent home while the other is attended; 0 is 1 */
+    uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that
+                        * one is filled and sent home while the other is attended; 0 is 1 */
     bool identify, identify_codecs, identify_gives; /* layers are measured, see identify.h */
-    bool no_codebooks;              /* the device reads no vector-quantised rows */
+    bool no_codebooks;                              /* the device reads no vector-quantised rows */
 };
 
 struct tl_memory_plan {
@@ -43,8 +43,8 @@ struct tl_budget {
     bool unified;
 };
 
-/* The largest context (a multiple of 256, at most params->n_ctx) whose plan stays within the budgets,
- * 0 where none does. */
+/* The largest context (a multiple of 256, at most params->n_ctx) whose plan stays within the
+ * budgets, 0 where none does. */
 uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *params,
                      const struct tl_budget *budget);
 
@@ -60,8 +60,8 @@ struct tl_verdict {
 };
 TL_MUST tl_err tl_plan_judge(const struct tl_shape *shape, const struct tl_plan_params *params,
                              const struct tl_budget *budget, struct tl_verdict *out);
-/* The verdict on a plan that does not fit as one sentence: "131072 tokens need 27.21 GiB on the device,
- * 3.71 GiB more than there is; 98304 tokens would fit, or presets tailor, q4". */
+/* The verdict on a plan that does not fit as one sentence: "131072 tokens need 27.21 GiB on the
+ * device, 3.71 GiB more than there is; 98304 tokens would fit, or presets tailor, q4". */
 void tl_verdict_sentence(const struct tl_verdict *verdict, const struct tl_memory_plan *plan,
                          uint32_t n_ctx, char *text, size_t cap);
 
@@ -70,10 +70,11 @@ struct tl_dev_caps;
 struct tl_budget tl_budget_of(const struct tl_dev_caps *caps, uint64_t device_bytes,
                               uint64_t host_bytes);
 
-/* Makes a plan that fits of one that may not: n_ctx, where it is 0, becomes as much of the model's own
- * context as fits, n_chunk 0 becomes 512 and is at most n_ctx, n_stages 2 where there is room. Where
- * even so it does not fit, TL_ERR_MEMORY with the verdict's sentence; what was cut or is larger than
- * the model was made for is said. TL_ERR_UNSUPPORTED: a policy asks for what the device lacks. */
+/* Makes a plan that fits of one that may not: n_ctx, where it is 0, becomes as much of the model's
+ * own context as fits, n_chunk 0 becomes 512 and is at most n_ctx, n_stages 2 where there is room.
+ * Where even so it does not fit, TL_ERR_MEMORY with the verdict's sentence; what was cut or is
+ * larger than the model was made for is said. TL_ERR_UNSUPPORTED: a policy asks for what the device
+ * lacks. */
 TL_MUST tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
                               const struct tl_budget *budget, const tl_log *log);
 
@@ -81,8 +82,8 @@ TL_MUST tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_param
 struct tl_scratch_needs tl_plan_scratch(const struct tl_shape *shape,
                                         const struct tl_plan_params *params);
 
-/* True where a prompt attends the exact rows of a layer with this policy in a stage, not in their home:
- * they have none, or one behind the link. */
+/* True where a prompt attends the exact rows of a layer with this policy in a stage, not in their
+ * home: they have none, or one behind the link. */
 bool tl_plan_is_staged(const struct tl_policy *policy, bool far);
 /* Slots of one stage for prompts of up to n_ctx rows; 0: no layer is staged. */
 uint32_t tl_plan_stage_rows(const struct tl_shape *shape, const struct tl_plan_params *params);

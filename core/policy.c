@@ -7,10 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const tl_codec_names[] = {"none",     "q8",       "int4",      "int2",
-                                      "int1",     "vq-d2b8",  "vq-d4b8",   "vq-d8b8",
-                                      "vq-d8b12", "vq-d4b10", "vq-d8b10",  "vq-d2b4",
-                                      NULL};
+const char *const tl_codec_names[] = {"none",     "q8",      "int4",    "int2",     "int1",
+                                      "vq-d2b8",  "vq-d4b8", "vq-d8b8", "vq-d8b12", "vq-d4b10",
+                                      "vq-d8b10", "vq-d2b4", NULL};
 const char *const tl_home_names[] = {"none", "device", "host", NULL};
 const char *const tl_select_names[] = {"all", "none", "topk", NULL};
 const char *const tl_rest_names[] = {"drop", "sketch", NULL};
@@ -18,8 +17,9 @@ const char *const tl_fit_names[] = {"range", "squares", NULL};
 const char *const tl_index_names[] = {"codes", "channels", "pages", "meanstd", NULL};
 const char *const tl_predict_names[] = {"check", "trust", "none", NULL};
 
-/* Contexts up to here stay exact by default: Llama-3.1-8B has 512 MiB of rows then, which `tailor` would make
- * 98, beside 4.5 GiB of weights in 4 bits; and on the CPU its steps are slower than those of `full` there. */
+/* Contexts up to here stay exact by default: Llama-3.1-8B has 512 MiB of rows then, which `tailor`
+ * would make 98, beside 4.5 GiB of weights in 4 bits; and on the CPU its steps are slower than
+ * those of `full` there. */
 enum { SMALL_CTX = 4096 };
 
 /* What a policy has of an index it does not use, so that changing one knob is enough. */
@@ -32,17 +32,18 @@ enum { SMALL_CTX = 4096 };
 #define EXACT(where)                                                                               \
     { .home = (where), .select = TL_SELECT_ALL, INDEX_SIZES }
 
-/* TailorKV's settings for long tasks (InfiniteBench, RULER): 64 + 64 rows stay, 896 are fetched, by 12
- * channels; for LongBench 8 + 56, 128, by 8 channels. */
+/* TailorKV's settings for long tasks (InfiniteBench, RULER): 64 + 64 rows stay, 896 are fetched, by
+ * 12 channels; for LongBench 8 + 56, 128, by 8 channels. */
 #define TAILORKV_SPARSE                                                                            \
     {                                                                                              \
         .sink = 64, .recent = 64, .home = TL_HOME_HOST, .select = TL_SELECT_TOPK, .topk = 896,     \
         .index = TL_INDEX_CHANNELS, INDEX_SIZES, .rest = TL_REST_DROP, .hot = 2048                 \
     }
-/* Its dense layers are KIVI's but for the fit and the keys of tailor1. With the range of each group, one
- * bit answers 1 of 4 tasks of the constructed retrieval model at 4 to 5 thousand rows, with least squares 4
- * of 4. Of 28 more, of 24 needles and 6 thousand rows (seven seeds, formats and numbers of heads, four each), keys
- * in one bit lose 7, in two bits 1: needles that differ little round to the same codes. Values may keep one. */
+/* Its dense layers are KIVI's but for the fit and the keys of tailor1. With the range of each
+ * group, one bit answers 1 of 4 tasks of the constructed retrieval model at 4 to 5 thousand rows,
+ * with least squares 4 of 4. Of 28 more, of 24 needles and 6 thousand rows (seven seeds, formats
+ * and numbers of heads, four each), keys in one bit lose 7, in two bits 1: needles that differ
+ * little round to the same codes. Values may keep one. */
 #define TAILORKV_DENSE(keys, values)                                                               \
     {                                                                                              \
         .recent = 128, .k_codec = (keys), .v_codec = (values), .select = TL_SELECT_NONE,           \
@@ -63,15 +64,17 @@ const struct tl_preset tl_presets[] = {
      SKETCH_ONLY(TL_CODEC_VQ_D2B8, 128), NULL, 0},
     {"vecinfer2", "the same in 2 bits", SKETCH_ONLY(TL_CODEC_VQ_D4B8, 128), NULL, 0},
     {"vecinfer1", "the same in 1 bit", SKETCH_ONLY(TL_CODEC_VQ_D8B8, 128), NULL, 0},
-    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL, 0},
-    /* Resident: 2.5 bits a number with their scales, 88 rows of the window and at least 64 slots; from 15
-     * thousand rows on less than a sixth of the exact cache, which more slots then fill. Codes are
-     * fitted by least squares: with ranges the divergence from the exact cache was 0.119, not 0.026
-     * (demo model, 1152 tokens of stories). Coarse keys cost more than few rows: at equal bytes (a demo
-     * model in training, 4096 tokens of Alice) 1 bit and 192 rows diverge by 0.080, 2 bits and 40 rows by
-     * 0.029; at 16384 tokens 0.080 and 0.022. */
+    {"offload", "every row exact in host memory, streamed at each step", EXACT(TL_HOME_HOST), NULL,
+     0},
+    /* Resident: 2.5 bits a number with their scales, 88 rows of the window and at least 64 slots;
+     * from 15 thousand rows on less than a sixth of the exact cache, which more slots then fill.
+     * Codes are fitted by least squares: with ranges the divergence from the exact cache was 0.119,
+     * not 0.026 (demo model, 1152 tokens of stories). Coarse keys cost more than few rows: at equal
+     * bytes (a demo model in training, 4096 tokens of Alice) 1 bit and 192 rows diverge by 0.080, 2
+     * bits and 40 rows by 0.029; at 16384 tokens 0.080 and 0.022. */
     {"tailor",
-     "a sketch of every row in 2 bits, by which the best are fetched exactly from host memory: as many "
+     "a sketch of every row in 2 bits, by which the best are fetched exactly from host memory: as "
+     "many "
      "as a sixth of the exact cache has room for, 32 to 512",
      {.sink = 8,
       .recent = 16,
@@ -85,9 +88,11 @@ const struct tl_preset tl_presets[] = {
       .hot = 64,
       .fit = TL_FIT_SQUARES,
       .share = 6},
-     NULL, 0},
+     NULL,
+     0},
     {"tailor1",
-     "TailorKV: 896 rows fetched by 12 channels of all keys; dense layers with keys in 2 bits and values in 1 "
+     "TailorKV: 896 rows fetched by 12 channels of all keys; dense layers with keys in 2 bits and "
+     "values in 1 "
      "(the paper's 1 and 1: dense.k_codec=int1; its settings for LongBench: "
      "topk=128,channels=8,sink=8,recent=56)",
      TAILORKV_SPARSE, &tailor1_dense, 0},
@@ -102,7 +107,8 @@ const struct tl_preset tl_presets[] = {
       INDEX_SIZES,
       .rest = TL_REST_DROP,
       .hot = 2048},
-     &whole, 2},
+     &whole,
+     2},
     {NULL, NULL, {0}, NULL, 0},
 };
 
@@ -234,8 +240,8 @@ tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value, c
             char *end = NULL;
             errno = 0;
             const unsigned long long n = strtoull(value, &end, 10);
-            ok = value[0] >= '0' && value[0] <= '9' && *end == '\0' && errno == 0 &&
-                 n <= UINT32_MAX;
+            ok =
+                value[0] >= '0' && value[0] <= '9' && *end == '\0' && errno == 0 && n <= UINT32_MAX;
             number = ok ? (uint32_t)n : 0;
         }
         if (!ok) {

@@ -28,7 +28,8 @@ typedef enum tl_index {
     TL_INDEX_MEANSTD,  /* the largest score that a page's mean and deviation let expect */
 } tl_index;
 
-/* With channels: what the layer before, which knows this layer's query only roughly, fetches ahead. */
+/* With channels: what the layer before, which knows this layer's query only roughly, fetches ahead.
+ */
 typedef enum tl_predict {
     TL_PREDICT_CHECK, /* the channels of the predicted query; those that the layer's own query wants
                        * and that are not there are fetched late: only time depends on the guess */
@@ -51,9 +52,9 @@ struct tl_policy {
     tl_rest rest;
     uint32_t hot; /* device slots a KV head for fetched rows; 0: none are kept */
     tl_fit fit;   /* of the codecs */
-    /* Where the context makes room: topk and hot grow as long as the device holds at most one part in
-     * `share` of the layer's exact rows, up to TL_TOPK_GROWN; 0: they stay. Setting topk, hot or k_codec
-     * by name sets this to 0. See tl_kv_policy_at. */
+    /* Where the context makes room: topk and hot grow as long as the device holds at most one part
+     * in `share` of the layer's exact rows, up to TL_TOPK_GROWN; 0: they stay. Setting topk, hot or
+     * k_codec by name sets this to 0. See tl_kv_policy_at. */
     uint32_t share;
 };
 
@@ -68,23 +69,26 @@ struct tl_preset {
     const struct tl_policy *dense; /* of dense layers; NULL: the preset makes no difference */
     uint32_t n_dense; /* the first so many layers are those; 0: a prompt must show which */
 };
-extern const struct tl_preset tl_presets[]; /* ends with a NULL name */
+extern const struct tl_preset tl_presets[];               /* ends with a NULL name */
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
-/* How n_ctx tokens are kept where nobody says: `tailor`; `full` as long as the exact cache is so small
- * that there is little to save. */
+/* How n_ctx tokens are kept where nobody says: `tailor`; `full` as long as the exact cache is so
+ * small that there is little to save. */
 const struct tl_preset *tl_preset_default(uint32_t n_ctx);
 
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
-extern const char *const tl_codec_names[], *const tl_home_names[], *const tl_select_names[],
-    *const tl_rest_names[], *const tl_fit_names[], *const tl_index_names[],
-    *const tl_predict_names[];
+extern const char *const tl_codec_names[],
+    *const tl_home_names[], *const tl_select_names[], *const tl_rest_names[],
+                                                          *const tl_fit_names[],
+                                                              *const tl_index_names[],
+                                                                  *const tl_predict_names[];
 
 /* One knob from text: "k_codec" = "int2", "topk" = "256". TL_ERR_FORMAT with a sentence. */
 TL_MUST tl_err tl_policy_set(struct tl_policy *p, const char *knob, const char *value,
                              const tl_log *log);
 
-/* The same knob as text: a name, or a number written to `text` (12 bytes do). NULL: no such knob. */
+/* The same knob as text: a name, or a number written to `text` (12 bytes do). NULL: no such knob.
+ */
 const char *tl_policy_get(const struct tl_policy *p, const char *knob, char *text, size_t cap);
 /* The name of the i-th knob, NULL behind the last. */
 const char *tl_policy_knob(size_t i);

@@ -206,9 +206,9 @@ static tl_err read_preset(struct reader *r, const json_t *root) {
 }
 
 static tl_err check_header(const struct reader *r, json_t *root, uint64_t model_hash) {
-    static const char *const known[] = {"tailor_policy", "model_hash", "preset",
-                                        "dense", "dense_policy", "all", "layers",
-                                        "codebooks", "measured"};
+    static const char *const known[] = {"tailor_policy", "model_hash",   "preset",
+                                        "dense",         "dense_policy", "all",
+                                        "layers",        "codebooks",    "measured"};
     if (!json_is_object(root)) {
         return tl_fail(r->log, TL_ERR_FORMAT, "%s: not a policy file", r->name);
     }
@@ -267,9 +267,8 @@ static tl_err read_root(struct reader *r, json_t *root, uint64_t model_hash) {
     }
     TL_TRY(tl_policies_check(&r->set, r->log));
     json_t *const books = json_object_get(root, "codebooks");
-    return books != NULL
-               ? tl_books_read(&r->set.books, books, r->set.n_layers, r->name, r->log)
-               : TL_OK;
+    return books != NULL ? tl_books_read(&r->set.books, books, r->set.n_layers, r->name, r->log)
+                         : TL_OK;
 }
 
 tl_err tl_policy_file_read(tl_str text, const char *name, uint64_t model_hash,

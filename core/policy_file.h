@@ -27,8 +27,8 @@ extern "C" {
 /* Ties a policy to a model: names, shapes, types and the first bytes of all tensors. */
 uint64_t tl_model_hash(const tl_weights *w);
 
-/* The policies of a cache: `dense` is that of dense layers where has_dense, `others` that with which
- * others begin. With finds_dense it is not yet known which layers are dense. */
+/* The policies of a cache: `dense` is that of dense layers where has_dense, `others` that with
+ * which others begin. With finds_dense it is not yet known which layers are dense. */
 struct tl_policies {
     struct tl_policy *layers; /* n_layers of them, of the caller */
     uint32_t n_layers;
@@ -41,9 +41,10 @@ struct tl_policies {
 /* Every layer as the preset begins; layers and n_layers are given. */
 void tl_policies_of_preset(const struct tl_preset *preset, struct tl_policies *out);
 
-/* One knob from text: "topk" = "256" in all layers but dense ones, "dense.recent" = "64" in dense ones;
- * "dense" = "0" or "2-5" makes these dense as well, "dense" = "none" makes none so, and with either
- * it is known which are. TL_ERR_FORMAT with a sentence; contradictions are tl_policies_check's. */
+/* One knob from text: "topk" = "256" in all layers but dense ones, "dense.recent" = "64" in dense
+ * ones; "dense" = "0" or "2-5" makes these dense as well, "dense" = "none" makes none so, and with
+ * either it is known which are. TL_ERR_FORMAT with a sentence; contradictions are
+ * tl_policies_check's. */
 TL_MUST tl_err tl_policies_set(struct tl_policies *set, const char *knob, const char *value,
                                const tl_log *log);
 /* Contradictions of any layer. */

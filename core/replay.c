@@ -39,9 +39,8 @@ static tl_err wait_for(const tl_replay *r, const struct tl_op *op) {
 }
 
 static tl_err mark_done(const tl_replay *r, uint32_t i) {
-    return r->done[i] != NULL
-               ? tl_event_record(r->streams[r->schedule->ops[i].lane], r->done[i])
-               : TL_OK;
+    return r->done[i] != NULL ? tl_event_record(r->streams[r->schedule->ops[i].lane], r->done[i])
+                              : TL_OK;
 }
 
 static tl_err enqueue_op(tl_replay *r, uint32_t i) {

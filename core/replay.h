@@ -21,8 +21,8 @@ void tl_replay_close(tl_replay **r); /* after tl_stream_sync of the first lane *
  * Allocates nothing. */
 TL_MUST tl_err tl_replay_run(tl_replay *r);
 
-/* Of the last run: the time of the transfer lane's ops, for which the other lane waited. False where the
- * device does not tell. */
+/* Of the last run: the time of the transfer lane's ops, for which the other lane waited. False
+ * where the device does not tell. */
 bool tl_replay_transfer_ns(const tl_replay *r, uint64_t *ns);
 
 /* True where the device has recorded it as one graph. */

@@ -1,5 +1,5 @@
-/* Sampling. One candidate list is kept for the life of the sampler. Only as much of it is ordered as
- * the filters need: it is a max-heap from which the most likely tokens are popped until top-k or
+/* Sampling. One candidate list is kept for the life of the sampler. Only as much of it is ordered
+ * as the filters need: it is a max-heap from which the most likely tokens are popped until top-k or
  * top-p is satisfied, so a vocabulary of 256k costs one linear pass and a few pops, not a sort.
  * Ties in a heap order by the lower id, which makes the result a pure function of its inputs. */
 #include "sample.h"
@@ -22,8 +22,7 @@ struct tl_sampler {
     uint64_t rng;
 };
 
-tl_err tl_sampler_open(tl_sampler **out, const struct tl_sampler_params *params,
-                       uint32_t n_vocab) {
+tl_err tl_sampler_open(tl_sampler **out, const struct tl_sampler_params *params, uint32_t n_vocab) {
     TL_ASSERT(n_vocab > 0);
     tl_sampler *s = calloc(1, sizeof *s);
     if (s == NULL) {

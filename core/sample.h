@@ -10,12 +10,12 @@ extern "C" {
 #endif
 
 struct tl_sampler_params {
-    float repeat_penalty;  /* 1: off; divides positive and multiplies negative logits of ... */
-    uint32_t repeat_last;  /* ... tokens among this many newest ones */
-    uint32_t top_k;        /* 0: off */
-    float top_p;           /* 1: off; the smallest set of most likely tokens with this mass */
-    float min_p;           /* 0: off; at least this fraction of the best token's probability */
-    float temp;            /* 0: greedy */
+    float repeat_penalty; /* 1: off; divides positive and multiplies negative logits of ... */
+    uint32_t repeat_last; /* ... tokens among this many newest ones */
+    uint32_t top_k;       /* 0: off */
+    float top_p;          /* 1: off; the smallest set of most likely tokens with this mass */
+    float min_p;          /* 0: off; at least this fraction of the best token's probability */
+    float temp;           /* 0: greedy */
     uint64_t seed;
 };
 
@@ -26,8 +26,8 @@ TL_MUST tl_err tl_sampler_open(tl_sampler **out, const struct tl_sampler_params 
                                uint32_t n_vocab);
 void tl_sampler_close(tl_sampler **s);
 
-/* Where the sampler is in its stream of random numbers, so that another one of the same params can go
- * on from there. */
+/* Where the sampler is in its stream of random numbers, so that another one of the same params can
+ * go on from there. */
 uint64_t tl_sampler_state(const tl_sampler *s);
 void tl_sampler_set_state(tl_sampler *s, uint64_t state);
 

@@ -45,15 +45,17 @@ struct tl_copy {
 typedef enum tl_lane { TL_LANE_COMPUTE, TL_LANE_TRANSFER, TL_LANE_COUNT } tl_lane;
 
 #define TL_WAIT_NONE UINT32_MAX
-#define TL_WAIT_START (UINT32_MAX - 1) /* for all that stood before the schedule in the first lane */
+#define TL_WAIT_START                                                                              \
+    (UINT32_MAX - 1) /* for all that stood before the schedule in the first lane */
 
 struct tl_op {
     tl_verb verb;
     uint32_t layer; /* UINT32_MAX: outside the layers */
     tl_lane lane;
     uint32_t wait; /* the op of the other lane (an index) that must be done before, or TL_WAIT_ */
-    uint32_t together; /* so many ops, this one and those behind it, are alike and independent of each
-                        * other, see tl_together_begin; 0 for one inside such a group, and for all others */
+    uint32_t together; /* so many ops, this one and those behind it, are alike and independent of
+                        * each other, see tl_together_begin; 0 for one inside such a group, and for
+                        * all others */
     union {
         struct tl_copy copy;
         struct tl_gather gather;
@@ -99,8 +101,8 @@ void tl_schedule_free(tl_schedule *s);
 /* Enqueues all ops in order on one stream. Allocates nothing. */
 TL_MUST tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream);
 
-/* True where the ops may stand in one group: one verb, views of equal shapes, each absent in both or in
- * none. What else they say is the caller's to know. */
+/* True where the ops may stand in one group: one verb, views of equal shapes, each absent in both
+ * or in none. What else they say is the caller's to know. */
 bool tl_op_alike(const struct tl_op *a, const struct tl_op *b);
 
 /* lanes.c. True where `second`, which stands behind `first`, must not begin before it is done: one
@@ -108,8 +110,8 @@ bool tl_op_alike(const struct tl_op *a, const struct tl_op *b);
 bool tl_op_hazard(const struct tl_op *first, const struct tl_op *second);
 
 /* Sets every op's lane and wait, and the join, so that each hazard of the order in ops is kept; a
- * wait that the lanes' order and other waits imply is left out. Within a run and from one run to the
- * next: the second lane begins behind TL_WAIT_START and ends before the join. */
+ * wait that the lanes' order and other waits imply is left out. Within a run and from one run to
+ * the next: the second lane begins behind TL_WAIT_START and ends before the join. */
 void tl_schedule_arrange(tl_schedule *s);
 
 const char *tl_verb_name(tl_verb verb);

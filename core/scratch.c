@@ -1,5 +1,5 @@
-/* Where each view of a session's scratch lies: two buffers, carved in one order, once to measure and
- * once for real. */
+/* Where each view of a session's scratch lies: two buffers, carved in one order, once to measure
+ * and once for real. */
 #include "decode.h"
 
 enum { SCRATCH_ALIGN = 256 }; /* suits any kernel */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct tl_session {
-    tl_engine *engine; /* borrowed */
+    tl_engine *engine;            /* borrowed */
     tl_stream *stream, *transfer; /* all but the second lane of a step goes on the first */
     tl_kv *kv;
     struct tl_scratch scratch;
@@ -25,16 +25,16 @@ struct tl_session {
     bool finds_dense;
     double dense_above;
     struct tl_traffic *traffic; /* owned, one a layer */
-    tl_prompt *prompt; /* owned; NULL where a prompt goes through all layers chunk by chunk */
-    uint32_t *ids;  /* owned, kv->cap */
-    tl_identify *identify; /* owned; NULL where nobody asked */
+    tl_prompt *prompt;      /* owned; NULL where a prompt goes through all layers chunk by chunk */
+    uint32_t *ids;          /* owned, kv->cap */
+    tl_identify *identify;  /* owned; NULL where nobody asked */
     uint32_t identify_rows; /* 0: done, or nobody asked */
     tl_gauges *gauges;      /* owned; NULL where nobody asked */
     uint32_t gauge_every;
-    uint64_t n_steps; /* that were run, whatever was rewound since */
+    uint64_t n_steps;    /* that were run, whatever was rewound since */
     uint32_t n_recorded; /* times that the step was recorded */
     bool has_logits;
-    bool has_chosen; /* scratch.idx is of the last step */
+    bool has_chosen;     /* scratch.idx is of the last step */
     uint32_t logits_row; /* of scratch.logits */
 };
 
@@ -77,10 +77,8 @@ static tl_err open_prompt(tl_session *s, const struct tl_plan_params *plan) {
 }
 
 static struct tl_pass pass_of(tl_session *s) {
-    return (struct tl_pass){.model = s->engine->model,
-                            .kv = s->kv,
-                            .scratch = &s->scratch,
-                            .stream = s->stream};
+    return (struct tl_pass){
+        .model = s->engine->model, .kv = s->kv, .scratch = &s->scratch, .stream = s->stream};
 }
 
 /* The step as the layers' policies are now. */
@@ -119,9 +117,9 @@ static tl_err open_measuring(tl_session *s, const struct tl_session_params *p) {
                                               .fit = p->identify_fit,
                                               .on_rows = p->on_rows,
                                               .user = p->on_rows_user};
-    return s->identify_rows == 0 ? TL_OK
-                                 : tl_identify_open(&s->identify, shape_of(s), s->engine->dev,
-                                                    s->kv->cap, &params);
+    return s->identify_rows == 0
+               ? TL_OK
+               : tl_identify_open(&s->identify, shape_of(s), s->engine->dev, s->kv->cap, &params);
 }
 
 /* Peaks with room for what layers may change to; tiers as they are at the beginning. */
@@ -431,8 +429,7 @@ tl_err tl_session_feed(tl_session *s, const struct tl_feed *feed) {
     const uint32_t base = s->kv->n_rows, n = (uint32_t)feed->n;
     uint32_t n_done = 0;
     s->has_logits = s->has_chosen = false;
-    tl_err err =
-        s->prompt != NULL ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
+    tl_err err = s->prompt != NULL ? feed_layers(s, feed, &n_done) : feed_chunks(s, feed, &n_done);
     if (err && s->prompt != NULL && tl_prompt_end(s->prompt)) {
         err = TL_ERR_DEVICE; /* which then is why */
     }
@@ -660,7 +657,9 @@ const tl_engine *tl_session_engine(const tl_session *s) { return s->engine; }
 tl_kv *tl_session_kv(const tl_session *s) { return s->kv; }
 tl_stream *tl_session_stream(const tl_session *s) { return s->stream; }
 const struct tl_policy *tl_session_policies(const tl_session *s) { return s->policies; }
-struct tl_scratch *tl_session_scratch(tl_session *s) { return &s->scratch; }
+struct tl_scratch *tl_session_scratch(tl_session *s) {
+    return &s->scratch;
+}
 uint32_t tl_session_n_recorded(const tl_session *s) { return s->n_recorded; }
 
 const struct tl_policy *tl_session_dense(const tl_session *s, double *above) {

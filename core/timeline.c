@@ -155,7 +155,8 @@ static void cost_attend_slots(const struct counter *c, const struct tl_attend_sl
     c->cost->part = is_far(c, &op->kv.k) ? TL_PART_TRANSFER : TL_PART_SELECTED;
 }
 
-/* All owners are looked through, and each hit is marked; each miss takes a slot from another row. */
+/* All owners are looked through, and each hit is marked; each miss takes a slot from another row.
+ */
 static void cost_fetch(const struct counter *c, const struct tl_fetch *op,
                        const struct tl_cost_state *state) {
     const uint64_t n = n_named(&op->idx, state);
@@ -297,8 +298,7 @@ void tl_op_get_cost(const struct tl_op *op, const struct tl_timeline_params *p,
 }
 
 static double op_us(const struct tl_op_cost *cost, const struct tl_card *card) {
-    double s =
-        (double)cost->device_bytes / (card->bytes_per_s * (double)card->reached[cost->kind]);
+    double s = (double)cost->device_bytes / (card->bytes_per_s * (double)card->reached[cost->kind]);
     if (cost->link_bytes > 0) {
         const double part = cost->kind == TL_COST_LINK ? (double)card->reached[TL_COST_LINK] : 1;
         s = fmax(s, (double)cost->link_bytes / (card->link_bytes_per_s * part));

@@ -1,9 +1,9 @@
 /* The only place that reads and writes the blocks drawn in vq.h in plain C.
  *
- * Invariant: what decides over a byte is arithmetic in float in the order written here, one operation
- * a statement so that no compiler contracts two; any machine gives the same bytes. Rotation and scale
- * keep finite numbers finite: a rotated number is at most sqrt(d) times the largest, which TL_SMOOTH_
- * bounds at 2^26. Blocks are bytes and may start at any address. */
+ * Invariant: what decides over a byte is arithmetic in float in the order written here, one
+ * operation a statement so that no compiler contracts two; any machine gives the same bytes.
+ * Rotation and scale keep finite numbers finite: a rotated number is at most sqrt(d) times the
+ * largest, which TL_SMOOTH_ bounds at 2^26. Blocks are bytes and may start at any address. */
 #include "vq.h"
 
 #include <math.h>
@@ -21,8 +21,8 @@ static const struct {
     [TL_CODEC_VQ_D2B4] = {2, 4, 74},
 };
 
-/* The first half of each built-in codebook, in units of 1 / 32, by scripts/vq_builtin.py: k-means of
- * normal numbers in which every entry's opposite is an entry too. */
+/* The first half of each built-in codebook, in units of 1 / 32, by scripts/vq_builtin.py: k-means
+ * of normal numbers in which every entry's opposite is an entry too. */
 enum { BUILTIN_UNITS = 32 };
 #include "vq_builtin.inc"
 
@@ -166,8 +166,8 @@ void tl_vq_turn(float *rows, uint32_t n, uint32_t head_dim, const float *smooth,
     }
 }
 
-/* The root mean square of a block as its header holds it. Sums run down the channels, eight side by side,
- * which head sizes are whole multiples of. */
+/* The root mean square of a block as its header holds it. Sums run down the channels, eight side by
+ * side, which head sizes are whole multiples of. */
 static uint16_t scale_of(const float *rows, uint32_t head_dim) {
     double total = 0.0;
     for (uint32_t c = 0; c < head_dim; c += 8) {
@@ -209,7 +209,8 @@ void tl_vq_encode(tl_codec codec, const float *expanded, const float *smooth, fl
     const uint32_t dim = tl_vq_dim(codec), bits = tl_vq_bits(codec);
     uint8_t *const bytes = block;
     tl_vq_turn(rows, TL_BLOCK, head_dim, smooth, true);
-    const float scale = tl_f16_to_f32(scale_of(rows, head_dim)), share = scale > 0.0f ? 1.0f / scale : 0.0f;
+    const float scale = tl_f16_to_f32(scale_of(rows, head_dim)),
+                share = scale > 0.0f ? 1.0f / scale : 0.0f;
     const float drawn = scale * stretch;
     const uint16_t header = tl_f32_to_f16(drawn < f16_most ? drawn : f16_most);
     bytes[0] = (uint8_t)(header & 0xffu);

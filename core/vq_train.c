@@ -1,14 +1,17 @@
 /* k-means over sub-vectors of cache rows. Vectors are kept in groups of TL_BLOCK, transposed as
- * tl_vq_nearest reads them; the last group repeats the last vector, which is not counted. Invariant: the
- * result is a function of vectors, codec, seed and rounds alone. */
+ * tl_vq_nearest reads them; the last group repeats the last vector, which is not counted.
+ * Invariant: the result is a function of vectors, codec, seed and rounds alone. */
 #include "vq_train.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS_DEFAULT = 30, SEED_VECTORS = 8 /* an entry, that k-means++ draws from */,
-       SEED_VECTORS_MIN = 4096 };
+enum {
+    ROUNDS_DEFAULT = 30,
+    SEED_VECTORS = 8 /* an entry, that k-means++ draws from */,
+    SEED_VECTORS_MIN = 4096
+};
 static const double enough = 2e-4;       /* a round that brings less is the last */
 static const float silent_share = 0.01f; /* of the head's largest factor */
 
@@ -46,7 +49,8 @@ void tl_vq_find_smooth(const struct tl_exact_rows *rows, float *smooth) {
             of_head[c] = fmaxf(of_head[c], silent_share * most);
         }
         for (uint32_t c = 0; c < d; c++) { /* a head that is all zeros is left as it is */
-            of_head[c] = most > 0 ? fmaxf(TL_SMOOTH_LEAST, fminf(TL_SMOOTH_MOST, of_head[c])) : 1.0f;
+            of_head[c] =
+                most > 0 ? fmaxf(TL_SMOOTH_LEAST, fminf(TL_SMOOTH_MOST, of_head[c])) : 1.0f;
         }
     }
 }
@@ -169,8 +173,8 @@ static float square_to(const float *a, const float *b, uint32_t dim) {
 
 /* k-means++: each entry is a vector drawn by its squared distance from those that are there. */
 static void seed_entries(struct means *m, uint64_t seed) {
-    const uint64_t n = tl_min_u64(
-        m->n, tl_max_u64(SEED_VECTORS_MIN, (uint64_t)SEED_VECTORS * m->n_entries));
+    const uint64_t n =
+        tl_min_u64(m->n, tl_max_u64(SEED_VECTORS_MIN, (uint64_t)SEED_VECTORS * m->n_entries));
     const uint64_t step = m->n / n; /* spread over all of them */
     for (uint64_t i = 0; i < n; i++) {
         m->away[i] = INFINITY;

@@ -31,7 +31,8 @@ int nvmlDeviceGetMemoryInfo(const struct card *d, struct memory *out);
 int nvmlDeviceGetUtilizationRates(const struct card *d, unsigned out[2]);
 int nvmlDeviceGetPcieThroughput(const struct card *d, unsigned direction, unsigned *kib_s);
 int nvmlDeviceGetComputeRunningProcesses_v3(const struct card *d, unsigned *n, struct process *out);
-int nvmlDeviceGetGraphicsRunningProcesses_v3(const struct card *d, unsigned *n, struct process *out);
+int nvmlDeviceGetGraphicsRunningProcesses_v3(const struct card *d, unsigned *n,
+                                             struct process *out);
 
 EXPORT int nvmlInit_v2(void) {
     started++;

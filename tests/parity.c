@@ -6,7 +6,8 @@
  * command that runs it again; the seed is on the first line. The verbs of the hybrid cache are in
  * parity_cache.c and parity_index.c.
  *
- *   parity [--list] [--op NAME] [--backend NAME] [--debug WORDS] [--seed S] [--trial N] [--trials N]
+ *   parity [--list] [--op NAME] [--backend NAME] [--debug WORDS] [--seed S] [--trial N] [--trials
+ * N]
  *          [--bench]                              WORDS: tl_dev_params.debug of a GPU backend */
 #include "parity.h"
 
@@ -24,12 +25,9 @@ enum {
 
 static const char *const fill_names[FILL_COUNT] = {"tiny", "ordinary", "near the limit"};
 
-static const double tolerances[] = {[OF_FLOAT] = 2e-6,
-                                    [OF_ATTEND] = 1e-5,
-                                    [OF_MATMUL_FP] = 2e-6,
-                                    [OF_MATMUL_Q] = 1.2e-2,
-                                    [OF_SKETCH] = 8e-3,
-                                    [OF_HALF] = 5e-4};
+static const double tolerances[] = {
+    [OF_FLOAT] = 2e-6,      [OF_ATTEND] = 1e-5, [OF_MATMUL_FP] = 2e-6,
+    [OF_MATMUL_Q] = 1.2e-2, [OF_SKETCH] = 8e-3, [OF_HALF] = 5e-4};
 
 void must(tl_err err, const char *what) {
     if (err) {
@@ -106,8 +104,7 @@ static void transfer(struct side *side, tl_buf *buf, void *host, bool up) {
     tl_buf_free(&stage);
 }
 
-uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype,
-                        const void *bytes) {
+uint32_t operand(struct trial *t, uint32_t rows, uint32_t cols, tl_dtype dtype, const void *bytes) {
     struct operand *const o = &t->operands[t->n_operands];
     o->bytes = rows * tl_row_bytes(dtype, cols);
     const uint64_t total = tl_align_up(o->bytes, 4) + 2 * GUARD_BYTES;

@@ -81,7 +81,8 @@ tl_view view(const struct trial *t, uint32_t id, uint32_t side);
 extern const tl_view absent;
 
 void compare_bytes(struct trial *t, uint32_t id);
-/* Of f32 or f16. `typical`: the size that random operands give, for outputs so small that they cancelled. */
+/* Of f32 or f16. `typical`: the size that random operands give, for outputs so small that they
+ * cancelled. */
 void compare_floats(struct trial *t, uint32_t id, double typical, enum tolerance_of of);
 
 /* 1, a small number, or one up to `most`; all odd numbers and all even ones have their turn. */

@@ -36,8 +36,8 @@ static uint32_t pick_dim(struct trial *t) {
 /* A sketch on every side: random rows of values up to `most`, encoded. */
 struct sketch {
     tl_codec k_codec, v_codec;
-    uint32_t d, kv_heads, cap; /* blocks of a head */
-    uint32_t k, v;             /* operands */
+    uint32_t d, kv_heads, cap;       /* blocks of a head */
+    uint32_t k, v;                   /* operands */
     uint32_t k_book, v_book, smooth; /* where the codecs have them */
 };
 
@@ -190,8 +190,8 @@ static void parity_key_score(struct trial *t) {
     const float softcap = pick_softcap(t);
     snprintf(t->what, sizeof t->what,
              "%s, %u x %u heads of %u, %u of %u blocks, softcap %.0f, spread %.1f",
-             tl_codec_names[s.k_codec], s.kv_heads, heads / s.kv_heads, s.d, n, s.cap, (double)softcap,
-             (double)spread);
+             tl_codec_names[s.k_codec], s.kv_heads, heads / s.kv_heads, s.d, n, s.cap,
+             (double)softcap, (double)spread);
     const uint32_t q = queries(t, 1, heads * s.d, most, spread);
     const uint32_t score = floats(t, heads, s.cap * TL_BLOCK, 1.0f);
     const uint32_t count = ints(t, 1, &(int32_t){(int32_t)n});
@@ -289,9 +289,9 @@ static void parity_attend_sketch(struct trial *t) {
     const float softcap = pick_softcap(t);
     snprintf(t->what, sizeof t->what,
              "%s, %s, n %u, %u x %u heads of %u, %u of %u blocks%s%s, softcap %.0f, spread %.1f",
-             tl_codec_names[s.k_codec], tl_codec_names[s.v_codec], n, s.kv_heads, heads / s.kv_heads, s.d,
-             n_blocks, s.cap, scored ? ", scored" : "", skipping ? ", skipping" : "",
-             (double)softcap, (double)spread);
+             tl_codec_names[s.k_codec], tl_codec_names[s.v_codec], n, s.kv_heads,
+             heads / s.kv_heads, s.d, n_blocks, s.cap, scored ? ", scored" : "",
+             skipping ? ", skipping" : "", (double)softcap, (double)spread);
     const uint32_t q = queries(t, n, heads * s.d, most, spread);
     const uint32_t out = floats(t, n, heads * s.d, 1.0f), lse = floats(t, n, heads, 1.0f);
     const uint32_t score = floats(t, heads, s.cap * TL_BLOCK, 3.0f * spread);

@@ -135,13 +135,12 @@ static void add_sketch(struct layer *l, tl_codec k_codec, tl_codec v_codec) {
     const uint64_t k_bytes = tl_codec_key_bytes(k_codec, d);
     const uint64_t v_bytes = tl_codec_value_bytes(v_codec, d);
     l->n_copies = tl_div_up(working_set_bytes, n_blocks * (k_bytes + v_bytes));
-    l->all = (struct tl_sketch){
-        .k = new_view(l, n_blocks * l->n_copies, (uint32_t)k_bytes, TL_U8),
-        .v = new_view(l, n_blocks * l->n_copies, (uint32_t)v_bytes, TL_U8),
-        .k_codec = k_codec,
-        .v_codec = v_codec,
-        .n_kv_heads = l->shape->kv_heads,
-        .head_dim = d};
+    l->all = (struct tl_sketch){.k = new_view(l, n_blocks * l->n_copies, (uint32_t)k_bytes, TL_U8),
+                                .v = new_view(l, n_blocks * l->n_copies, (uint32_t)v_bytes, TL_U8),
+                                .k_codec = k_codec,
+                                .v_codec = v_codec,
+                                .n_kv_heads = l->shape->kv_heads,
+                                .head_dim = d};
     if (tl_vq_is(k_codec)) {
         l->all.smooth = new_view(l, l->shape->kv_heads, d, TL_F32);
         float *const smooth = tl_view_host(l->all.smooth);
@@ -324,7 +323,8 @@ static void bench_sketch(struct side *side, const struct shape *shape, uint32_t 
     snprintf(what, sizeof what, "key_score %s", tl_codec_names[k_codec]);
     print_line(&l, what, time_of(run_score, &l), tl_key_score_bytes(&score, n_blocks), rows, peak);
     struct tl_attend_sketch sketch = sketch_op(&l, 0);
-    snprintf(what, sizeof what, "attend_sketch %s %s", tl_codec_names[k_codec], tl_codec_names[v_codec]);
+    snprintf(what, sizeof what, "attend_sketch %s %s", tl_codec_names[k_codec],
+             tl_codec_names[v_codec]);
     print_line(&l, what, time_of(run_sketch, &l), tl_attend_sketch_bytes(&sketch, n_blocks), rows,
                peak);
     l.scored = true;

@@ -25,7 +25,8 @@ const char *shared_path(const char *relative);
 /* Prints why and skips the running cmocka test when ../shared is absent. */
 void shared_or_skip(void);
 
-/* The whole file, NUL-terminated; fails the test when it cannot be read. Free with tl_bytes_free. */
+/* The whole file, NUL-terminated; fails the test when it cannot be read. Free with tl_bytes_free.
+ */
 tl_bytes read_file(const char *path);
 
 /* A log that keeps the last sentence. */

@@ -1,5 +1,6 @@
-/* Decode of several sequences at once: each is the sequence that it would be alone. The same program
- * runs on the emulated CUDA card (TL_TEST_BACKEND), where ops of several sequences are one launch. */
+/* Decode of several sequences at once: each is the sequence that it would be alone. The same
+ * program runs on the emulated CUDA card (TL_TEST_BACKEND), where ops of several sequences are one
+ * launch. */
 #include "core/batch.h"
 #include "support.h"
 
@@ -33,8 +34,7 @@ static tl_session *open_session(tl_engine *e, const char *preset, uint32_t n_ctx
         policies[il] = found->policy;
     }
     tl_session *s = NULL;
-    const struct tl_session_params params = {
-        .n_ctx = n_ctx, .n_chunk = 128, .policies = policies};
+    const struct tl_session_params params = {.n_ctx = n_ctx, .n_chunk = 128, .policies = policies};
     assert_int_equal(tl_session_open(&s, e, &params), TL_OK);
     return s;
 }
@@ -152,8 +152,8 @@ static void test_presets(void **state) {
     }
 }
 
-/* Goal: caches of several sorts and sizes in one batch: nothing stands side by side then, and all is
- * right all the same. */
+/* Goal: caches of several sorts and sizes in one batch: nothing stands side by side then, and all
+ * is right all the same. */
 static void test_mixed(void **state) {
     (void)state;
     static const char *const presets[] = {"tailor", "full", "tailor", "quest"};
@@ -164,7 +164,8 @@ static void test_mixed(void **state) {
     run_both(same, other, 2, 10, "of two sizes");
 }
 
-/* Goal: a token that one sequence cannot take leaves all of them as they were; a batch of one works. */
+/* Goal: a token that one sequence cannot take leaves all of them as they were; a batch of one
+ * works. */
 static void test_refused(void **state) {
     (void)state;
     static const char *const presets[] = {"tailor", "full"};

@@ -14,8 +14,8 @@ enum { N_IDS = 400, N_CTX = 512 };
 
 static const char *const models[] = {GOLDEN "smollm-9-3.gguf", GOLDEN "gemma2-swa.gguf",
                                      GOLDEN "qwen3-hd128.gguf"};
-static const char *const presets[] = {"full",    "q8",     "q4",      "kivi2",   "kivi1",
-                                      "offload", "tailor", "tailor1", "tailor2", "quest",
+static const char *const presets[] = {"full",      "q8",        "q4",       "kivi2",   "kivi1",
+                                      "offload",   "tailor",    "tailor1",  "tailor2", "quest",
                                       "vecinfer4", "vecinfer2", "vecinfer1"};
 enum { N_MODELS = 3, N_PRESETS = sizeof presets / sizeof presets[0] };
 
@@ -101,7 +101,8 @@ static void test_offload_is_full(void **state) {
     }
 }
 
-/* Goal: prefill is exact whatever the preset: one feed of any text gives the exact cache's logits. */
+/* Goal: prefill is exact whatever the preset: one feed of any text gives the exact cache's logits.
+ */
 static void test_prefill_is_exact(void **state) {
     (void)state;
     for (int m = 0; m < N_MODELS; m++) {
@@ -132,11 +133,11 @@ static void test_enough_budget_is_full(void **state) {
     (void)state;
     static const struct {
         const char *preset, *knob, *value;
-    } cases[] = {{"kivi1", "recent", "400"},   {"tailor", "recent", "400"},
-                 {"tailor", "topk", "400"},    {"tailor1", "topk", "400"},
-                 {"tailor2", "recent", "400"}, {"quest", "topk", "400"},
+    } cases[] = {{"kivi1", "recent", "400"},      {"tailor", "recent", "400"},
+                 {"tailor", "topk", "400"},       {"tailor1", "topk", "400"},
+                 {"tailor2", "recent", "400"},    {"quest", "topk", "400"},
                  {"tailor", "index", "channels"}, {"tailor", "index", "pages"},
-                 {"quest", "index", "meanstd"}, {"vecinfer1", "recent", "400"},
+                 {"quest", "index", "meanstd"},   {"vecinfer1", "recent", "400"},
                  {"tailor", "k_codec", "vq-d8b8"}};
     for (int m = 0; m < N_MODELS; m++) {
         for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -168,8 +169,8 @@ static void test_enough_budget_is_full(void **state) {
     }
 }
 
-/* Goal: where rows have an exact home, appending them in any chunking gives the same cache: what the
- * next steps say is the same to rounding. */
+/* Goal: where rows have an exact home, appending them in any chunking gives the same cache: what
+ * the next steps say is the same to rounding. */
 static void test_appending_in_any_chunks(void **state) {
     (void)state;
     static const uint32_t cuts[][4] = {{390, 0}, {100, 290, 0}, {1, 200, 189, 0}, {64, 64, 262, 0}};
@@ -267,8 +268,8 @@ static void test_schedule_reads_what_is_written(void **state) {
                 const tl_view *const v = views.reads[r];
                 /* Activations are written in the step itself; they are those that any op of the
                  * step writes and that are not cache or host memory. */
-                const bool activation =
-                    v->dtype == TL_F32 && v->buf->mem == TL_MEM_DEVICE && is_written(ops, schedule->n, v);
+                const bool activation = v->dtype == TL_F32 && v->buf->mem == TL_MEM_DEVICE &&
+                                        is_written(ops, schedule->n, v);
                 if (activation && !is_written(ops, i, v)) {
                     fail_msg("op %u, %s, reads what only a later op writes", i,
                              tl_verb_name(ops[i].verb));
@@ -332,8 +333,8 @@ static void test_bookkeeping(void **state) {
     tl_engine_close(&f.engine);
 }
 
-/* Goal: what the plan promised is what was allocated, and `tailor` needs at most a sixth of the exact
- * cache on the device for a long context. */
+/* Goal: what the plan promised is what was allocated, and `tailor` needs at most a sixth of the
+ * exact cache on the device for a long context. */
 static void test_plan(void **state) {
     (void)state;
     struct fixture f;

@@ -57,10 +57,13 @@ static void test_failures(void **state) {
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv abacus", 1, "abacus");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv tailor --topk 0", 1, "topk");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf -p y --kv /etc/passwd", 1, "/etc/passwd");
-    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -c 400 --device-mem 100KiB", 1, "more than there is");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -c 400 --device-mem 100KiB", 1,
+                 "more than there is");
     /* The budget holds for every preset, not for the first alone. */
-    expect_error("bench -m " TL_SOURCE_DIR "/models/demo.gguf --kv kivi2,full -c 16384 --depth 64 -n 2"
-                 " --prefill 0 --json --device-mem 60MiB", 1, "more than there is");
+    expect_error("bench -m " TL_SOURCE_DIR
+                 "/models/demo.gguf --kv kivi2,full -c 16384 --depth 64 -n 2"
+                 " --prefill 0 --json --device-mem 60MiB",
+                 1, "more than there is");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 4000000000", 1, "4000000000");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 2 3 4 5' -c 4", 1, "5 tokens");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend abacus", 1, "abacus");
@@ -123,10 +126,11 @@ static void test_run_json(void **state) {
     json_t *const got = json_loads(ran.out.data, 0, NULL);
     assert_non_null(got);
     static const char *const fields[] = {
-        "text",    "tokens", "prompt_tokens", "generated_tokens", "prefill_ms",  "decode_ms",
-        "backend", "device", "kv",            "memory",           "traffic",     "logits_hash",
-        "layers",  "stop",   "kernels",       "ctx",              "seed",
-        "resumed_tokens"};
+        "text",       "tokens",        "prompt_tokens", "generated_tokens",
+        "prefill_ms", "decode_ms",     "backend",       "device",
+        "kv",         "memory",        "traffic",       "logits_hash",
+        "layers",     "stop",          "kernels",       "ctx",
+        "seed",       "resumed_tokens"};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (json_object_get(got, fields[i]) == NULL) {
             fail_msg("no field %s", fields[i]);
@@ -157,7 +161,8 @@ static void test_run_repeatable(void **state) {
     assert_int_equal(a.code, 0);
     assert_int_equal(a.out.len, b.out.len);
     assert_memory_equal(a.out.data, b.out.data, a.out.len);
-    /* No terminal: nothing but the text, and that a card was looked for where the build has a use for one. */
+    /* No terminal: nothing but the text, and that a card was looked for where the build has a use
+     * for one. */
     const bool alone = strcmp(tl_backends[0]->name, "cpu") == 0;
     assert_int_equal(n_lines(&a.err), alone ? 0 : 1);
     assert_true(alone || strstr(a.err.data, "no hardware device here, the CPU computes") != NULL);
@@ -165,8 +170,7 @@ static void test_run_repeatable(void **state) {
         tailor("run --backend cpu -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9' -n 12 --seed 3");
     assert_int_equal(named.err.len, 0);
     done(&named);
-    struct ran c =
-        tailor("run -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9' -n 12 --seed 3 --json");
+    struct ran c = tailor("run -m " GOLDEN "smollm-9-3.gguf --ids '1 5 9' -n 12 --seed 3 --json");
     json_t *const json = json_loadb(c.out.data, c.out.len, JSON_ALLOW_NUL, NULL);
     const json_t *const text = json_object_get(json, "text");
     assert_int_equal(json_string_length(text), a.out.len);
@@ -225,8 +229,8 @@ static void test_template(void **state) {
     done(&ran);
 }
 
-/* Goal: chat in line mode answers each line of its input and leaves at the end of it; a command that
- * does not exist is said so and costs nothing. */
+/* Goal: chat in line mode answers each line of its input and leaves at the end of it; a command
+ * that does not exist is said so and costs nothing. */
 static void test_chat_lines(void **state) {
     (void)state;
     write_file(scratch("said"), "hello\n/nonsense\n/context\nagain\n", 31);
@@ -241,38 +245,49 @@ static void test_chat_lines(void **state) {
     done(&ran);
 }
 
-/* Goal: every command of a chat answers or says why not, and leaves a conversation that goes on; what
- * is saved is a conversation that other commands read. */
+/* Goal: every command of a chat answers or says why not, and leaves a conversation that goes on;
+ * what is saved is a conversation that other commands read. */
 static void test_chat_commands(void **state) {
     (void)state;
     char args[1024];
     static const char say[] =
         "Hello\n/regen\n/continue\n/context\n/stats\n/fork\nmore\n/fork 1\n/fork 7\n/undo\n/undo\n"
-        "/set temp 0\n/set parameter top_k 5\n/set temp hot\n/kv q8\n/kv abacus\n/system Be brief.\n"
+        "/set temp 0\n/set parameter top_k 5\n/set temp hot\n/kv q8\n/kv abacus\n/system Be "
+        "brief.\n"
         "Hi\n/save %s/talk.json\n/export %s/talk.md\n/new\n/load %s/talk.json\n/context\n"
         "/edit Hi there\n/edit\n/read /nonexistent\n/read %s/talk.md\n/read -\n/copy\n"
         "/model /nonexistent\n/load /etc/passwd\n/look\n/look 99\n/dance\n/quit\nnever read\n";
     char text[2048];
-    const int n = snprintf(text, sizeof text, say, scratch_dir, scratch_dir, scratch_dir, scratch_dir);
+    const int n =
+        snprintf(text, sizeof text, say, scratch_dir, scratch_dir, scratch_dir, scratch_dir);
     write_file(scratch("say"), text, (size_t)n);
     snprintf(args, sizeof args,
              "chat -m " GOLDEN "smollm-9-3.gguf -n 3 --temp 0 --ignore-eos -c 400 <%s",
              scratch("say"));
     struct ran ran = tailor(args);
     assert_int_equal(ran.code, 0);
-    static const char *const said[] = {
-        "of 400 tokens", "this is branch 2 now", "branch 1 of 2", "answer are taken back",
-        "there is nothing to take back", "temp 0, top-k 5", "the cache is q8 now",
-        "a new conversation under", "saved: 3 messages", "written: ", "talk.json: 3 messages",
-        "no document waits", "3 messages"};
+    static const char *const said[] = {"of 400 tokens",
+                                       "this is branch 2 now",
+                                       "branch 1 of 2",
+                                       "answer are taken back",
+                                       "there is nothing to take back",
+                                       "temp 0, top-k 5",
+                                       "the cache is q8 now",
+                                       "a new conversation under",
+                                       "saved: 3 messages",
+                                       "written: ",
+                                       "talk.json: 3 messages",
+                                       "no document waits",
+                                       "3 messages"};
     for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
         if (strstr(ran.out.data, said[i]) == NULL) {
             fail_msg("no '%s' in: %s", said[i], ran.out.data);
         }
     }
-    static const char *const failed[] = {"/fork: branches are 1 to 2", "/set: temp is a number", "abacus",
-                                         "/edit: the new text", "/nonexistent", "/copy: the output",
-                                         "is no saved conversation", "/look: layers are 0 to", "/dance: no such command"};
+    static const char *const failed[] = {
+        "/fork: branches are 1 to 2", "/set: temp is a number", "abacus",
+        "/edit: the new text",        "/nonexistent",           "/copy: the output",
+        "is no saved conversation",   "/look: layers are 0 to", "/dance: no such command"};
     for (size_t i = 0; i < sizeof failed / sizeof failed[0]; i++) {
         if (strstr(ran.err.data, failed[i]) == NULL) {
             fail_msg("no '%s' in: %s", failed[i], ran.err.data);
@@ -280,8 +295,8 @@ static void test_chat_commands(void **state) {
     }
     done(&ran);
     /* What was saved is messages for a template, too. */
-    snprintf(args, sizeof args, "template -m " TL_SOURCE_DIR "/models/demo.gguf --messages %s/talk.json",
-             scratch_dir);
+    snprintf(args, sizeof args,
+             "template -m " TL_SOURCE_DIR "/models/demo.gguf --messages %s/talk.json", scratch_dir);
     ran = tailor(args);
     assert_int_equal(ran.code, 0);
     assert_non_null(strstr(ran.out.data, "Be brief."));
@@ -333,8 +348,8 @@ static void forget_kept(void) {
     unlink(path);
 }
 
-/* Goal: generating in three runs of the program gives the tokens and the text of one run, greedy and
- * sampled, whatever the preset; nothing needs to be said twice. */
+/* Goal: generating in three runs of the program gives the tokens and the text of one run, greedy
+ * and sampled, whatever the preset; nothing needs to be said twice. */
 static void test_run_session(void **state) {
     (void)state;
     static const char *const how[] = {"--temp 0", "--seed 5 --temp 1.1 --top-k 0"};
@@ -458,9 +473,8 @@ static void test_session_errors(void **state) {
 static struct ran chat(const char *said, const char *options) {
     write_file(scratch("said"), said, strlen(said));
     char args[1024];
-    snprintf(args, sizeof args,
-             "chat -m " GOLDEN "smollm-9-3.gguf -n 9 --ignore-eos %s <%s/said", options,
-             scratch_dir);
+    snprintf(args, sizeof args, "chat -m " GOLDEN "smollm-9-3.gguf -n 9 --ignore-eos %s <%s/said",
+             options, scratch_dir);
     return tailor(args);
 }
 
@@ -513,8 +527,8 @@ static double result(const json_t *results, const char *task, const char *kv, co
     return 0;
 }
 
-/* Goal: `eval` finds no distance of the exact cache from itself and some of a coarse one, and puts the
- * same numbers into JSON as into the table. */
+/* Goal: `eval` finds no distance of the exact cache from itself and some of a coarse one, and puts
+ * the same numbers into JSON as into the table. */
 static void test_eval(void **state) {
     (void)state;
     char args[1024];
@@ -546,14 +560,17 @@ static void test_eval(void **state) {
     tl_bytes_free(&svg);
 }
 
-/* Goal: where nobody says how rows are kept, contexts with something to save are kept by `tailor`, and so
- * are those of which a knob is given. */
+/* Goal: where nobody says how rows are kept, contexts with something to save are kept by `tailor`,
+ * and so are those of which a knob is given. */
 static void test_kv_default(void **state) {
     (void)state;
     static const struct {
         const char *options, *kv;
-    } cases[] = {{"-c 4096", "full"}, {"-c 4097", "tailor"}, {"-c 300 --topk 20", "tailor"},
-                 {"-c 300 --kv-set recent=32", "tailor"}, {"-c 5000 --kv full", "full"}};
+    } cases[] = {{"-c 4096", "full"},
+                 {"-c 4097", "tailor"},
+                 {"-c 300 --topk 20", "tailor"},
+                 {"-c 300 --kv-set recent=32", "tailor"},
+                 {"-c 5000 --kv full", "full"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char args[512], expected[32];
         snprintf(args, sizeof args,
@@ -572,11 +589,12 @@ static void test_kv_default(void **state) {
     done(&help);
 }
 
-/* Goal: who keeps rows by codebooks that come with the program is told, wherever its words go; who does not
- * is not. */
+/* Goal: who keeps rows by codebooks that come with the program is told, wherever its words go; who
+ * does not is not. */
 static void test_kv_codebooks(void **state) {
     (void)state;
-    static const char *const said = "codebooks: built in, for 6 of 6 layers (tailor fit learns those";
+    static const char *const said =
+        "codebooks: built in, for 6 of 6 layers (tailor fit learns those";
     static const struct {
         const char *args;
         bool is_said;
@@ -602,7 +620,8 @@ static void test_kv_codebooks(void **state) {
     struct ran kv = tailor(args);
     assert_int_equal(kv.code, 0);
     const char *const first = kv.out.len > 0 ? strstr(kv.out.data, said) : NULL;
-    assert_true(first != NULL && strstr(first + 1, said) != NULL); /* when it changes, and when asked */
+    assert_true(first != NULL &&
+                strstr(first + 1, said) != NULL); /* when it changes, and when asked */
     done(&kv);
 }
 
@@ -658,14 +677,15 @@ static void test_eval_file(void **state) {
     static const char list[] = "[{\"input\": \"say\", \"answer\": \"a\"},\n"
                                " {\"input\": \"say it again\", \"answer\": \"a\"}]";
     write_file(scratch("niah.v2.json"), list, strlen(list));
-    snprintf(args, sizeof args,
-             "eval -m " GOLDEN "smollm-9-3.gguf --tasks-file %s --ctx 2 --json",
+    snprintf(args, sizeof args, "eval -m " GOLDEN "smollm-9-3.gguf --tasks-file %s --ctx 2 --json",
              scratch("niah.v2.json"));
     ran = tailor(args);
     assert_int_equal(ran.code, 1); /* nothing was measured */
-    assert_non_null(strstr(ran.err.data, "niah: none of its tasks fits 2 tokens, the shortest takes "));
+    assert_non_null(
+        strstr(ran.err.data, "niah: none of its tasks fits 2 tokens, the shortest takes "));
     done(&ran);
-    snprintf(args, sizeof args, "eval -m x --tasks-file %s --task easy,medium", scratch("tasks.jsonl"));
+    snprintf(args, sizeof args, "eval -m x --tasks-file %s --task easy,medium",
+             scratch("tasks.jsonl"));
     expect_error(args, 2, "no 'medium'");
     write_file(scratch("tasks.jsonl"), "{}\n", 3);
     snprintf(args, sizeof args, "eval -m x --tasks-file %s", scratch("tasks.jsonl"));
@@ -709,18 +729,27 @@ int main(void) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_usage_errors),   cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_run_json),
-        cmocka_unit_test(test_run_repeatable), cmocka_unit_test(test_tokenize),
-        cmocka_unit_test(test_template),       cmocka_unit_test(test_chat_lines),
+        cmocka_unit_test(test_usage_errors),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_help_and_version),
+        cmocka_unit_test(test_run_json),
+        cmocka_unit_test(test_run_repeatable),
+        cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_template),
+        cmocka_unit_test(test_chat_lines),
         cmocka_unit_test(test_chat_commands),
-        cmocka_unit_test(test_chat_full),      cmocka_unit_test(test_truncated_model),
-        cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_eval),
-        cmocka_unit_test(test_kv_default), cmocka_unit_test(test_kv_codebooks),
+        cmocka_unit_test(test_chat_full),
+        cmocka_unit_test(test_truncated_model),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_kv_default),
+        cmocka_unit_test(test_kv_codebooks),
         cmocka_unit_test(test_eval_plot_place),
         cmocka_unit_test(test_eval_file),
-        cmocka_unit_test(test_run_session),      cmocka_unit_test(test_run_session_prompt),
-        cmocka_unit_test(test_session_errors),   cmocka_unit_test(test_chat_session),
+        cmocka_unit_test(test_run_session),
+        cmocka_unit_test(test_run_session_prompt),
+        cmocka_unit_test(test_session_errors),
+        cmocka_unit_test(test_chat_session),
     };
     return program_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -136,7 +136,8 @@ static void test_run_does_what_is_planned(void **state) {
     const char *const same = "8192 tokens need 6.4";
     assert_non_null(strstr(ran.out.data, same));
     done(&ran);
-    expect_error("run -m " GOLDEN "qwen3-hd128.gguf --ids 1 -c 8192 --kv full --device-mem 4MiB", 1, same);
+    expect_error("run -m " GOLDEN "qwen3-hd128.gguf --ids 1 -c 8192 --kv full --device-mem 4MiB", 1,
+                 same);
 }
 
 int main(void) {

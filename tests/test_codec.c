@@ -221,7 +221,8 @@ static void comes_back(void **state) {
 
 /* Goal: the line of least squares. Method: by hand, one bit: of -3 -1 1 3 again and again, the
  * codes 0 0 1 1 stand for -2 and 2; of 32 zeros, 31 ones and a ten, only the ten has code 1, and
- * the rest their mean, 31/63. As values the first run's scale is 25/16 of that, about the mean 0. */
+ * the rest their mean, 31/63. As values the first run's scale is 25/16 of that, about the mean 0.
+ */
 static void squares_by_hand(void **state) {
     struct work *const w = *state;
     memset(w->rows, 0, sizeof w->rows);
@@ -281,8 +282,8 @@ static double draw_rows(struct work *w, uint32_t d, struct tl_rng *rng) {
 }
 
 /* Goal: least squares never leave more than the range does (but for the rounding of halves), and
- * with one bit a seventh of it for normal numbers, as codec.h says. Values of 1 and 2 bits are drawn out on
- * top, which in small groups may leave more; with one bit 0.57 times the variance. */
+ * with one bit a seventh of it for normal numbers, as codec.h says. Values of 1 and 2 bits are
+ * drawn out on top, which in small groups may leave more; with one bit 0.57 times the variance. */
 static void squares_are_less(void **state) {
     struct work *const w = *state;
     struct tl_rng rng = {5};
@@ -301,9 +302,9 @@ static void squares_are_less(void **state) {
     }
 }
 
-/* Goal: sums of many values keep their size, as codec.h says. Method: the part of themselves that normal
- * numbers come back as, beside what the same steps leave of 4000 groups of 64 in numpy (keys: 0.653 0.913
- * 0.994, values: 0.999 0.987 0.994). */
+/* Goal: sums of many values keep their size, as codec.h says. Method: the part of themselves that
+ * normal numbers come back as, beside what the same steps leave of 4000 groups of 64 in numpy
+ * (keys: 0.653 0.913 0.994, values: 0.999 0.987 0.994). */
 static void values_keep_their_size(void **state) {
     static const tl_codec coarse[] = {TL_CODEC_INT1, TL_CODEC_INT2, TL_CODEC_INT4};
     static const double kept[] = {0.653, 0.913, 0.994, 0.999, 0.987, 0.994};

@@ -46,8 +46,8 @@ static float worst_difference(const float *a, const float *b, uint32_t n) {
     return worst;
 }
 
-/* Goal: the same tokens in any chunks give the same logits (to rounding: kernels for one row and for
- * many add up in different orders). Method: one chunk against sizes that divide nothing. */
+/* Goal: the same tokens in any chunks give the same logits (to rounding: kernels for one row and
+ * for many add up in different orders). Method: one chunk against sizes that divide nothing. */
 static void test_chunks(void **state) {
     (void)state;
     tl_engine *e = open_engine(MODEL, 2);
@@ -110,8 +110,7 @@ static void test_rewind(void **state) {
     assert_null(tl_session_logits(used));
     assert_int_equal(tl_session_n(used), 40);
     feed(used, ids + 40, 20);
-    assert_memory_equal(tl_session_logits(fresh), tl_session_logits(used),
-                        n_vocab * sizeof(float));
+    assert_memory_equal(tl_session_logits(fresh), tl_session_logits(used), n_vocab * sizeof(float));
     assert_memory_equal(tl_session_ids(fresh), tl_session_ids(used), 60 * sizeof(uint32_t));
     tl_session_close(&fresh);
     tl_session_close(&used);
@@ -183,8 +182,8 @@ static void see_load(void *user, uint64_t done_bytes, uint64_t bytes) {
     l->bytes = bytes;
 }
 
-/* Goal: loading tells how far it is: from nothing to all, tensor by tensor, of the bytes that the model
- * has in the end. */
+/* Goal: loading tells how far it is: from nothing to all, tensor by tensor, of the bytes that the
+ * model has in the end. */
 static void test_load_is_told(void **state) {
     (void)state;
     tl_engine *e = NULL;
@@ -258,8 +257,8 @@ static void test_every_allocation_fails(void **state) {
         tl_engine *e = NULL;
         tl_session *s = NULL;
         heap_watch(at);
-        tl_err err = tl_engine_open(&e, &(struct tl_engine_params){.model_path = MODEL,
-                                                                   .n_threads = 1});
+        tl_err err =
+            tl_engine_open(&e, &(struct tl_engine_params){.model_path = MODEL, .n_threads = 1});
         if (!err) {
             err = tl_session_open(&s, e, &(struct tl_session_params){.n_ctx = 64});
         }

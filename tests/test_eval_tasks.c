@@ -485,8 +485,8 @@ static void test_score(void **state) {
     }
 }
 
-/* Goal: files as RULER and others write them are tasks too: no name but the file's, one answer instead
- * of a list, the beginning of the answer apart. */
+/* Goal: files as RULER and others write them are tasks too: no name but the file's, one answer
+ * instead of a list, the beginning of the answer apart. */
 static void test_other_files(void **state) {
     (void)state;
     static const char text[] = "{\"index\":0,\"input\":\"i\",\"answer\":\"7\",\"answer_prefix\":"
@@ -592,9 +592,8 @@ int main(void) {
         cmocka_unit_test(test_depth),        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_fit),          cmocka_unit_test(test_names),
         cmocka_unit_test(test_filler),       cmocka_unit_test(test_score),
-        cmocka_unit_test(test_other_files),
-        cmocka_unit_test(test_divergence),   cmocka_unit_test(test_report),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_other_files),  cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_report),       cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,8 +307,8 @@ static bool golden_run(const struct golden *g, const struct run *run) {
     struct kept_log kept;
     tl_engine *engine = NULL;
     const struct tl_engine_params params = {.model_path = g->model,
-                                            .backend =
-                                                run->backend != NULL ? run->backend : TL_TEST_BACKEND,
+                                            .backend = run->backend != NULL ? run->backend
+                                                                            : TL_TEST_BACKEND,
                                             .n_threads = g->n_ids < SHORT_TOKENS ? 1 : 2,
                                             .isa_max = run->isa,
                                             .debug = run->debug,

@@ -1,6 +1,6 @@
 /* What devices say of themselves: NVML as a stub library that has cards with like names, sysfs and
- * /proc as made-up folders. What is not told must be N/A (a NaN), never zero, and of several cards it
- * must be the right one or none. */
+ * /proc as made-up folders. What is not told must be N/A (a NaN), never zero, and of several cards
+ * it must be the right one or none. */
 #include "support.h"
 
 #include "cli/gpu.h"
@@ -76,15 +76,14 @@ static void expect_nothing(const struct tui_device *d) {
     assert_true(isnan(d->rx_bytes_s) && isnan(d->tx_bytes_s));
 }
 
-/* Goal: a card is found by its whole name, one of two equal ones by who runs on it, and a number that
- * the library refuses is unknown. */
+/* Goal: a card is found by its whole name, one of two equal ones by who runs on it, and a number
+ * that the library refuses is unknown. */
 static void test_nvml(void **state) {
     (void)state;
     struct gpu_places places;
     char paths[2][64];
     gpu *g = open_there(&places, paths);
-    struct tui_device d =
-        read_one(g, "cuda", "NVIDIA GeForce RTX 3080 Ti, 80 multiprocessors", 1);
+    struct tui_device d = read_one(g, "cuda", "NVIDIA GeForce RTX 3080 Ti, 80 multiprocessors", 1);
     assert_string_equal(d.source, "NVML");
     assert_true(d.used_bytes == 2e9 && d.total_bytes == 12e9 && d.busy == 0.5);
     assert_true(d.rx_bytes_s == 1024.0 * 2000 && d.tx_bytes_s == 1024.0 * 200);
@@ -131,8 +130,9 @@ static void test_amdgpu(void **state) {
     link_card("card2", "0000:0a:00.0");
     d = read_one(g, "vulkan", "AMD Radeon RX 7900 XTX (RADV NAVI31)", 1);
     expect_nothing(&d);
-    put("proc/77/fdinfo/5", "pos:\t0\ndrm-driver:\tamdgpu\ndrm-client-id:\t3\ndrm-pdev:\t0000:03:00.0\n"
-                            "drm-memory-vram:\t16 KiB\n");
+    put("proc/77/fdinfo/5",
+        "pos:\t0\ndrm-driver:\tamdgpu\ndrm-client-id:\t3\ndrm-pdev:\t0000:03:00.0\n"
+        "drm-memory-vram:\t16 KiB\n");
     put("proc/77/fdinfo/6", "drm-driver:\tamdgpu\ndrm-client-id:\t4\ndrm-pdev:\t0000:0a:00.0\n"
                             "drm-memory-vram:\t512 MiB\n");
     d = read_one(g, "vulkan", "AMD Radeon RX 7900 XTX (RADV NAVI31)", 77);

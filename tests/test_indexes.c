@@ -31,7 +31,8 @@ static void make(struct made *m, uint32_t n_heads, uint32_t n_kv_heads, float ho
     }
     for (uint32_t i = 0; i < QUERIES * n_heads * D; i++) {
         const uint32_t c = i % D;
-        m->q[i] = hot != 0.0f ? (c < 8 ? 1.0f : 0.0f) : 3.0f * (rng_float(&rng) + rng_float(&rng) + rng_float(&rng));
+        m->q[i] = hot != 0.0f ? (c < 8 ? 1.0f : 0.0f)
+                              : 3.0f * (rng_float(&rng) + rng_float(&rng) + rng_float(&rng));
     }
     for (uint32_t h = 0; h < n_kv_heads && hot != 0.0f; h++) {
         for (uint32_t i = 0; i < HOT_ROWS; i++) {

@@ -31,12 +31,15 @@ static size_t take_keys(tui_input *in, bool final, struct tui_key *keys, size_t 
 /* "^" Ctrl, "!" Alt before a key's name; two keys are parted by a blank. */
 static void spell(const struct tui_key *keys, size_t n, char *out, size_t cap) {
     static const char *const names[] = {
-        [TUI_KEY_ENTER] = "enter", [TUI_KEY_TAB] = "tab",   [TUI_KEY_BACKSPACE] = "back",
-        [TUI_KEY_DELETE] = "del",  [TUI_KEY_ESCAPE] = "esc", [TUI_KEY_UP] = "up",
-        [TUI_KEY_DOWN] = "down",   [TUI_KEY_LEFT] = "left", [TUI_KEY_RIGHT] = "right",
-        [TUI_KEY_HOME] = "home",   [TUI_KEY_END] = "end",   [TUI_KEY_PAGE_UP] = "pgup",
-        [TUI_KEY_PAGE_DOWN] = "pgdn", [TUI_KEY_WHEEL_UP] = "wheel-", [TUI_KEY_WHEEL_DOWN] = "wheel+",
-        [TUI_KEY_PASTE_BEGIN] = "paste", [TUI_KEY_PASTE_END] = "pasted", [TUI_KEY_OTHER] = "?"};
+        [TUI_KEY_ENTER] = "enter",       [TUI_KEY_TAB] = "tab",
+        [TUI_KEY_BACKSPACE] = "back",    [TUI_KEY_DELETE] = "del",
+        [TUI_KEY_ESCAPE] = "esc",        [TUI_KEY_UP] = "up",
+        [TUI_KEY_DOWN] = "down",         [TUI_KEY_LEFT] = "left",
+        [TUI_KEY_RIGHT] = "right",       [TUI_KEY_HOME] = "home",
+        [TUI_KEY_END] = "end",           [TUI_KEY_PAGE_UP] = "pgup",
+        [TUI_KEY_PAGE_DOWN] = "pgdn",    [TUI_KEY_WHEEL_UP] = "wheel-",
+        [TUI_KEY_WHEEL_DOWN] = "wheel+", [TUI_KEY_PASTE_BEGIN] = "paste",
+        [TUI_KEY_PASTE_END] = "pasted",  [TUI_KEY_OTHER] = "?"};
     size_t at = 0;
     out[0] = '\0';
     for (size_t i = 0; i < n; i++) {
@@ -138,8 +141,8 @@ static void test_waiting(void **state) {
     assert_int_equal(key.ch, 0xfffd);
 }
 
-/* Goal: random bytes end, in whatever pieces; text without escape characters comes whole, as UTF-8 is
- * read elsewhere; and a full buffer never stands still. */
+/* Goal: random bytes end, in whatever pieces; text without escape characters comes whole, as UTF-8
+ * is read elsewhere; and a full buffer never stands still. */
 static void test_random(void **state) {
     (void)state;
     static tui_input in;

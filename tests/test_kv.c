@@ -150,9 +150,9 @@ static void same_tiers(struct fixture *f, tl_kv *a, tl_kv *b) {
     }
 }
 
-static const char *const names[] = {"full",    "q8",     "q4",      "kivi2", "kivi1",
-                                    "offload", "tailor", "tailor1", "quest", "tailor",
-                                    "vecinfer2", "vecinfer1"};
+static const char *const names[] = {"full",  "q8",      "q4",        "kivi2",
+                                    "kivi1", "offload", "tailor",    "tailor1",
+                                    "quest", "tailor",  "vecinfer2", "vecinfer1"};
 enum { N_NAMES = sizeof names / sizeof names[0] };
 
 /* A preset, or that with windows of other sizes. */

@@ -51,11 +51,16 @@ static void test_contradictions(void **state) {
     static const struct {
         const char *knob, *value, *says;
     } cases[] = {
-        {"v_codec", "none", "both or neither"}, {"home", "none", "needs a home"},
-        {"topk", "0", "topk"},                  {"topk", "70000", "topk"},
-        {"hot", "40", "hot"},                    {"sink", "70000", "sink"},
-        {"select", "all", NULL},                {"hot", "0", NULL},
-        {"rest", "drop", NULL},                 {"select", "none", NULL},
+        {"v_codec", "none", "both or neither"},
+        {"home", "none", "needs a home"},
+        {"topk", "0", "topk"},
+        {"topk", "70000", "topk"},
+        {"hot", "40", "hot"},
+        {"sink", "70000", "sink"},
+        {"select", "all", NULL},
+        {"hot", "0", NULL},
+        {"rest", "drop", NULL},
+        {"select", "none", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct kept_log kept;
@@ -63,17 +68,17 @@ static void test_contradictions(void **state) {
         struct tl_policy p = tl_preset_find("tailor")->policy;
         assert_int_equal(tl_policy_set(&p, cases[i].knob, cases[i].value, &log), TL_OK);
         const tl_err err = tl_policy_check(&p, &log);
-        if (cases[i].says == NULL ? err != TL_OK
-                                  : err != TL_ERR_FORMAT ||
-                                        strstr(kept.sentence, cases[i].says) == NULL) {
+        if (cases[i].says == NULL
+                ? err != TL_OK
+                : err != TL_ERR_FORMAT || strstr(kept.sentence, cases[i].says) == NULL) {
             fail_msg("%s=%s: %s", cases[i].knob, cases[i].value, kept.sentence);
         }
     }
 }
 
-/* Goal: what grows with the context keeps to its share of the exact cache where the least it begins with
- * does, and from 16384 rows on always; it grows with the rows as long as keys stay as fine, to the limit,
- * and is the same however often it is asked. */
+/* Goal: what grows with the context keeps to its share of the exact cache where the least it begins
+ * with does, and from 16384 rows on always; it grows with the rows as long as keys stay as fine, to
+ * the limit, and is the same however often it is asked. */
 static void test_share(void **state) {
     (void)state;
     const uint32_t head_dims[] = {48, 64, 80, 96, 128, 256};
@@ -152,8 +157,8 @@ static struct tl_policies read_good(const char *text, struct tl_policy *policies
     return set;
 }
 
-/* Goal: the list of dense layers settles which they are, and they have knobs of their own; without a
- * list it is as the preset has it: to be found, or the first two. */
+/* Goal: the list of dense layers settles which they are, and they have knobs of their own; without
+ * a list it is as the preset has it: to be found, or the first two. */
 static void test_dense_layers_of_files(void **state) {
     (void)state;
     struct tl_policy p[N_LAYERS];
@@ -194,10 +199,9 @@ static void test_dense_layers_by_knobs(void **state) {
     struct tl_policy p[N_LAYERS];
     struct tl_policies set = {.layers = p, .n_layers = N_LAYERS};
     tl_policies_of_preset(tl_preset_find("tailor1"), &set);
-    static const char *const knobs[][2] = {{"dense", "1"},         {"topk", "40"},
-                                           {"recent", "20"},       {"dense.recent", "30"},
-                                           {"dense", "3-4"},       {"channels", "3"},
-                                           {"predict", "trust"}};
+    static const char *const knobs[][2] = {
+        {"dense", "1"},   {"topk", "40"},    {"recent", "20"},    {"dense.recent", "30"},
+        {"dense", "3-4"}, {"channels", "3"}, {"predict", "trust"}};
     for (size_t i = 0; i < sizeof knobs / sizeof knobs[0]; i++) {
         assert_int_equal(tl_policies_set(&set, knobs[i][0], knobs[i][1], &log), TL_OK);
     }
@@ -207,8 +211,8 @@ static void test_dense_layers_by_knobs(void **state) {
         const bool dense = il == 1 || il == 3 || il == 4;
         assert_int_equal(p[il].select, dense ? TL_SELECT_NONE : TL_SELECT_TOPK);
         assert_int_equal(p[il].recent, dense ? 30 : 20);
-        assert_true(dense || (p[il].topk == 40 && p[il].channels == 3 &&
-                              p[il].predict == TL_PREDICT_TRUST));
+        assert_true(dense ||
+                    (p[il].topk == 40 && p[il].channels == 3 && p[il].predict == TL_PREDICT_TRUST));
     }
     assert_int_equal(tl_policies_set(&set, "dense", "none", &log), TL_OK);
     for (int il = 0; il < N_LAYERS; il++) {
@@ -277,10 +281,13 @@ static void test_bad_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_presets_are_consistent), cmocka_unit_test(test_knobs),
-        cmocka_unit_test(test_contradictions),         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_presets_are_consistent),
+        cmocka_unit_test(test_knobs),
+        cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_share),
         cmocka_unit_test(test_file),
-        cmocka_unit_test(test_bad_files),              cmocka_unit_test(test_dense_layers_of_files),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_dense_layers_of_files),
         cmocka_unit_test(test_dense_layers_by_knobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

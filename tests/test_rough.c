@@ -45,8 +45,8 @@ static void resize(const struct term *t, unsigned rows, unsigned cols) {
 }
 
 static void child(const char *slave) {
-    static const char *const args[] = {TL_TAILOR, "chat", "-m",           demo, "--temp", "0",
-                                       "--kv",    "tailor", "--ignore-eos", NULL};
+    static const char *const args[] = {TL_TAILOR, "chat", "-m",     demo,           "--temp",
+                                       "0",       "--kv", "tailor", "--ignore-eos", NULL};
     setsid();
     const int fd = open(slave, O_RDWR);
     if (fd < 0 || ioctl(fd, TIOCSCTTY, 0) != 0 || chdir(scratch_dir) != 0) {
@@ -134,7 +134,8 @@ static void open_term(struct term *t) {
     wait_until(t, is_loaded);
 }
 
-/* The exit status once it has gone, which it does in `ms`; what it shows meanwhile is read, or not. */
+/* The exit status once it has gone, which it does in `ms`; what it shows meanwhile is read, or not.
+ */
 static int wait_end(struct term *t, uint64_t ms, bool reads) {
     const uint64_t limit = now_ms() + ms;
     int status = 0;
@@ -169,7 +170,8 @@ static void check_restored(struct term *t) {
                 after.c_lflag == t->before.c_lflag && after.c_cflag == t->before.c_cflag);
     const char *const left = last_of(t, "\033[?1049l"), *const entered = last_of(t, "\033[?1049h");
     if (left == NULL || left < entered || last_of(t, "\033[?25h") < last_of(t, "\033[?25l")) {
-        fail_msg("the screen was not left: %s", t->n_tail > 300 ? t->tail + t->n_tail - 300 : t->tail);
+        fail_msg("the screen was not left: %s",
+                 t->n_tail > 300 ? t->tail + t->n_tail - 300 : t->tail);
     }
     assert_true(last_of(t, "\033[?2004l") > last_of(t, "\033[?2004h"));
 }
@@ -192,6 +194,7 @@ static void end_term(struct term *t, bool reads) {
 
 /* ---- a walk ---- */
 
+/* clang-format off */
 static const char *const words[] = {
     "\r",          "\t",          "\033",         "\033[A",        "\033[B",       "\033[C",
     "\033[D",      "\033[H",      "\033[F",       "\033[1;5H",     "\033[1;5F",    "\033[5~",
@@ -207,6 +210,7 @@ static const char *const words[] = {
     "\033[<0;7;9M", "\033[<64;3;3M", "\033[<65;70;20M", "\033[M !!", "\033[99;99~", "\033[;;;;;;;",
     "j",           "q",           "s",            "p",             "?",            "\003",
 };
+/* clang-format on */
 
 static void random_bytes(struct term *t, struct tl_rng *rng) {
     char bytes[WORD_MAX];
@@ -259,8 +263,8 @@ static void test_walk(void **state) {
             continue;
         }
         /* The keys of a terminal that was given back already end what is still closing. */
-        const bool hurried = WIFSIGNALED(status) &&
-                             (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGQUIT);
+        const bool hurried =
+            WIFSIGNALED(status) && (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGQUIT);
         if (!hurried && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
             fail_msg("seed %llu, act %u: status %d: %s", (unsigned long long)fuzz_seed, n_acts,
                      status, t.tail);
@@ -278,8 +282,8 @@ static void test_walk(void **state) {
 
 /* ---- a paste ---- */
 
-/* Goal: a megabyte of text with long lines, wide and combining signs and broken bytes goes in, can be
- * sent, and is refused with its size where the context is too small. */
+/* Goal: a megabyte of text with long lines, wide and combining signs and broken bytes goes in, can
+ * be sent, and is refused with its size where the context is too small. */
 static void test_paste(void **state) {
     (void)state;
     enum { BYTES = 1 << 20 };

@@ -504,7 +504,7 @@ static void assert_same_findings(const tl_session *a, const tl_session *b,
             assert_memory_equal(ia->v_error, ib->v_error, sizeof ia->v_error);
         }
         const struct tl_gauge *const ga = tl_session_gauge(a, il), *const gb =
-                                                                      tl_session_gauge(b, il);
+                                                                       tl_session_gauge(b, il);
         assert_true((ga == NULL) == (gb == NULL));
         assert_true(ga == NULL || (ga->n == gb->n && ga->mass_mean == gb->mass_mean &&
                                    ga->error_mean == gb->error_mean));

@@ -142,8 +142,8 @@ static void check_chosen(tl_session *session, struct tl_stats *s, tl_stats_page 
     assert_int_equal(n, 0);
 }
 
-/* Goal: each value is counted at the first bound that it does not pass, and the bounds are those that
- * dashboards of vLLM expect. */
+/* Goal: each value is counted at the first bound that it does not pass, and the bounds are those
+ * that dashboards of vLLM expect. */
 static void test_hists(void **state) {
     (void)state;
     struct tl_rng rng = {3};
@@ -156,7 +156,8 @@ static void test_hists(void **state) {
         assert_true(n > 10 && n <= TL_HIST_BOUNDS);
         for (int i = 0; i < 2000; i++) {
             const double pick = bounds[rng_below(&rng, n)];
-            const double value = i % 3 == 0 ? pick : pick * (0.5 + (double)rng_below(&rng, 1000) / 999);
+            const double value =
+                i % 3 == 0 ? pick : pick * (0.5 + (double)rng_below(&rng, 1000) / 999);
             tl_hist_add(&hist, (tl_hist_kind)kind, value);
             sum += value;
             for (uint32_t b = 0; b < n; b++) {
@@ -219,7 +220,8 @@ static void test_session(void **state) {
     const uint64_t begin = tl_now_ns();
     assert_int_equal(tl_session_step(session, 42), TL_OK);
     const uint64_t step_ns = tl_now_ns() - begin;
-    assert_true(tl_session_transfer_ns(session, &moved_ns)); /* rows were fetched, and more was done */
+    assert_true(
+        tl_session_transfer_ns(session, &moved_ns)); /* rows were fetched, and more was done */
     assert_true(moved_ns > 0 && moved_ns < step_ns);
     const uint64_t times[TL_TIME_COUNT] = {[TL_TIME_STEP] = 9000000, [TL_TIME_SAMPLE] = 1000000};
     const uint64_t start = tl_now_ns();
@@ -307,8 +309,7 @@ static void report(const char *name, struct costs *c) {
     printf("%-15s step without %.1f us, with %.1f us (medians of %d each): %+.2f %%\n"
            "%-15s the statistics alone: median %.2f us, mean %.2f us: %.2f %% of a step\n",
            name, without, with, N_TIMES, 100 * (with / without - 1), "",
-           (double)c->stats[N_TIMES / 2] / 1e3, mean,
-           (double)c->stats[N_TIMES / 2] / 10 / without);
+           (double)c->stats[N_TIMES / 2] / 1e3, mean, (double)c->stats[N_TIMES / 2] / 10 / without);
 }
 
 static void measure(tl_engine *engine, tl_session *session, struct cli_share *share) {

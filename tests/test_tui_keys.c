@@ -1,5 +1,5 @@
-/* What keys do: boxes that scroll, the search in the history, the dashboard's keys; and what is said
- * of progress. */
+/* What keys do: boxes that scroll, the search in the history, the dashboard's keys; and what is
+ * said of progress. */
 #include "cells.h"
 
 #include "tui/box.h"
@@ -294,8 +294,8 @@ static void expect_activity(const struct tl_stats *s, uint64_t now_ns, int32_t c
     assert_string_equal(tui_activity(s, now_ns, cols, is), text);
 }
 
-/* Goal: rate and time left of loading and reading, by hand: 1 GiB of 4 in 2 s, 500 of 2000 tokens in
- * 0.5 s; nothing is said of what is not known. */
+/* Goal: rate and time left of loading and reading, by hand: 1 GiB of 4 in 2 s, 500 of 2000 tokens
+ * in 0.5 s; nothing is said of what is not known. */
 static void test_activity(void **state) {
     (void)state;
     struct tl_stats *const s = calloc(1, sizeof *s);

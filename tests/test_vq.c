@@ -1,6 +1,6 @@
 /* Vector-quantised rows (core/vq.h): laws of the rotation and of scores, blocks beside numpy's
- * (golden/vq.json, by make_vq.py), built-in codebooks beside what is known of normal numbers, training,
- * and what smoothing and rotation bring. Codebooks in files are at the end. */
+ * (golden/vq.json, by make_vq.py), built-in codebooks beside what is known of normal numbers,
+ * training, and what smoothing and rotation bring. Codebooks in files are at the end. */
 #include "core/books.h"
 #include "core/engine.h"
 #include "core/engine_priv.h"
@@ -51,8 +51,8 @@ static tl_codec codec_of(const char *name) {
 
 /* ---- the transform ---- */
 
-/* Entry (row, col) of the rotation by the definition: blocks of powers of two, H(2k) = [H H; H -H] /
- * sqrt 2, so the sign is the parity of the bits that both indices have. */
+/* Entry (row, col) of the rotation by the definition: blocks of powers of two, H(2k) = [H H; H -H]
+ * / sqrt 2, so the sign is the parity of the bits that both indices have. */
 static double rotation_at(uint32_t d, uint32_t row, uint32_t col) {
     uint32_t at = 0, n = 1;
     while (at < d) {
@@ -193,7 +193,8 @@ static void check_golden(const json_t *golden) {
         uint16_t codes[TL_BLOCK];
         tl_vq_codes(codec, b.bytes, p, codes);
         for (uint32_t t = 0; t < TL_BLOCK; t++) {
-            const json_int_t code = json_integer_value(json_array_get(json_array_get(places, p), t));
+            const json_int_t code =
+                json_integer_value(json_array_get(json_array_get(places, p), t));
             sure[t] = sure[t] && code >= 0;
             if (code >= 0) {
                 assert_int_equal(codes[t], code);
@@ -211,8 +212,8 @@ static void check_golden(const json_t *golden) {
     free_block(&b);
 }
 
-/* Goal: codes, scales and the scores of decoded rows are those of another implementation, at every codec
- * and at head sizes that are no powers of two. */
+/* Goal: codes, scales and the scores of decoded rows are those of another implementation, at every
+ * codec and at head sizes that are no powers of two. */
 static void test_golden(void **state) {
     (void)state;
     json_t *const all = json_load_file(TL_SOURCE_DIR "/tests/golden/vq.json", 0, NULL);
@@ -237,8 +238,8 @@ static void test_bytes(void **state) {
     }
 }
 
-/* Goal: values keep their size, keys do not. Method: the part of themselves that normal numbers (twelve
- * uniform ones each) come back as, with the built-in codebooks. */
+/* Goal: values keep their size, keys do not. Method: the part of themselves that normal numbers
+ * (twelve uniform ones each) come back as, with the built-in codebooks. */
 static void test_size(void **state) {
     (void)state;
     struct tl_rng rng = {4};
@@ -325,9 +326,9 @@ static float *normal_vectors(struct tl_rng *rng, uint32_t n_numbers) {
     return x;
 }
 
-/* Goal: built-in codebooks leave less of normal numbers than the best scalar codes of as many bits (Max,
- * 1960: 1 bit 0.3634, 2 bits 0.1175, 3 bits 0.03454, 4 bits 0.009497; between them on a logarithmic
- * scale), and not less than is possible (4^-bits). */
+/* Goal: built-in codebooks leave less of normal numbers than the best scalar codes of as many bits
+ * (Max, 1960: 1 bit 0.3634, 2 bits 0.1175, 3 bits 0.03454, 4 bits 0.009497; between them on a
+ * logarithmic scale), and not less than is possible (4^-bits). */
 static void test_builtin(void **state) {
     (void)state;
     static const double scalar[] = {1, 0.3634, 0.1175, 0.03454, 0.009497};
@@ -336,9 +337,10 @@ static void test_builtin(void **state) {
         const uint32_t dim = tl_vq_dim(codecs[i]), n = tl_vq_entries(codecs[i]) > 256 ? 1500 : 6000;
         const double bits = (double)tl_vq_bits(codecs[i]) / dim;
         const int low = (int)bits;
-        const double most = low == 4 ? scalar[4]
-                                     : exp(log(scalar[low]) * (low + 1 - bits) +
-                                           log(scalar[low + 1]) * (bits - low));
+        const double most =
+            low == 4
+                ? scalar[4]
+                : exp(log(scalar[low]) * (low + 1 - bits) + log(scalar[low + 1]) * (bits - low));
         uint16_t *const book = zeros((size_t)tl_vq_entries(codecs[i]) * dim, sizeof *book);
         float *const x = normal_vectors(&rng, n * dim);
         tl_vq_builtin(codecs[i], book);
@@ -349,8 +351,8 @@ static void test_builtin(void **state) {
     }
 }
 
-/* Goal: training finds clusters that there are, is repeatable, comes as far on normal numbers as the
- * built-in codebook did elsewhere, and bears fewer different vectors than entries. */
+/* Goal: training finds clusters that there are, is repeatable, comes as far on normal numbers as
+ * the built-in codebook did elsewhere, and bears fewer different vectors than entries. */
 static void test_training(void **state) {
     (void)state;
     enum { N = 20000 };
@@ -391,8 +393,8 @@ static void test_training(void **state) {
 
 /* ---- what the transform brings ---- */
 
-/* What the built-in codebook leaves of keys, all heads' rows together, when they are smoothed or not and
- * rotated or not. */
+/* What the built-in codebook leaves of keys, all heads' rows together, when they are smoothed or
+ * not and rotated or not. */
 static double left_of(const struct tl_exact_rows *rows, tl_codec codec, const float *smooth,
                       bool rotated) {
     const uint32_t d = rows->head_dim, dim = tl_vq_dim(codec);
@@ -417,7 +419,8 @@ static double left_of(const struct tl_exact_rows *rows, tl_codec codec, const fl
             }
             tl_vq_nearest(codec, b.expanded, x, codes);
             for (uint32_t i = 0; i < TL_BLOCK * dim; i++) {
-                b.back[i / dim * d + c + i % dim] = scale * b.expanded[codes[i / dim] * dim + i % dim];
+                b.back[i / dim * d + c + i % dim] =
+                    scale * b.expanded[codes[i / dim] * dim + i % dim];
             }
         }
         for (uint32_t t = 0; t < TL_BLOCK; t++) {
@@ -425,8 +428,8 @@ static double left_of(const struct tl_exact_rows *rows, tl_codec codec, const fl
                 tl_hadamard(b.back + (size_t)t * d, d);
             }
             for (uint32_t c = 0; c < d; c++) {
-                const double back = (double)b.back[t * d + c] *
-                                    (of_head != NULL ? (double)of_head[c] : 1.0);
+                const double back =
+                    (double)b.back[t * d + c] * (of_head != NULL ? (double)of_head[c] : 1.0);
                 const double off = back - (double)b.rows[t * d + c];
                 left += off * off;
                 all += (double)b.rows[t * d + c] * (double)b.rows[t * d + c];
@@ -437,8 +440,8 @@ static double left_of(const struct tl_exact_rows *rows, tl_codec codec, const fl
     return left / all;
 }
 
-/* Goal: on keys with outlier channels, as models have them, either step of the transform leaves less than
- * none, rotation less than smoothing, both the least (VecInfer, section 3.1). */
+/* Goal: on keys with outlier channels, as models have them, either step of the transform leaves
+ * less than none, rotation less than smoothing, both the least (VecInfer, section 3.1). */
 static void test_outliers(void **state) {
     (void)state;
     enum { N = 1024, D = 128 };
@@ -493,11 +496,11 @@ static tl_err add_layer(void *user, uint32_t il, const struct tl_exact_rows *row
     return TL_OK;
 }
 
-/* Goal: over the layers of the demo model the error is ordered as the paper has it: none, smoothing,
- * rotation, both, the last less by a tenth. Its channels differ steadily rather than in outliers, so that
- * smoothing and rotation bring about the same (0.615 and 0.599, summed over layers, with the weights of
- * 24.8 M tokens): they may change places by a twentieth. In its last layers keys are so even that one step
- * is enough. */
+/* Goal: over the layers of the demo model the error is ordered as the paper has it: none,
+ * smoothing, rotation, both, the last less by a tenth. Its channels differ steadily rather than in
+ * outliers, so that smoothing and rotation bring about the same (0.615 and 0.599, summed over
+ * layers, with the weights of 24.8 M tokens): they may change places by a twentieth. In its last
+ * layers keys are so even that one step is enough. */
 static void test_demo_keys(void **state) {
     (void)state;
     struct kept_log kept = {0};
@@ -526,9 +529,9 @@ static void test_demo_keys(void **state) {
     assert_int_equal(tl_session_open(&s, e, &session), TL_OK);
     tl_bytes text = read_file(TL_SOURCE_DIR "/docs/architecture.md");
     tl_ids ids = {0};
-    assert_int_equal(tl_vocab_encode(tl_engine_vocab(e), (tl_str){text.data, text.len},
-                                     TL_ENCODE_BOS, &ids),
-                     TL_OK);
+    assert_int_equal(
+        tl_vocab_encode(tl_engine_vocab(e), (tl_str){text.data, text.len}, TL_ENCODE_BOS, &ids),
+        TL_OK);
     assert_true(ids.n >= 640);
     assert_int_equal(tl_session_feed(s, &(struct tl_feed){.ids = ids.data, .n = 640}), TL_OK);
     assert_int_equal(sums.n_layers, n);
@@ -608,7 +611,8 @@ static void test_books_file(void **state) {
     tl_books_close(&books);
 }
 
-/* Goal: a file whose codebooks are anything else is refused with a sentence, and nothing is kept. */
+/* Goal: a file whose codebooks are anything else is refused with a sentence, and nothing is kept.
+ */
 static void test_books_hostile(void **state) {
     (void)state;
     static const char *const bad[] = {
@@ -632,7 +636,8 @@ static void test_books_hostile(void **state) {
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 1, \"smooth\": {\"0\": \"AAC*Pw==\"}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 1, \"smooth\": {\"0\": \"AACAPx==\"}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"int4\": \"\"}}}",
-        "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"vq-d2b4\": \"\"}}}",
+        "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"vq-d2b4\": "
+        "\"\"}}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0-3\": {}}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"values\": {\"0\": []}}"};
     struct tl_policy layers[LAYERS];
@@ -680,8 +685,8 @@ static void test_books_damaged(void **state) {
     tl_books_close(&books);
 }
 
-/* Goal: a device that does not read codebooks is refused such a cache before anything is allocated, with
- * a sentence, whichever layers would have it. */
+/* Goal: a device that does not read codebooks is refused such a cache before anything is allocated,
+ * with a sentence, whichever layers would have it. */
 static void test_refused(void **state) {
     (void)state;
     struct tl_policy policies[2] = {tl_preset_find("full")->policy,
@@ -715,11 +720,10 @@ int main(void) {
         cmocka_unit_test(test_hadamard),      cmocka_unit_test(test_scores_stay),
         cmocka_unit_test(test_golden),        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_size),          cmocka_unit_test(test_odd_rows),
-        cmocka_unit_test(test_builtin),
-        cmocka_unit_test(test_training),      cmocka_unit_test(test_outliers),
-        cmocka_unit_test(test_demo_keys),     cmocka_unit_test(test_books_file),
-        cmocka_unit_test(test_books_hostile), cmocka_unit_test(test_books_damaged),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_builtin),       cmocka_unit_test(test_training),
+        cmocka_unit_test(test_outliers),      cmocka_unit_test(test_demo_keys),
+        cmocka_unit_test(test_books_file),    cmocka_unit_test(test_books_hostile),
+        cmocka_unit_test(test_books_damaged), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,8 +133,9 @@ static void test_no_driver(void **state) {
     unsetenv("VK_ICD_FILENAMES");
 }
 
-/* Goal: GPU-assisted validation is there and sees what it is for. Method: a channel that no head has,
- * which core never asks for: its kernel reads behind the queries, and behind the buffer they are in. */
+/* Goal: GPU-assisted validation is there and sees what it is for. Method: a channel that no head
+ * has, which core never asks for: its kernel reads behind the queries, and behind the buffer they
+ * are in. */
 static void test_gpuav(void **state) {
     (void)state;
     struct kept_log kept;
@@ -333,7 +334,8 @@ static void compare_presets(const char *model, const char *debug) {
         assert_true(off <= (policy.select == TL_SELECT_TOPK ? 0.03 : 1e-4));
     }
     for (size_t i = 0; i < sizeof codebooks / sizeof codebooks[0]; i++) {
-        /* Of one KV head the table of a book of 1024 entries is 64 KiB, more than such a binding. */
+        /* Of one KV head the table of a book of 1024 entries is 64 KiB, more than such a binding.
+         */
         const bool large = tl_vq_is(codebooks[i].k) && tl_vq_entries(codebooks[i].k) > 256;
         if (large && strstr(debug, "binding=") != NULL) {
             continue;
@@ -354,7 +356,8 @@ static void compare_presets(const char *model, const char *debug) {
     tl_engine_close(&engines[1]);
     assert_int_equal(kept.n_errors, 0); /* those of the layer at closing too */
     /* "times": the device's last words. */
-    assert_true((strstr(debug, "times") != NULL) == (strstr(kept.sentence, " dispatches ") != NULL));
+    assert_true((strstr(debug, "times") != NULL) ==
+                (strstr(kept.sentence, " dispatches ") != NULL));
 }
 
 static void test_presets(void **state) {

@@ -1,7 +1,8 @@
-/* Long caches on the Vulkan device. Mesa's software driver ends the loops of an invocation after 65535
- * rounds of all of them together and says nothing, so kernels that are right for the thousands of rows
- * of parity.c were wrong for a hundred thousand. Here every op whose loops grow with the cache meets
- * the CPU's plain loops over more rows than one invocation may walk. Skipped where no Vulkan device is. */
+/* Long caches on the Vulkan device. Mesa's software driver ends the loops of an invocation after
+ * 65535 rounds of all of them together and says nothing, so kernels that are right for the
+ * thousands of rows of parity.c were wrong for a hundred thousand. Here every op whose loops grow
+ * with the cache meets the CPU's plain loops over more rows than one invocation may walk. Skipped
+ * where no Vulkan device is. */
 #include "core/backend.h"
 #include "core/vq.h"
 #include "support.h"
@@ -129,7 +130,8 @@ static void expect_close(tl_view want, tl_view got, double tolerance, const char
 
 enum { ATTEND, COMPRESS, KEY_SCORE, TOPK, SKETCH, SKETCH_SCORED, MASS, N_STEPS };
 
-static tl_err attend_sketch(struct side *s, const struct tl_sketch *sketch, float scale, bool scored) {
+static tl_err attend_sketch(struct side *s, const struct tl_sketch *sketch, float scale,
+                            bool scored) {
     struct tl_attend_sketch op = {.out = s->out,
                                   .lse = s->lse,
                                   .q = s->q,
@@ -148,17 +150,32 @@ static tl_err run_step(struct side *s, int step) {
     const float scale = 0.1f;
     const struct tl_kv_rows kv = {s->k, s->v, KV_HEADS};
     const struct tl_sketch sketch = s->sketch;
-    const struct tl_attend attend = {.out = s->out, .lse = s->lse, .q = s->q, .q_pos = s->pos,
-                                     .n_rows = s->n_rows, .kv = kv, .n_heads = N_HEADS,
+    const struct tl_attend attend = {.out = s->out,
+                                     .lse = s->lse,
+                                     .q = s->q,
+                                     .q_pos = s->pos,
+                                     .n_rows = s->n_rows,
+                                     .kv = kv,
+                                     .n_heads = N_HEADS,
                                      .scale = scale};
     const struct tl_compress compress = {
         .dst = sketch, .src = kv, .n_blocks = N_BLOCKS, .fit = TL_FIT_SQUARES};
-    const struct tl_key_score key_score = {.score = s->score, .q = s->q, .n_blocks = s->n_blocks,
-                                           .sketch = sketch, .n_heads = N_HEADS, .scale = scale};
+    const struct tl_key_score key_score = {.score = s->score,
+                                           .q = s->q,
+                                           .n_blocks = s->n_blocks,
+                                           .sketch = sketch,
+                                           .n_heads = N_HEADS,
+                                           .scale = scale};
     const struct tl_topk topk = {.idx = s->idx, .score = s->score, .n_rows = s->n_rows};
-    const struct tl_mass mass = {.mass = s->mass, .q = s->q, .q_pos = s->pos,
-                                 .n_rows = s->n_rows, .kv = kv, .n_heads = N_HEADS,
-                                 .scale = scale, .n_parts = N_PARTS, .parts = {10, 500, 5000}};
+    const struct tl_mass mass = {.mass = s->mass,
+                                 .q = s->q,
+                                 .q_pos = s->pos,
+                                 .n_rows = s->n_rows,
+                                 .kv = kv,
+                                 .n_heads = N_HEADS,
+                                 .scale = scale,
+                                 .n_parts = N_PARTS,
+                                 .parts = {10, 500, 5000}};
     return step == ATTEND      ? tl_attend(s->s, &attend)
            : step == COMPRESS  ? tl_compress(s->s, &compress)
            : step == KEY_SCORE ? tl_key_score(s->s, &key_score)
@@ -167,7 +184,8 @@ static tl_err run_step(struct side *s, int step) {
                                : attend_sketch(s, &sketch, scale, step == SKETCH_SCORED);
 }
 
-/* Outputs are means of so many random rows that a tenth of them left out is far above the tolerance. */
+/* Outputs are means of so many random rows that a tenth of them left out is far above the
+ * tolerance. */
 static void deep(const char *debug, tl_codec k_codec, tl_codec v_codec) {
     struct side sides[2];
     side_open(&sides[0], "cpu", NULL, k_codec, v_codec);
@@ -180,8 +198,10 @@ static void deep(const char *debug, tl_codec k_codec, tl_codec v_codec) {
         }
         if (step == COMPRESS) {
             const struct tl_sketch *const want = &a->sketch, *const got = &b->sketch;
-            assert_memory_equal(tl_view_host(want->k), tl_view_host(got->k), tl_view_bytes(want->k));
-            assert_memory_equal(tl_view_host(want->v), tl_view_host(got->v), tl_view_bytes(want->v));
+            assert_memory_equal(tl_view_host(want->k), tl_view_host(got->k),
+                                tl_view_bytes(want->k));
+            assert_memory_equal(tl_view_host(want->v), tl_view_host(got->v),
+                                tl_view_bytes(want->v));
         } else if (step == KEY_SCORE) {
             expect_close(a->score, b->score, 1e-5, "key_score");
             memcpy(tl_view_host(b->score), tl_view_host(a->score), tl_view_bytes(a->score));
@@ -208,8 +228,8 @@ static void test_deep_codebooks(void **state) {
     deep(NULL, TL_CODEC_VQ_D4B8, TL_CODEC_VQ_D8B8);
 }
 
-/* Goal: 128k rows on a driver that binds little at once: here a thirtieth of the keys, as 4 GiB are of
- * a cache of 128 GiB. */
+/* Goal: 128k rows on a driver that binds little at once: here a thirtieth of the keys, as 4 GiB are
+ * of a cache of 128 GiB. */
 static void test_narrow(void **state) {
     (void)state;
     deep("validate,binding=2200000,align=256", TL_CODEC_INT1, TL_CODEC_INT1);
@@ -263,8 +283,8 @@ int main(void) {
         print_message("skipped: no Vulkan device here\n");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deep), cmocka_unit_test(test_deep_codebooks),
-                                       cmocka_unit_test(test_narrow),
-                                       cmocka_unit_test(test_transpose)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_deep), cmocka_unit_test(test_deep_codebooks),
+        cmocka_unit_test(test_narrow), cmocka_unit_test(test_transpose)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
-/* Failures of a Vulkan device in whole sessions: whatever call fails, and whether the device is lost or
- * its memory is gone from then on, what is asked for next says so once, nothing crashes, nothing leaks
- * (neither memory nor, for the validation layer, Vulkan's objects), and the session file is the one that
- * was saved last. Besides: devices and drivers that cannot run us. Skipped where no Vulkan device is. */
+/* Failures of a Vulkan device in whole sessions: whatever call fails, and whether the device is
+ * lost or its memory is gone from then on, what is asked for next says so once, nothing crashes,
+ * nothing leaks (neither memory nor, for the validation layer, Vulkan's objects), and the session
+ * file is the one that was saved last. Besides: devices and drivers that cannot run us. Skipped
+ * where no Vulkan device is. */
 #include "core/backend.h"
 #include "heap.h"
 #include "session_kept.h"

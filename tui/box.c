@@ -12,7 +12,7 @@ enum {
     COLS_MAX = 94,
     COLS_MIN = 6,
     COLS_LIKED = 28, /* that the place in the text can be told */
-    FRAME = 4, /* columns that the border and a blank beside it take */
+    FRAME = 4,       /* columns that the border and a blank beside it take */
     KEY_COLS = 18,
     TWO_COLUMNS = 50,
     END = TUI_SIDE_MAX * TUI_SIDE_MAX
@@ -64,8 +64,8 @@ static int32_t widest(const char *text, size_t n, int32_t most) {
 static void draw_text(tui_grid *g, const char *title, const char *text, const tui_text *lines,
                       int32_t cols, int32_t *first) {
     const int32_t all = (int32_t)lines->n_lines, rows = all < g->rows - 2 ? all : g->rows - 2;
-    const struct tui_rect box = tui_layout_box(tui_grid_rect(g),
-                                               (struct tui_rect){0, 0, rows + 2, cols + FRAME});
+    const struct tui_rect box =
+        tui_layout_box(tui_grid_rect(g), (struct tui_rect){0, 0, rows + 2, cols + FRAME});
     const struct tui_rect inside = {box.row + 1, box.col + 2, rows, box.cols - FRAME};
     *first = *first > all - rows ? all - rows : *first;
     *first = *first < 0 ? 0 : *first;

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* Draws it in the middle of the screen, as large as the text and the screen allow; *first, its first
- * line in view, is brought into range. What lies outside is told on the lower border. */
+/* Draws it in the middle of the screen, as large as the text and the screen allow; *first, its
+ * first line in view, is brought into range. What lies outside is told on the lower border. */
 TL_MUST tl_err tui_box_draw(tui_grid *g, const char *title, const char *text, size_t n,
                             int32_t *first);
 

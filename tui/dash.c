@@ -103,7 +103,7 @@ double tui_hit_rate(const struct tl_traffic *t) {
 
 const char *tui_sort_name(tui_sort sort) {
     static const char *const names[] = {"layer", "policy", "tiers", "device",
-                                        "host",  "step",   "hit",          "history"};
+                                        "host",  "step",   "hit",   "history"};
     return names[sort];
 }
 
@@ -214,8 +214,8 @@ static void spell_progress(const struct progress *p, bool brief, char *text) {
         snprintf(text, ACTIVITY_CAP, "%s %.0f%%%s%s", p->verb, 100 * p->done / p->all,
                  known ? " " : "", known ? left : "");
     } else if (p->bytes) {
-        snprintf(text, ACTIVITY_CAP, "%s %s of %s%s%s%s%s%s", p->verb, tui_bytes(p->done, number[0]),
-                 tui_bytes(p->all, number[1]), known ? ", " : "",
+        snprintf(text, ACTIVITY_CAP, "%s %s of %s%s%s%s%s%s", p->verb,
+                 tui_bytes(p->done, number[0]), tui_bytes(p->all, number[1]), known ? ", " : "",
                  known ? tui_bytes(rate, number[2]) : "", known ? "/s, " : "", known ? left : "",
                  known ? " left" : "");
     } else if (known) {
@@ -232,12 +232,11 @@ static void spell_activity(const struct tl_stats *s, uint64_t now_ns, bool brief
     if (loading || s->activity == TL_ACTIVITY_PROMPT) {
         const uint64_t begin = loading ? s->load_begin_ns : s->prompt_begin_ns;
         const uint64_t end = loading || s->prompt_done == 0 ? now_ns : s->prompt_end_ns;
-        const struct progress p = {
-            .verb = loading ? "loading" : "reading",
-            .done = (double)(loading ? s->load_done_bytes : s->prompt_done),
-            .all = (double)(loading ? s->load_bytes : s->prompt_total),
-            .ns = end > begin ? (double)(end - begin) : 0,
-            .bytes = loading};
+        const struct progress p = {.verb = loading ? "loading" : "reading",
+                                   .done = (double)(loading ? s->load_done_bytes : s->prompt_done),
+                                   .all = (double)(loading ? s->load_bytes : s->prompt_total),
+                                   .ns = end > begin ? (double)(end - begin) : 0,
+                                   .bytes = loading};
         spell_progress(&p, brief, text);
         return;
     }

@@ -95,8 +95,9 @@ const char *tui_sort_name(tui_sort sort);
 
 void tui_dash_draw(tui_grid *g, struct tui_rect rect, tui_dash *d);
 
-/* What a session is doing, with rate and time left where they are known: "reading 512 of 2000 tokens,
- * 800/s, 2 s left", in a few words where cols are few ("reading 25% 2 s"). text must hold 96 bytes. */
+/* What a session is doing, with rate and time left where they are known: "reading 512 of 2000
+ * tokens, 800/s, 2 s left", in a few words where cols are few ("reading 25% 2 s"). text must hold
+ * 96 bytes. */
 const char *tui_activity(const struct tl_stats *s, uint64_t now_ns, int32_t cols, char *text);
 /* "5.2M"; text must hold 16 bytes. NaN: "N/A". */
 const char *tui_bytes(double bytes, char *text);

@@ -44,9 +44,9 @@ static void draw_title(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     }
     char right[64];
     const bool sorted = d->sort != TUI_SORT_LAYER; /* by a column that may be out of view */
-    const int n = snprintf(right, sizeof right, "%s%s%severy %u ms ", sorted ? "by " : "",
-                           sorted ? tui_sort_name(d->sort) : "", sorted ? ", " : "",
-                           d->interval_ms);
+    const int n =
+        snprintf(right, sizeof right, "%s%s%severy %u ms ", sorted ? "by " : "",
+                 sorted ? tui_sort_name(d->sort) : "", sorted ? ", " : "", d->interval_ms);
     if (col + n < r.cols) {
         tui_puts(g, at_of(r, 0, r.cols - n, TUI_TITLE), right);
     }
@@ -115,7 +115,8 @@ static void draw_rate(tui_grid *g, struct tui_rect r, const tui_dash *d) {
 /* Where a step went: the parts that the backend can tell apart. */
 static void draw_times(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     static const char *const names[2][TL_TIME_COUNT] = {
-        {"step", "compute", "transfer", "wait", "sample"}, {"step", "comp", "pcie", "wait", "pick"}};
+        {"step", "compute", "transfer", "wait", "sample"},
+        {"step", "comp", "pcie", "wait", "pick"}};
     const bool brief = r.cols < TIMES_COLS;
     int32_t col = tui_puts(g, at_of(r, 0, 0, TUI_DIM), "ms");
     for (int part = 0; part < TL_TIME_COUNT; part++) {
@@ -248,14 +249,14 @@ struct columns {
 };
 
 static const struct {
-    tui_sort sort; /* which names it too */
+    tui_sort sort;        /* which names it too */
     int32_t least, share; /* share: of what is left over */
     bool left;            /* its name stands left */
 } column_of[N_COLS] = {
-    [COL_LAYER] = {TUI_SORT_LAYER, 6, 0, false},  [COL_POLICY] = {TUI_SORT_POLICY, 10, 4, true},
-    [COL_BAR] = {TUI_SORT_BYTES, 8, 3, true},     [COL_DEVICE] = {TUI_SORT_DEVICE, 7, 0, false},
-    [COL_HOST] = {TUI_SORT_HOST, 7, 0, false},    [COL_STEP] = {TUI_SORT_STEP, 7, 0, false},
-    [COL_HIT] = {TUI_SORT_HIT, 5, 0, false},      [COL_SPARK] = {TUI_SORT_MOVED, 8, 2, true},
+    [COL_LAYER] = {TUI_SORT_LAYER, 6, 0, false}, [COL_POLICY] = {TUI_SORT_POLICY, 10, 4, true},
+    [COL_BAR] = {TUI_SORT_BYTES, 8, 3, true},    [COL_DEVICE] = {TUI_SORT_DEVICE, 7, 0, false},
+    [COL_HOST] = {TUI_SORT_HOST, 7, 0, false},   [COL_STEP] = {TUI_SORT_STEP, 7, 0, false},
+    [COL_HIT] = {TUI_SORT_HIT, 5, 0, false},     [COL_SPARK] = {TUI_SORT_MOVED, 8, 2, true},
 };
 
 static struct columns choose_columns(int32_t cols) {
@@ -414,8 +415,8 @@ static void draw_detail(tui_grid *g, struct tui_rect r, const tui_dash *d) {
     } else {
         const double mass = 100 * l->gauge_mass, error = l->gauge_error;
         char all[96], brief[96];
-        snprintf(all, sizeof all, "fidelity: %.1f%% of attention exact, error %.3f (%u looks)", mass,
-                 error, l->gauge_n);
+        snprintf(all, sizeof all, "fidelity: %.1f%% of attention exact, error %.3f (%u looks)",
+                 mass, error, l->gauge_n);
         snprintf(brief, sizeof brief, "fidelity: %.0f%% exact, error %.3f of %u", mass, error,
                  l->gauge_n);
         put_either(g, at_of(r, 9, 0, TUI_TEXT), all, brief);

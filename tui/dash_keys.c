@@ -17,7 +17,7 @@ static void sort_beside(tui_dash *d, int step) {
 
 static void change_interval(tui_dash *d, bool slower) {
     const uint32_t ms = slower ? d->interval_ms * 2 : d->interval_ms / 2;
-    d->interval_ms = ms < INTERVAL_MIN_MS ? INTERVAL_MIN_MS
+    d->interval_ms = ms < INTERVAL_MIN_MS   ? INTERVAL_MIN_MS
                      : ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS
                                             : ms;
 }
@@ -95,8 +95,8 @@ const char *tui_dash_other_key(const struct tui_key *key) {
 }
 
 static tui_dash_wish function_key(tui_dash *d, uint32_t n) {
-    static const char as_char[] = {[1] = '?', [5] = 'p', [6] = 's', [7] = '-',
-                                   [8] = '+', [9] = 't', [10] = 'q'};
+    static const char as_char[] = {
+        [1] = '?', [5] = 'p', [6] = 's', [7] = '-', [8] = '+', [9] = 't', [10] = 'q'};
     return n < sizeof as_char && as_char[n] != 0 ? char_key(d, (unsigned char)as_char[n])
                                                  : TUI_DASH_UNKNOWN;
 }
@@ -135,7 +135,8 @@ tui_dash_wish tui_dash_key(tui_dash *d, const struct tui_key *key) {
     case TUI_KEY_FUNCTION:
         return function_key(d, key->ch);
     case TUI_KEY_CHAR:
-        d->detail = d->detail && !key->alt; /* no key has Alt here: it was Esc and a key in a hurry */
+        d->detail =
+            d->detail && !key->alt; /* no key has Alt here: it was Esc and a key in a hurry */
         return char_key(d, key->ch);
     default:
         return TUI_DASH_UNKNOWN;

@@ -52,8 +52,8 @@ TL_MUST tl_err tui_edit_down(tui_edit *e, int32_t cols);
 TL_MUST tl_err tui_edit_older(tui_edit *e);
 TL_MUST tl_err tui_edit_newer(tui_edit *e);
 
-/* Searches the history for texts with the query in them, backwards from the newest. The text is the one
- * that was found last; ending without `take` brings back what was there before. */
+/* Searches the history for texts with the query in them, backwards from the newest. The text is the
+ * one that was found last; ending without `take` brings back what was there before. */
 TL_MUST tl_err tui_edit_search_begin(tui_edit *e);
 TL_MUST tl_err tui_edit_search_add(tui_edit *e, const char *text, size_t n);
 TL_MUST tl_err tui_edit_search_shorten(tui_edit *e); /* by its last sign */

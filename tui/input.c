@@ -1,6 +1,6 @@
-/* What terminals send: ECMA-48 control sequences with xterm's keys and modifiers, rxvt's and Linux's
- * own ways, the mouse by SGR and the old way, keys by their codes ("CSI u", modifyOtherKeys). The
- * invariant: each step takes one byte at least, or waits. */
+/* What terminals send: ECMA-48 control sequences with xterm's keys and modifiers, rxvt's and
+ * Linux's own ways, the mouse by SGR and the old way, keys by their codes ("CSI u",
+ * modifyOtherKeys). The invariant: each step takes one byte at least, or waits. */
 #include "input.h"
 
 #include "grid.h"
@@ -24,9 +24,7 @@ static struct step step_of(size_t n, struct tui_key key) {
     return (struct step){.n = n, .key = key};
 }
 
-static struct step other(size_t n) {
-    return step_of(n, (struct tui_key){.kind = TUI_KEY_OTHER});
-}
+static struct step other(size_t n) { return step_of(n, (struct tui_key){.kind = TUI_KEY_OTHER}); }
 
 static const struct tui_key escape_key = {.kind = TUI_KEY_ESCAPE, .ch = ESC};
 
@@ -48,8 +46,8 @@ struct sequence {
     size_t n;                  /* bytes of all of it */
 };
 
-/* Reads what follows ESC [; false where its end is not there yet. A byte that cannot be in a sequence
- * ends it, and is not part of it: final 0. */
+/* Reads what follows ESC [; false where its end is not there yet. A byte that cannot be in a
+ * sequence ends it, and is not part of it: final 0. */
 static bool read_sequence(const unsigned char *b, size_t n, struct sequence *s) {
     *s = (struct sequence){.n_params = 1, .n = 2};
     for (; s->n < n; s->n++) {
@@ -275,8 +273,8 @@ static struct step named(const tui_input *in, bool final) {
     return best;
 }
 
-/* Behind an escape character: Alt's, but for keys that nobody types with Alt, which are keys of their
- * own. */
+/* Behind an escape character: Alt's, but for keys that nobody types with Alt, which are keys of
+ * their own. */
 static struct step with_alt(struct step step) {
     const struct tui_key *const k = &step.key;
     const bool alone = k->kind == TUI_KEY_FUNCTION || k->kind == TUI_KEY_ESCAPE ||

@@ -35,8 +35,8 @@ typedef enum tui_input_need {
     TUI_INPUT_REST, /* the beginning of a sequence or a sign */
 } tui_input_need;
 
-/* Takes the first key off the bytes (TUI_INPUT_KEY), or says what it waits for; with `final` it waits
- * no more and takes what is there as it is. */
+/* Takes the first key off the bytes (TUI_INPUT_KEY), or says what it waits for; with `final` it
+ * waits no more and takes what is there as it is. */
 tui_input_need tui_input_next(tui_input *in, bool final, struct tui_key *out);
 
 #ifdef __cplusplus

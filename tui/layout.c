@@ -40,7 +40,8 @@ static void split_body(struct tui_rect body, const struct tui_wish *wish, struct
     if (body.cols >= WIDE_COLS) {
         const int32_t cols = clamp(body.cols * 9 / 20, DASH_COLS_MIN, DASH_COLS_MAX);
         out->chat.cols = body.cols - cols - GUTTER_COLS;
-        out->border = (struct tui_rect){body.row, body.col + out->chat.cols, body.rows, GUTTER_COLS};
+        out->border =
+            (struct tui_rect){body.row, body.col + out->chat.cols, body.rows, GUTTER_COLS};
         out->dash = (struct tui_rect){body.row, out->border.col + GUTTER_COLS, body.rows, cols};
     } else if (body.rows >= STACKED_ROWS) {
         out->dash = take_rows(&body, body.rows * 3 / 5);

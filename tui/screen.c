@@ -1,10 +1,10 @@
 /* ncurses gives the terminal's modes and its description; the cells are written here, since ncurses
  * knows 24-bit colours only where the terminal's description has them (xterm's has not) and trusts
  * libc's widths; keys are read here (input.h), since ncurses loses text behind a byte that is no
- * UTF-8. The invariant: `shown` is what the terminal shows, or is not valid, and each run of changed
- * cells is addressed anew, so that a sign whose width the terminal sees otherwise shifts nothing else.
- * Handlers of signals set flags; those of crashes put the terminal back with write and tcsetattr
- * alone. */
+ * UTF-8. The invariant: `shown` is what the terminal shows, or is not valid, and each run of
+ * changed cells is addressed anew, so that a sign whose width the terminal sees otherwise shifts
+ * nothing else. Handlers of signals set flags; those of crashes put the terminal back with write
+ * and tcsetattr alone. */
 #include "screen.h"
 
 #include "input.h"
@@ -108,7 +108,8 @@ static void release_errors(void) {
     }
 }
 
-/* What a terminal that is stuck has not taken yet is thrown away: there is room for the last words. */
+/* What a terminal that is stuck has not taken yet is thrown away: there is room for the last words.
+ */
 static void make_room(void) {
     struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
     if (poll(&out, 1, STUCK_MS) == 0) {
@@ -141,8 +142,8 @@ static bool install_handlers(void) {
     for (size_t i = 0; i < N_ENDS; i++) {
         sigaction(end_signals[i], &end, NULL);
     }
-    return sigaction(SIGTSTP, &stop, NULL) == 0 &&
-           sigaction(SIGWINCH, &resize, NULL) == 0 && sigaction(SIGCONT, &go_on, NULL) == 0;
+    return sigaction(SIGTSTP, &stop, NULL) == 0 && sigaction(SIGWINCH, &resize, NULL) == 0 &&
+           sigaction(SIGCONT, &go_on, NULL) == 0;
 }
 
 static void lend_signals(bool lent) {
@@ -241,12 +242,12 @@ static void learn_keys(tui_input *in) {
         tui_key_kind kind;
         uint32_t ch;
     } keys[] = {
-        {"kcuu1", TUI_KEY_UP, 0},    {"kcud1", TUI_KEY_DOWN, 0},       {"kcub1", TUI_KEY_LEFT, 0},
-        {"kcuf1", TUI_KEY_RIGHT, 0}, {"khome", TUI_KEY_HOME, 0},       {"kend", TUI_KEY_END, 0},
-        {"kpp", TUI_KEY_PAGE_UP, 0}, {"knp", TUI_KEY_PAGE_DOWN, 0},    {"kdch1", TUI_KEY_DELETE, 0},
-        {"kent", TUI_KEY_ENTER, 0},  {"kf1", TUI_KEY_FUNCTION, 1},     {"kf2", TUI_KEY_FUNCTION, 2},
-        {"kf3", TUI_KEY_FUNCTION, 3}, {"kf4", TUI_KEY_FUNCTION, 4},    {"kf5", TUI_KEY_FUNCTION, 5},
-        {"kf6", TUI_KEY_FUNCTION, 6}, {"kf7", TUI_KEY_FUNCTION, 7},    {"kf8", TUI_KEY_FUNCTION, 8},
+        {"kcuu1", TUI_KEY_UP, 0},     {"kcud1", TUI_KEY_DOWN, 0},     {"kcub1", TUI_KEY_LEFT, 0},
+        {"kcuf1", TUI_KEY_RIGHT, 0},  {"khome", TUI_KEY_HOME, 0},     {"kend", TUI_KEY_END, 0},
+        {"kpp", TUI_KEY_PAGE_UP, 0},  {"knp", TUI_KEY_PAGE_DOWN, 0},  {"kdch1", TUI_KEY_DELETE, 0},
+        {"kent", TUI_KEY_ENTER, 0},   {"kf1", TUI_KEY_FUNCTION, 1},   {"kf2", TUI_KEY_FUNCTION, 2},
+        {"kf3", TUI_KEY_FUNCTION, 3}, {"kf4", TUI_KEY_FUNCTION, 4},   {"kf5", TUI_KEY_FUNCTION, 5},
+        {"kf6", TUI_KEY_FUNCTION, 6}, {"kf7", TUI_KEY_FUNCTION, 7},   {"kf8", TUI_KEY_FUNCTION, 8},
         {"kf9", TUI_KEY_FUNCTION, 9}, {"kf10", TUI_KEY_FUNCTION, 10},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && in->n_names < TUI_INPUT_NAMES; i++) {
@@ -569,8 +570,8 @@ bool tui_screen_draw(tui_screen *s, const tui_grid *g) {
 
 /* ---- keys ---- */
 
-/* Goes on after a stop that nobody could see coming (SIGSTOP): the shell has had the terminal since,
- * and where it still has it, reading stops us until it is given back. */
+/* Goes on after a stop that nobody could see coming (SIGSTOP): the shell has had the terminal
+ * since, and where it still has it, reading stops us until it is given back. */
 static void go_on(tui_screen *s) {
     enum { TRIES = 100 }; /* nothing stops a process that has no shell any more */
     for (int i = 0; i < TRIES; i++) {

@@ -37,8 +37,8 @@ typedef struct tui_talk {
 void tui_talk_free(tui_talk *t);
 void tui_talk_clear(tui_talk *t);
 TL_MUST tl_err tui_talk_add(tui_talk *t, tui_item_kind kind, const char *text, size_t n);
-/* More of the answer that is coming; where none is, of the last item if that is one, else of a new one. Notes and warnings that come in
- * between stand behind it, and do not break it in two. */
+/* More of the answer that is coming; where none is, of the last item if that is one, else of a new
+ * one. Notes and warnings that come in between stand behind it, and do not break it in two. */
 TL_MUST tl_err tui_talk_append(tui_talk *t, const char *text, size_t n);
 void tui_talk_end(tui_talk *t); /* the answer is whole */
 

@@ -1,5 +1,5 @@
-/* Blocks of a sketch, whichever codec each side has: core's functions and what they ask for. Nothing
- * here decides over a number. */
+/* Blocks of a sketch, whichever codec each side has: core's functions and what they ask for.
+ * Nothing here decides over a number. */
 #include "books.h"
 
 static uint64_t floats_of(tl_codec codec) {
@@ -30,8 +30,8 @@ const float *cpu_smooth_of(const struct tl_sketch *sketch, uint32_t kv_head) {
 void cpu_encode_keys(const struct tl_sketch *s, const struct cpu_books *books, uint32_t kv_head,
                      tl_fit fit, float *rows, tl_vq_search *search, void *block) {
     if (books->k != NULL) {
-        tl_vq_encode(s->k_codec, books->k, cpu_smooth_of(s, kv_head), 1.0f, rows, s->head_dim, search,
-                     block);
+        tl_vq_encode(s->k_codec, books->k, cpu_smooth_of(s, kv_head), 1.0f, rows, s->head_dim,
+                     search, block);
     } else {
         tl_codec_encode_keys(s->k_codec, fit, rows, s->head_dim, block);
     }
@@ -40,8 +40,8 @@ void cpu_encode_keys(const struct tl_sketch *s, const struct cpu_books *books, u
 void cpu_encode_values(const struct tl_sketch *s, const struct cpu_books *books, tl_fit fit,
                        float *rows, tl_vq_search *search, void *block) {
     if (books->v != NULL) {
-        tl_vq_encode(s->v_codec, books->v, NULL, tl_vq_stretch(s->v_codec), rows, s->head_dim, search,
-                     block);
+        tl_vq_encode(s->v_codec, books->v, NULL, tl_vq_stretch(s->v_codec), rows, s->head_dim,
+                     search, block);
     } else {
         tl_codec_encode_values(s->v_codec, fit, rows, s->head_dim, block);
     }

@@ -1,5 +1,5 @@
-/* Private to the CPU backend: the codebooks of a sketch as an op reads them, and blocks of either kind
- * of codec, by scales or by codebook. Everything lies in the op's scratch. */
+/* Private to the CPU backend: the codebooks of a sketch as an op reads them, and blocks of either
+ * kind of codec, by scales or by codebook. Everything lies in the op's scratch. */
 #ifndef TL_CPU_BOOKS_H
 #define TL_CPU_BOOKS_H
 

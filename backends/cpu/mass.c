@@ -1,9 +1,9 @@
 /* How much of attention the largest weights hold. The plain version sorts a query's weights in
  * double. The fast one has them from a kernel in float and orders them by their bit patterns, which
  * is right for numbers that are not negative, and only as far as the sums need it: 3.3 ns a weight,
- * where a whole sort takes 5.7 (1B shape, 16k rows, 2026-11-22). Sums are in double. A query's shares
- * are kept apart until all are there and are then added in order, so neither the number of threads
- * nor who claims what shows in a bit. */
+ * where a whole sort takes 5.7 (1B shape, 16k rows, 2026-11-22). Sums are in double. A query's
+ * shares are kept apart until all are there and are then added in order, so neither the number of
+ * threads nor who claims what shows in a bit. */
 #include "mass.h"
 
 #include <math.h>

@@ -29,8 +29,8 @@ struct job {
     atomic_uint hits, misses; /* fetch */
 };
 
-/* Shares the job with room for so many floats a thread, and the codebooks of a sketch where there is
- * one; false where there is no memory for it. */
+/* Shares the job with room for so many floats a thread, and the codebooks of a sketch where there
+ * is one; false where there is no memory for it. */
 static bool share(struct cpu_dev *dev, cpu_job *run, const void *op, const struct tl_sketch *sketch,
                   uint64_t room_floats, uint64_t n_elems, struct job *job) {
     job->op = op;
@@ -244,8 +244,8 @@ static void mix_end(const struct mix *m, float *out, float *lse, uint32_t d) {
 }
 
 /* Query i of head h over all blocks; room for a block of keys and one of values. */
-static void sketch_head(const struct tl_attend_sketch *op, const struct cpu_books *books, uint32_t i,
-                        uint32_t h, float *room) {
+static void sketch_head(const struct tl_attend_sketch *op, const struct cpu_books *books,
+                        uint32_t i, uint32_t h, float *room) {
     const struct tl_sketch *const k = &op->sketch;
     const uint32_t d = k->head_dim, kv_head = h / (op->n_heads / k->n_kv_heads);
     const uint64_t first = (uint64_t)kv_head * (k->k.rows / k->n_kv_heads);

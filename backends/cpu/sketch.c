@@ -4,9 +4,9 @@
  * number of threads or from who claims what, so every number of threads gives the same bits. What
  * is computed inside a task is the business of the kernels.
  *
- * Vector-quantised keys are scored by tables of queries and codebook entries. Where a batch is cut into
- * chunks its table is made before them, by all threads, for all of its chunks; else by the task that
- * uses it. */
+ * Vector-quantised keys are scored by tables of queries and codebook entries. Where a batch is cut
+ * into chunks its table is made before them, by all threads, for all of its chunks; else by the
+ * task that uses it. */
 #include "sketch.h"
 
 #include "core/vq.h"
@@ -34,8 +34,8 @@ struct plan {
     float *most;    /* likewise */
     uint32_t stride;
     uint16_t place[TL_HEAD_DIM_MAX]; /* of each channel in sums */
-    /* Of a side that is vector-quantised: its codebook; for keys that are scored here, turned queries
-     * (n, n_heads * head_dim) and tables, one a batch and KV head or one a thread. */
+    /* Of a side that is vector-quantised: its codebook; for keys that are scored here, turned
+     * queries (n, n_heads * head_dim) and tables, one a batch and KV head or one a thread. */
     float *k_book, *v_book, *turned, *tables;
     uint64_t table_floats; /* 0: no table */
     bool shares_tables;
@@ -122,8 +122,8 @@ static struct sketch_task task_of(const struct plan *p, uint32_t place, uint32_t
     const float *const q = p->turned != NULL ? p->turned : cpu_row(&p->q, 0);
     for (uint32_t r = 0; r < task.n; r++) {
         const uint32_t head = head_of(p, task.kv_head, row + r);
-        task.q[r] = q + (uint64_t)query_of(p, row + r) * p->q.cols +
-                    (uint64_t)head * p->sketch->head_dim;
+        task.q[r] =
+            q + (uint64_t)query_of(p, row + r) * p->q.cols + (uint64_t)head * p->sketch->head_dim;
         task.score[r] = p->score.buf != NULL ? cpu_row(&p->score, head) : NULL;
     }
     if (p->table_floats > 0) {
@@ -174,8 +174,7 @@ static void make_tables(const struct plan *p, uint32_t thread, uint32_t n_thread
     cpu_slice((uint64_t)p->q.rows * n_heads, thread, n_threads, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
         const float *const q = (const float *)cpu_row(&p->q, 0) + i * d;
-        const float *const smooth =
-            cpu_row(&p->sketch->smooth, (uint32_t)(i % n_heads) / p->group);
+        const float *const smooth = cpu_row(&p->sketch->smooth, (uint32_t)(i % n_heads) / p->group);
         float *const turned = p->turned + i * d;
         for (uint32_t j = 0; j < d; j++) {
             turned[j] = q[j] * smooth[j];
@@ -246,10 +245,9 @@ static bool find_places(struct plan *p) {
 static uint64_t table_floats_of(const struct plan *p) {
     const struct tl_sketch *const s = p->sketch;
     const bool scored = p->attend != NULL && p->score.buf != NULL;
-    return tl_vq_is(s->k_codec) && !scored
-               ? (uint64_t)s->head_dim / tl_vq_dim(s->k_codec) * tl_vq_entries(s->k_codec) *
-                     SKETCH_ROWS
-               : 0;
+    return tl_vq_is(s->k_codec) && !scored ? (uint64_t)s->head_dim / tl_vq_dim(s->k_codec) *
+                                                 tl_vq_entries(s->k_codec) * SKETCH_ROWS
+                                           : 0;
 }
 
 static uint64_t entry_floats(tl_codec codec) {
@@ -263,10 +261,11 @@ static float *take(float **room, uint64_t n_floats) {
     return piece;
 }
 
-/* Reserves what the op needs, as much as a full cache would take, so that no later step of the session
- * asks for more; false where there is no memory. */
+/* Reserves what the op needs, as much as a full cache would take, so that no later step of the
+ * session asks for more; false where there is no memory. */
 static bool reserve(struct plan *p, struct cpu_dev *dev, uint32_t chunks_max) {
-    const uint32_t n_threads = cpu_pool_n(dev->pool), n_places = p->n_batches * p->sketch->n_kv_heads;
+    const uint32_t n_threads = cpu_pool_n(dev->pool),
+                   n_places = p->n_batches * p->sketch->n_kv_heads;
     const uint64_t cap = p->sketch->k.rows / p->sketch->n_kv_heads;
     const uint64_t n_chunks = tl_min_u64(chunks_max, tl_div_up(cap, SKETCH_STEP));
     const uint64_t n_results =
@@ -276,8 +275,14 @@ static bool reserve(struct plan *p, struct cpu_dev *dev, uint32_t chunks_max) {
     const uint64_t k_book = p->table_floats > 0 ? entry_floats(p->sketch->k_codec) : 0;
     const uint64_t v_book = p->attend != NULL ? entry_floats(p->sketch->v_codec) : 0;
     p->work_floats = tl_align_up(cpu_sketch_work_floats(p->sketch), 16);
-    const uint64_t pieces[] = {n_threads * p->work_floats, n_results * p->stride, n_results,
-                               n_results, tables, turned, k_book, v_book};
+    const uint64_t pieces[] = {n_threads * p->work_floats,
+                               n_results * p->stride,
+                               n_results,
+                               n_results,
+                               tables,
+                               turned,
+                               k_book,
+                               v_book};
     uint64_t all = 0;
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         all += tl_align_up(pieces[i], 16);

@@ -35,8 +35,8 @@ struct sketch_task {
     float *sums, *weights, *most;
     uint32_t stride; /* value groups * SKETCH_PLACES */
     float *work;     /* cpu_sketch_work_floats() of this thread's own, 64-byte aligned */
-    /* Where a side is vector-quantised, q being turned and sums to be turned back: the entries of its
-     * codebook, and for keys the products of scaled queries and entries, (places, entries,
+    /* Where a side is vector-quantised, q being turned and sums to be turned back: the entries of
+     * its codebook, and for keys the products of scaled queries and entries, (places, entries,
      * SKETCH_ROWS). A value's numbers are summed one behind the other. */
     const float *k_book, *v_book;
     float *table;
@@ -47,7 +47,8 @@ typedef void sketch_kernel(const struct sketch_task *task);
 struct sketch_kernels {
     sketch_kernel *score, *attend;
     uint32_t (*place)(tl_codec codec, uint32_t i);
-    /* Of vector-quantised keys: n halves to floats, n a multiple of 16; the table's places [begin, end). */
+    /* Of vector-quantised keys: n halves to floats, n a multiple of 16; the table's places [begin,
+     * end). */
     void (*expand)(const uint16_t *book, uint32_t n, float *dst);
     void (*tables)(const struct sketch_task *task, uint32_t begin, uint32_t end);
 };

@@ -11,11 +11,11 @@
 enum {
     ATTEND_THREADS = 128,
     ATTEND_WARPS = ATTEND_THREADS / CU_WARP,
-    HEADS = 8,       /* query heads of a block */
-    WIDE_HEADS = 4,  /* where a head is wider than 256 */
+    HEADS = 8,      /* query heads of a block */
+    WIDE_HEADS = 4, /* where a head is wider than 256 */
     TILE_ROWS_MAX = 32,
-    PART_EXTRA = 2,  /* floats behind the sums: score, weights */
-    PAD = 8,         /* elements behind a row in shared memory, so that rows start in other banks */
+    PART_EXTRA = 2, /* floats behind the sums: score, weights */
+    PAD = 8,        /* elements behind a row in shared memory, so that rows start in other banks */
 };
 
 struct attend_args {
@@ -60,7 +60,9 @@ template <class E> struct attend_room {
     uint32_t stride;
 };
 
-static inline __host__ __device__ uint32_t attend_stride(uint32_t d) { return (d + 7) / 8 * 8 + PAD; }
+static inline __host__ __device__ uint32_t attend_stride(uint32_t d) {
+    return (d + 7) / 8 * 8 + PAD;
+}
 
 static inline __host__ __device__ uint32_t attend_heads(uint32_t d) {
     return d > 256 ? WIDE_HEADS : HEADS;
@@ -270,7 +272,8 @@ static __device__ void attend_end(const struct attend_args &a, const struct atte
     }
 }
 
-/* Block (part, KV head x chunk of its query heads, query of an op). E: half where the cache is F16. */
+/* Block (part, KV head x chunk of its query heads, query of an op). E: half where the cache is F16.
+ */
 template <class E, int COLUMNS, int H>
 static __global__ void __launch_bounds__(ATTEND_THREADS, 4)
     k_attend(const __grid_constant__ struct cu_group<attend_args> ops, uint32_t depth) {

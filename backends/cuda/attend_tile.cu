@@ -1,10 +1,11 @@
-/* Exact attention of many queries (prefill), on tensor cores: a block holds ROWS (query, head) pairs
- * of one KV head and goes over the keys they see in tiles, keeping a running maximum for each pair.
+/* Exact attention of many queries (prefill), on tensor cores: a block holds ROWS (query, head)
+ * pairs of one KV head and goes over the keys they see in tiles, keeping a running maximum for each
+ * pair.
  *
  * Keys and values are halves and exact. Queries and weights are split into a half and the half of
- * what that left, each scaled by a power of two so that neither falls below a half's range: products
- * keep 22 bits, as many as a float's sum of them. A tile's product is summed in registers of its own
- * and then added, because tensor cores cut what they add to a large sum.
+ * what that left, each scaled by a power of two so that neither falls below a half's range:
+ * products keep 22 bits, as many as a float's sum of them. A tile's product is summed in registers
+ * of its own and then added, because tensor cores cut what they add to a large sum.
  *
  * Which element of an accumulator a lane holds is the hardware's business; a matrix of row numbers,
  * loaded as an accumulator once, says it. */
@@ -23,10 +24,10 @@ template <int D> struct tile_shape {
     enum {
         rows = D > 128 ? 32 : 64,
         keys = D > 128 ? 32 : 64,
-        stride = D + 8,         /* halves of a query, key or value */
-        score_stride = keys + 4, /* floats */
+        stride = D + 8,           /* halves of a query, key or value */
+        score_stride = keys + 4,  /* floats */
         weight_stride = keys + 8, /* halves */
-        out_stride = D + 4,     /* floats; outputs take the queries' room */
+        out_stride = D + 4,       /* floats; outputs take the queries' room */
         row_groups = rows / 16,
         column_groups = TILE_WARPS / row_groups,
         q_bytes = 2 * rows * stride * 2,
@@ -82,7 +83,8 @@ template <int D> static __device__ struct tile_room<D> tile_layout(uint8_t *at) 
 }
 
 /* Row r of this block is pair r0 + r: head pair % group of query pair / group. */
-static __device__ uint64_t pair_item(const struct tile_args &a, uint32_t pair) {
+static __device__ uint64_t
+pair_item(const struct tile_args &a, uint32_t pair) {
     return (uint64_t)(pair / a.group) * a.n_heads + blockIdx.y * a.group + pair % a.group;
 }
 
@@ -325,11 +327,16 @@ static cudaError_t tile_as(const struct cu_exec *x, const struct tile_args &a,
 
 static uint32_t tile_bytes(uint32_t d) {
     switch (d) {
-    case 64: return tile_shape<64>::bytes;
-    case 96: return tile_shape<96>::bytes;
-    case 128: return tile_shape<128>::bytes;
-    case 256: return tile_shape<256>::bytes;
-    default: return UINT32_MAX;
+    case 64:
+        return tile_shape<64>::bytes;
+    case 96:
+        return tile_shape<96>::bytes;
+    case 128:
+        return tile_shape<128>::bytes;
+    case 256:
+        return tile_shape<256>::bytes;
+    default:
+        return UINT32_MAX;
     }
 }
 
@@ -358,10 +365,15 @@ cudaError_t cu_attend_tile(const struct cu_exec *x, const struct tl_attend *op) 
                                 op->scale,
                                 op->softcap};
     switch (op->kv.k.cols) {
-    case 64: return tile_as<64>(x, a, n);
-    case 96: return tile_as<96>(x, a, n);
-    case 128: return tile_as<128>(x, a, n);
-    case 256: return tile_as<256>(x, a, n);
-    default: return cudaErrorInvalidValue;
+    case 64:
+        return tile_as<64>(x, a, n);
+    case 96:
+        return tile_as<96>(x, a, n);
+    case 128:
+        return tile_as<128>(x, a, n);
+    case 256:
+        return tile_as<256>(x, a, n);
+    default:
+        return cudaErrorInvalidValue;
     }
 }

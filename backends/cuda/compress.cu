@@ -15,7 +15,7 @@ struct compress_args {
     uint32_t d, src_cap, dst_cap, src_row, dst_block, value_group;
     uint32_t k_bits, v_bits;
     uint32_t first_side; /* 0: keys, 1: values */
-    double stretch; /* of values */
+    double stretch;      /* of values */
     bool squares;
 };
 

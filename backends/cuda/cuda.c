@@ -213,7 +213,7 @@ static tl_err hold_or_run(tl_stream *base, const void *op, size_t op_bytes,
         x.together = n;                                                                            \
         x.scratch_each = tl_align_up(scratch_bytes, 256);                                          \
         TL_TRY(cu_enter(cu_dev_of(s)));                                                            \
-        TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, n * x.scratch_each, #name));      \
+        TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, n *x.scratch_each, #name));       \
         return cu_check(cu_dev_of(s), cu_##name(&x, of, n), #name);                                \
     }                                                                                              \
     static tl_err name(tl_stream *s, const struct tl_##name *op) {                                 \

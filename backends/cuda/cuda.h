@@ -54,8 +54,8 @@ struct cu_stream {
     cudaEvent_t fork;           /* for captures of several streams */
     bool gave_up;               /* an op of the capture found no scratch */
     struct cu_held held;
-    /* Of which x the scratch at codes_at holds the codes: several products of one x stand behind each
-     * other. Anything else on the stream makes it an absent view. */
+    /* Of which x the scratch at codes_at holds the codes: several products of one x stand behind
+     * each other. Anything else on the stream makes it an absent view. */
     tl_view codes;
     const void *codes_at;
 };

@@ -15,21 +15,51 @@ struct cu_codes {
 };
 
 template <int T> struct cu_format; /* elements, bytes: of a block */
-template <> struct cu_format<TL_Q8_0> { enum { elems = 32, bytes = 34 }; };
-template <> struct cu_format<TL_Q4_0> { enum { elems = 32, bytes = 18 }; };
-template <> struct cu_format<TL_Q4_1> { enum { elems = 32, bytes = 20 }; };
-template <> struct cu_format<TL_Q5_0> { enum { elems = 32, bytes = 22 }; };
-template <> struct cu_format<TL_Q5_1> { enum { elems = 32, bytes = 24 }; };
-template <> struct cu_format<TL_IQ4_NL> { enum { elems = 32, bytes = 18 }; };
-template <> struct cu_format<TL_IQ4_XS> { enum { elems = 256, bytes = 136 }; };
-template <> struct cu_format<TL_Q2_K> { enum { elems = 256, bytes = 84 }; };
-template <> struct cu_format<TL_Q3_K> { enum { elems = 256, bytes = 110 }; };
-template <> struct cu_format<TL_Q4_K> { enum { elems = 256, bytes = 144 }; };
-template <> struct cu_format<TL_Q5_K> { enum { elems = 256, bytes = 176 }; };
-template <> struct cu_format<TL_Q6_K> { enum { elems = 256, bytes = 210 }; };
-template <> struct cu_format<TL_F32> { enum { elems = 1, bytes = 4 }; };
-template <> struct cu_format<TL_F16> { enum { elems = 1, bytes = 2 }; };
-template <> struct cu_format<TL_BF16> { enum { elems = 1, bytes = 2 }; };
+template <> struct cu_format<TL_Q8_0> {
+    enum { elems = 32, bytes = 34 };
+};
+template <> struct cu_format<TL_Q4_0> {
+    enum { elems = 32, bytes = 18 };
+};
+template <> struct cu_format<TL_Q4_1> {
+    enum { elems = 32, bytes = 20 };
+};
+template <> struct cu_format<TL_Q5_0> {
+    enum { elems = 32, bytes = 22 };
+};
+template <> struct cu_format<TL_Q5_1> {
+    enum { elems = 32, bytes = 24 };
+};
+template <> struct cu_format<TL_IQ4_NL> {
+    enum { elems = 32, bytes = 18 };
+};
+template <> struct cu_format<TL_IQ4_XS> {
+    enum { elems = 256, bytes = 136 };
+};
+template <> struct cu_format<TL_Q2_K> {
+    enum { elems = 256, bytes = 84 };
+};
+template <> struct cu_format<TL_Q3_K> {
+    enum { elems = 256, bytes = 110 };
+};
+template <> struct cu_format<TL_Q4_K> {
+    enum { elems = 256, bytes = 144 };
+};
+template <> struct cu_format<TL_Q5_K> {
+    enum { elems = 256, bytes = 176 };
+};
+template <> struct cu_format<TL_Q6_K> {
+    enum { elems = 256, bytes = 210 };
+};
+template <> struct cu_format<TL_F32> {
+    enum { elems = 1, bytes = 4 };
+};
+template <> struct cu_format<TL_F16> {
+    enum { elems = 1, bytes = 2 };
+};
+template <> struct cu_format<TL_BF16> {
+    enum { elems = 1, bytes = 2 };
+};
 
 static __device__ inline uint32_t cu_u16(const uint8_t *p) { return *(const uint16_t *)p; }
 
@@ -196,9 +226,12 @@ template <int T> static __device__ inline float cu_element(const uint8_t *row, u
 /* Element i of a row of what a cache may hold. */
 static __device__ inline float cu_cache_element(tl_dtype dtype, const uint8_t *row, uint32_t i) {
     switch (dtype) {
-    case TL_F32: return cu_element<TL_F32>(row, i);
-    case TL_F16: return cu_element<TL_F16>(row, i);
-    case TL_BF16: return cu_element<TL_BF16>(row, i);
+    case TL_F32:
+        return cu_element<TL_F32>(row, i);
+    case TL_F16:
+        return cu_element<TL_F16>(row, i);
+    case TL_BF16:
+        return cu_element<TL_BF16>(row, i);
     case TL_Q8_0: {
         const uint8_t *const b = row + (uint64_t)(i / 32) * 34;
         return cu_half(b) * (float)(int8_t)b[2 + i % 32];

@@ -19,15 +19,15 @@ struct transpose_args {
     uint32_t d, src_cap, cap, src_row, dst_block, n_blocks;
 };
 
-/* Block (cache block, KV head, 64 channels) of INDEX_THREADS; what is largest in this block alone. */
+/* Block (cache block, KV head, 64 channels) of INDEX_THREADS; what is largest in this block alone.
+ */
 static __global__ void k_key_transpose(struct transpose_args a) {
     __shared__ uint16_t tile[TL_BLOCK * (COLUMNS + COLUMN_PAD)];
     const uint32_t c0 = blockIdx.z * COLUMNS, n = a.d - c0 < COLUMNS ? a.d - c0 : (uint32_t)COLUMNS;
     const uint64_t from = (uint64_t)blockIdx.y * a.src_cap + a.src_row + blockIdx.x * TL_BLOCK;
     const uint64_t block = (uint64_t)a.dst_block + blockIdx.x;
     for (uint32_t at = threadIdx.x; at < TL_BLOCK * n; at += INDEX_THREADS) {
-        tile[at / n * (COLUMNS + COLUMN_PAD) + at % n] =
-            a.src[(from + at / n) * a.d + c0 + at % n];
+        tile[at / n * (COLUMNS + COLUMN_PAD) + at % n] = a.src[(from + at / n) * a.d + c0 + at % n];
     }
     __syncthreads();
     for (uint32_t at = threadIdx.x; at < TL_BLOCK * n; at += INDEX_THREADS) {
@@ -42,8 +42,7 @@ static __global__ void k_key_transpose(struct transpose_args a) {
             const uint32_t size = tile[t * (COLUMNS + COLUMN_PAD) + threadIdx.x] & 0x7fffu;
             largest = size <= 0x7c00u && size > largest ? size : largest;
         }
-        a.most[((uint64_t)blockIdx.y * a.cap + block) * a.d + c0 + threadIdx.x] =
-            (uint16_t)largest;
+        a.most[((uint64_t)blockIdx.y * a.cap + block) * a.d + c0 + threadIdx.x] = (uint16_t)largest;
     }
 }
 
@@ -252,8 +251,8 @@ static __global__ void k_page_encode(struct page_args a) {
     if (c >= a.d) {
         return;
     }
-    const uint64_t row0 = (uint64_t)blockIdx.y * a.src_cap + a.src_row +
-                          (uint64_t)blockIdx.x * a.page;
+    const uint64_t row0 =
+        (uint64_t)blockIdx.y * a.src_cap + a.src_row + (uint64_t)blockIdx.x * a.page;
     const __half *const keys = a.src + row0 * a.d + c;
     __half *const to = a.rows + ((uint64_t)blockIdx.y * a.cap + a.first + blockIdx.x) * 2 * a.d + c;
     double least = INFINITY, most = -INFINITY, sum = 0.0, squares = 0.0;
@@ -398,8 +397,8 @@ cudaError_t cu_page_encode(const struct cu_exec *x, const struct tl_page_encode 
                                 op->src_row,
                                 op->dst_block * per_block,
                                 op->dst.kind == TL_PAGE_BOUNDS};
-    return cu_launch(x, dim3(op->n_blocks * per_block, n, cu_div_up(a.d, 64)), 64, 0,
-                     k_page_encode, a);
+    return cu_launch(x, dim3(op->n_blocks * per_block, n, cu_div_up(a.d, 64)), 64, 0, k_page_encode,
+                     a);
 }
 
 cudaError_t cu_page_score(const struct cu_exec *x, const struct tl_page_score *op) {

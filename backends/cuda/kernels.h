@@ -47,8 +47,8 @@ struct cu_exec {
     cudaStream_t stream;
     const struct cu_tuning *tuning;
     uint32_t n_sms, shared_bytes_max;
-    uint32_t together; /* ops of this launch: who counts blocks counts those of all */
-    void *scratch;     /* for each op as many bytes as its _scratch says, a multiple of 256 */
+    uint32_t together;     /* ops of this launch: who counts blocks counts those of all */
+    void *scratch;         /* for each op as many bytes as its _scratch says, a multiple of 256 */
     uint64_t scratch_each; /* from one op's to the next one's, likewise */
     bool codes_ready; /* matmul: the scratch holds x rounded already, from the product before */
 };
@@ -58,15 +58,16 @@ cudaError_t cu_rmsnorm(const struct cu_exec *x, const struct tl_rmsnorm *op);
 cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op);
 cudaError_t cu_glu(const struct cu_exec *x, const struct tl_glu *op);
 cudaError_t cu_merge(const struct cu_exec *x, const struct tl_merge *op);
-cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops, uint32_t n);
+cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *const *ops,
+                         uint32_t n);
 uint64_t cu_compress_scratch(const struct cu_exec *x, const struct tl_compress *op);
 cudaError_t cu_compress(const struct cu_exec *x, const struct tl_compress *op);
 /* Its vector-quantised keys, or values; a side's scratch holds its codebook as floats. */
 uint64_t cu_compress_vq_scratch(tl_codec codec);
 cudaError_t cu_compress_vq(const struct cu_exec *x, const struct tl_compress *op, bool keys,
                            float *expanded);
-/* to := (from diag(smooth)) H, row by row; to may be from, smooth NULL for ones. Row i belongs to head
- * i % n_heads. */
+/* to := (from diag(smooth)) H, row by row; to may be from, smooth NULL for ones. Row i belongs to
+ * head i % n_heads. */
 struct cu_turn {
     const float *from, *smooth; /* (n_rows, d), (n_heads / group, d) */
     float *to;
@@ -85,12 +86,15 @@ cudaError_t cu_attend(const struct cu_exec *x, const struct tl_attend *const *op
 bool cu_attend_tile_fits(const struct cu_exec *x, const struct tl_attend *op);
 cudaError_t cu_attend_tile(const struct cu_exec *x, const struct tl_attend *op);
 uint64_t cu_attend_slots_scratch(const struct cu_exec *x, const struct tl_attend_slots *op);
-cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *const *ops, uint32_t n);
+cudaError_t cu_attend_slots(const struct cu_exec *x, const struct tl_attend_slots *const *ops,
+                            uint32_t n);
 
 uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_attend_sketch *op);
-cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *const *ops, uint32_t n);
+cudaError_t cu_attend_sketch(const struct cu_exec *x, const struct tl_attend_sketch *const *ops,
+                             uint32_t n);
 uint64_t cu_key_score_scratch(const struct cu_exec *x, const struct tl_key_score *op);
-cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *const *ops, uint32_t n);
+cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *const *ops,
+                         uint32_t n);
 
 uint64_t cu_topk_scratch(const struct cu_exec *x, const struct tl_topk *op);
 cudaError_t cu_topk(const struct cu_exec *x, const struct tl_topk *const *ops, uint32_t n);

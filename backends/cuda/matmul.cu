@@ -8,7 +8,8 @@
  *   half, x as a half and, for F16, the half of what that left, which together have float's
  *   precision. F32 and BF16 w in floats.
  *
- * Invariant: an output is the same sum in the same order on every run; nothing is added by atomics. */
+ * Invariant: an output is the same sum in the same order on every run; nothing is added by atomics.
+ */
 #include "formats.cuh"
 
 #include <mma.h>
@@ -29,9 +30,9 @@ enum {
 
 /* x as int8: blocks of 32 with a scale, and the sums of q over both halves. */
 struct x_codes {
-    int8_t *q;    /* (n, k) */
-    float *d;     /* (n, k / 32) */
-    int *sums;    /* (n, k / 32): low and high 16 bits */
+    int8_t *q; /* (n, k) */
+    float *d;  /* (n, k / 32) */
+    int *sums; /* (n, k / 32): low and high 16 bits */
 };
 
 /* A warp a block: grid (blocks, row). A number that is none makes its block's scale NaN. */
@@ -88,8 +89,7 @@ static __global__ void k_halves(struct x_halves to, const float *x, uint32_t k, 
         const __half high = __float2half_rn(value);
         to.high[(uint64_t)blockIdx.x * k_pad + j] = high;
         if (to.low != nullptr) {
-            to.low[(uint64_t)blockIdx.x * k_pad + j] =
-                __float2half_rn(value - __half2float(high));
+            to.low[(uint64_t)blockIdx.x * k_pad + j] = __float2half_rn(value - __half2float(high));
         }
     }
     if (threadIdx.x == 0) {
@@ -100,9 +100,9 @@ static __global__ void k_halves(struct x_halves to, const float *x, uint32_t k, 
 /* ---- kernels: few rows ---- */
 
 struct product {
-    float *y;         /* (n, m) */
-    const float *x;   /* (n, k) */
-    const uint8_t *w; /* (m, k) */
+    float *y;          /* (n, m) */
+    const float *x;    /* (n, k) */
+    const uint8_t *w;  /* (m, k) */
     const float *bias; /* (m) or NULL */
     uint64_t row_bytes;
     uint32_t n, m, k;
@@ -146,8 +146,7 @@ static __device__ float vec_quantised(const uint8_t *w, const struct x_codes &x,
     dot_b = __dp4a(b.q[3], x1.w, dot_b);
     const int sums = x.sums[block];
     const float sum_a = (float)(int16_t)(sums & 0xffff), sum_b = (float)(int16_t)(sums >> 16);
-    return x.d[block] *
-           (a.d * (float)dot_a - a.m * sum_a + (b.d * (float)dot_b - b.m * sum_b));
+    return x.d[block] * (a.d * (float)dot_a - a.m * sum_a + (b.d * (float)dot_b - b.m * sum_b));
 }
 
 template <int T>
@@ -157,7 +156,8 @@ static __device__ float vec_floats(const uint8_t *w, const float *x, uint32_t n,
     float sums[2] = {0.0f, 0.0f};
     if (aligned && n % wide == 0) {
         for (uint32_t at = wide * lane; at < n; at += wide * CU_WARP) {
-            const uint4 raw = *(const uint4 *)(const void *)(w + (uint64_t)at * cu_format<T>::bytes);
+            const uint4 raw =
+                *(const uint4 *)(const void *)(w + (uint64_t)at * cu_format<T>::bytes);
             const uint8_t *const elems = (const uint8_t *)&raw;
             for (uint32_t e = 0; e < wide; e += 4) {
                 const float4 v = *(const float4 *)(const void *)(x + at + e);
@@ -232,8 +232,8 @@ static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP)
             const uint32_t first = piece * vec_piece<T>::elems, left = p.k - first;
             const uint32_t n = left < (uint32_t)vec_piece<T>::elems ? left : vec_piece<T>::elems;
             const uint32_t per = cu_format<T>::elems;
-            const uint32_t skew = cu_skew(p.w + row * p.row_bytes +
-                                          (uint64_t)(first / per) * cu_format<T>::bytes);
+            const uint32_t skew =
+                cu_skew(p.w + row * p.row_bytes + (uint64_t)(first / per) * cu_format<T>::bytes);
             const uint8_t *const w = stages[warp][stage] + skew;
             if constexpr (cu_format<T>::elems > 1) {
                 const uint64_t block0 = (uint64_t)blockIdx.y * (p.k / 32) + first / 32;
@@ -389,9 +389,8 @@ static __global__ void __launch_bounds__(TILE_THREADS) k_matmul_floats(struct pr
             const uint32_t i = at / FLOAT_K, j = at % FLOAT_K;
             const bool inside = k0 + j < p.k;
             xs[j][i] = inside && i0 + i < p.n ? p.x[(uint64_t)(i0 + i) * p.k + k0 + j] : 0.0f;
-            ws[j][i] = inside && m0 + i < p.m
-                           ? cu_element<T>(p.w + (m0 + i) * p.row_bytes, k0 + j)
-                           : 0.0f;
+            ws[j][i] =
+                inside && m0 + i < p.m ? cu_element<T>(p.w + (m0 + i) * p.row_bytes, k0 + j) : 0.0f;
         }
         __syncthreads();
         for (uint32_t j = 0; j < FLOAT_K; j++) {
@@ -502,8 +501,7 @@ static cudaError_t tile_of(const struct cu_exec *x, const struct tl_matmul *op,
     }
 }
 
-template <int T>
-static cudaError_t matmul_of(const struct cu_exec *x, const struct tl_matmul *op) {
+template <int T> static cudaError_t matmul_of(const struct cu_exec *x, const struct tl_matmul *op) {
     const struct product p = {cu_at<float>(op->y),
                               cu_at<const float>(op->x),
                               cu_at<const uint8_t>(op->w),
@@ -519,21 +517,37 @@ static cudaError_t matmul_of(const struct cu_exec *x, const struct tl_matmul *op
 
 cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op) {
     switch (op->w.dtype) {
-    case TL_F32: return matmul_of<TL_F32>(x, op);
-    case TL_F16: return matmul_of<TL_F16>(x, op);
-    case TL_BF16: return matmul_of<TL_BF16>(x, op);
-    case TL_Q8_0: return matmul_of<TL_Q8_0>(x, op);
-    case TL_Q4_0: return matmul_of<TL_Q4_0>(x, op);
-    case TL_Q4_1: return matmul_of<TL_Q4_1>(x, op);
-    case TL_Q5_0: return matmul_of<TL_Q5_0>(x, op);
-    case TL_Q5_1: return matmul_of<TL_Q5_1>(x, op);
-    case TL_IQ4_NL: return matmul_of<TL_IQ4_NL>(x, op);
-    case TL_IQ4_XS: return matmul_of<TL_IQ4_XS>(x, op);
-    case TL_Q2_K: return matmul_of<TL_Q2_K>(x, op);
-    case TL_Q3_K: return matmul_of<TL_Q3_K>(x, op);
-    case TL_Q4_K: return matmul_of<TL_Q4_K>(x, op);
-    case TL_Q5_K: return matmul_of<TL_Q5_K>(x, op);
-    case TL_Q6_K: return matmul_of<TL_Q6_K>(x, op);
-    default: return cudaErrorInvalidValue;
+    case TL_F32:
+        return matmul_of<TL_F32>(x, op);
+    case TL_F16:
+        return matmul_of<TL_F16>(x, op);
+    case TL_BF16:
+        return matmul_of<TL_BF16>(x, op);
+    case TL_Q8_0:
+        return matmul_of<TL_Q8_0>(x, op);
+    case TL_Q4_0:
+        return matmul_of<TL_Q4_0>(x, op);
+    case TL_Q4_1:
+        return matmul_of<TL_Q4_1>(x, op);
+    case TL_Q5_0:
+        return matmul_of<TL_Q5_0>(x, op);
+    case TL_Q5_1:
+        return matmul_of<TL_Q5_1>(x, op);
+    case TL_IQ4_NL:
+        return matmul_of<TL_IQ4_NL>(x, op);
+    case TL_IQ4_XS:
+        return matmul_of<TL_IQ4_XS>(x, op);
+    case TL_Q2_K:
+        return matmul_of<TL_Q2_K>(x, op);
+    case TL_Q3_K:
+        return matmul_of<TL_Q3_K>(x, op);
+    case TL_Q4_K:
+        return matmul_of<TL_Q4_K>(x, op);
+    case TL_Q5_K:
+        return matmul_of<TL_Q5_K>(x, op);
+    case TL_Q6_K:
+        return matmul_of<TL_Q6_K>(x, op);
+    default:
+        return cudaErrorInvalidValue;
     }
 }

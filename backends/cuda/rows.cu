@@ -139,8 +139,8 @@ static __global__ void k_merge(struct merge_args a) {
 }
 
 struct encode_args {
-    uint8_t *dst;       /* (heads * cap, d) of its dtype */
-    const float *src;   /* (n, heads * d) */
+    uint8_t *dst;        /* (heads * cap, d) of its dtype */
+    const float *src;    /* (n, heads * d) */
     const int32_t *slot; /* (n) */
     uint64_t row_bytes;
     uint32_t d, heads, cap;
@@ -193,17 +193,16 @@ static __device__ void encode_block(const struct encode_args &a, uint8_t *row, u
 
 typedef struct cu_group<encode_args, 2 * CU_TOGETHER_MAX> encode_group;
 
-/* A warp for 32 columns of a head of a row: block (columns, head, row of an op's keys or values). */
-static __global__ void k_kv_encode(const __grid_constant__ encode_group ops,
-                                   uint32_t depth) {
+/* A warp for 32 columns of a head of a row: block (columns, head, row of an op's keys or values).
+ */
+static __global__ void k_kv_encode(const __grid_constant__ encode_group ops, uint32_t depth) {
     const struct encode_args &a = ops.of[blockIdx.z / depth];
     const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
     const uint32_t i = blockIdx.z % depth;
     const uint64_t row = (uint64_t)h * a.cap + (uint64_t)a.slot[i];
     uint8_t *const dst = a.dst + row * a.row_bytes;
     const bool inside = j < a.d;
-    const float x =
-        inside ? a.src[((uint64_t)i * a.heads + h) * a.d + j] : 0.0f;
+    const float x = inside ? a.src[((uint64_t)i * a.heads + h) * a.d + j] : 0.0f;
     if (a.dtype == TL_Q8_0 || a.dtype == TL_Q4_0) {
         if (j / CU_WARP * CU_WARP < a.d) { /* whole warps: d is whole blocks */
             encode_block(a, dst, j / CU_WARP, x, j % CU_WARP);
@@ -240,36 +239,60 @@ template <int T> static cudaError_t gather_of(const struct cu_exec *x, const str
 
 cudaError_t cu_gather(const struct cu_exec *x, const struct tl_gather *op) {
     switch (op->src.dtype) {
-    case TL_F32: return gather_of<TL_F32>(x, op);
-    case TL_F16: return gather_of<TL_F16>(x, op);
-    case TL_BF16: return gather_of<TL_BF16>(x, op);
-    case TL_Q8_0: return gather_of<TL_Q8_0>(x, op);
-    case TL_Q4_0: return gather_of<TL_Q4_0>(x, op);
-    case TL_Q4_1: return gather_of<TL_Q4_1>(x, op);
-    case TL_Q5_0: return gather_of<TL_Q5_0>(x, op);
-    case TL_Q5_1: return gather_of<TL_Q5_1>(x, op);
-    case TL_IQ4_NL: return gather_of<TL_IQ4_NL>(x, op);
-    case TL_IQ4_XS: return gather_of<TL_IQ4_XS>(x, op);
-    case TL_Q2_K: return gather_of<TL_Q2_K>(x, op);
-    case TL_Q3_K: return gather_of<TL_Q3_K>(x, op);
-    case TL_Q4_K: return gather_of<TL_Q4_K>(x, op);
-    case TL_Q5_K: return gather_of<TL_Q5_K>(x, op);
-    case TL_Q6_K: return gather_of<TL_Q6_K>(x, op);
-    default: return cudaErrorInvalidValue;
+    case TL_F32:
+        return gather_of<TL_F32>(x, op);
+    case TL_F16:
+        return gather_of<TL_F16>(x, op);
+    case TL_BF16:
+        return gather_of<TL_BF16>(x, op);
+    case TL_Q8_0:
+        return gather_of<TL_Q8_0>(x, op);
+    case TL_Q4_0:
+        return gather_of<TL_Q4_0>(x, op);
+    case TL_Q4_1:
+        return gather_of<TL_Q4_1>(x, op);
+    case TL_Q5_0:
+        return gather_of<TL_Q5_0>(x, op);
+    case TL_Q5_1:
+        return gather_of<TL_Q5_1>(x, op);
+    case TL_IQ4_NL:
+        return gather_of<TL_IQ4_NL>(x, op);
+    case TL_IQ4_XS:
+        return gather_of<TL_IQ4_XS>(x, op);
+    case TL_Q2_K:
+        return gather_of<TL_Q2_K>(x, op);
+    case TL_Q3_K:
+        return gather_of<TL_Q3_K>(x, op);
+    case TL_Q4_K:
+        return gather_of<TL_Q4_K>(x, op);
+    case TL_Q5_K:
+        return gather_of<TL_Q5_K>(x, op);
+    case TL_Q6_K:
+        return gather_of<TL_Q6_K>(x, op);
+    default:
+        return cudaErrorInvalidValue;
     }
 }
 
 cudaError_t cu_rmsnorm(const struct cu_exec *x, const struct tl_rmsnorm *op) {
-    const struct rmsnorm_args a = {cu_at<float>(op->y), cu_at<const float>(op->x),
-                                   cu_at<const float>(op->w), op->x.cols, op->eps,
+    const struct rmsnorm_args a = {cu_at<float>(op->y),
+                                   cu_at<const float>(op->x),
+                                   cu_at<const float>(op->w),
+                                   op->x.cols,
+                                   op->eps,
                                    op->accumulate};
     return cu_launch(x, op->x.rows, ROW_THREADS, 0, k_rmsnorm, a);
 }
 
 cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op) {
-    struct rope_args a = {cu_at<float>(op->x), cu_at<const int32_t>(op->pos),
-                          cu_at<const float>(op->inv_freq), op->x.cols, op->head_dim,
-                          op->inv_freq.cols, op->scale, op->pairing == TL_PAIR_HALF};
+    struct rope_args a = {cu_at<float>(op->x),
+                          cu_at<const int32_t>(op->pos),
+                          cu_at<const float>(op->inv_freq),
+                          op->x.cols,
+                          op->head_dim,
+                          op->inv_freq.cols,
+                          op->scale,
+                          op->pairing == TL_PAIR_HALF};
     const uint32_t threads = 32;
     for (uint32_t first = 0; a.n_pairs > 0 && first < op->x.rows; first += 65535) {
         const uint32_t n = op->x.rows - first < 65535 ? op->x.rows - first : 65535;

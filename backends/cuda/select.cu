@@ -224,7 +224,7 @@ static __global__ void k_topk_write(const __grid_constant__ struct cu_group<topk
 struct fetch_args {
     const int32_t *idx; /* (n_kv_heads, k) */
     int32_t *slot, *owner, *used, *hand, *counts;
-    int32_t *misses;   /* (n_kv_heads, k) places in idx that missed, in order */
+    int32_t *misses;    /* (n_kv_heads, k) places in idx that missed, in order */
     uint32_t *n_misses; /* (n_kv_heads) */
     uint8_t *hot_k, *hot_v;
     const uint8_t *home_k, *home_v;

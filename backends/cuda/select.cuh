@@ -37,14 +37,15 @@ static __device__ inline void clear_bins(uint32_t *bins) {
     __syncthreads();
 }
 
-/* What is known of the bar: its upper bits; how many rows at it or, while bits are missing, of those
- * that share them, are still wanted. None wanted: every key but 0 is above the bar. */
+/* What is known of the bar: its upper bits; how many rows at it or, while bits are missing, of
+ * those that share them, are still wanted. None wanted: every key but 0 is above the bar. */
 struct bar {
     uint32_t bits, wanted;
 };
 
 /* Finds the bin that holds the wanted-th largest. Every thread of a block. */
-static __device__ inline struct bar next_bar(const uint32_t *bins, struct bar known, uint32_t shift) {
+static __device__ inline struct bar next_bar(const uint32_t *bins, struct bar known,
+                                             uint32_t shift) {
     __shared__ struct bar shared;
     enum { EACH = BINS / SELECT_THREADS };
     const uint32_t top = BINS - EACH * threadIdx.x; /* this thread's bins lie below */

@@ -2,14 +2,14 @@
  * head one after the other: codes come into shared memory in pieces of 16 bytes, are expanded to
  * halves, and meet up to 16 queries (the heads of the group, then those of the next query) on
  * tensor cores. The codecs are coarser than a half, so nothing is lost that they had kept. Codes of
- * codebooks become their entries, which lie in shared memory: a table of products of queries and entries
- * (for four heads of 128 and d4b8, 64 KiB of halves) would hold half of a multiprocessor's, and what it
- * saves, products of sixteen queries, is what tensor cores have to spare. Their queries come turned, and
- * outputs are turned back when all parts are joined (vq.cu); entries are multiplied by a block's scale as
- * scores and mixtures.
+ * codebooks become their entries, which lie in shared memory: a table of products of queries and
+ * entries (for four heads of 128 and d4b8, 64 KiB of halves) would hold half of a multiprocessor's,
+ * and what it saves, products of sixteen queries, is what tensor cores have to spare. Their queries
+ * come turned, and outputs are turned back when all parts are joined (vq.cu); entries are
+ * multiplied by a block's scale as scores and mixtures.
  *
- * The drawings of cache blocks are in core/codec.h and core/vq.h. Parts of the sequence are joined as in
- * attend.cu. */
+ * The drawings of cache blocks are in core/codec.h and core/vq.h. Parts of the sequence are joined
+ * as in attend.cu. */
 #include "vq.cuh"
 
 #include <mma.h>
@@ -17,15 +17,15 @@
 enum {
     SKETCH_THREADS = 128,
     SKETCH_WARPS = SKETCH_THREADS / CU_WARP,
-    QUERIES = 16, /* of a block: the height of a tensor core's tile */
-    CHANNELS = 128, /* expanded at a time */
+    QUERIES = 16,                /* of a block: the height of a tensor core's tile */
+    CHANNELS = 128,              /* expanded at a time */
     KEY_STRIDE = TL_BLOCK + 8,   /* halves; keys stand channel by channel */
     VALUE_STRIDE = CHANNELS + 8, /* values row by row */
     SCORE_STRIDE = TL_BLOCK + 4, /* floats */
     OUT_STRIDE = CHANNELS + 4,
     WEIGHT_STRIDE = TL_BLOCK + 8, /* halves */
     PART_EXTRA = 2,               /* as in attend.cu */
-    SHARED_MAX = 48 << 10, /* that every launch may have */
+    SHARED_MAX = 48 << 10,        /* that every launch may have */
     TILE_BYTES = CHANNELS * KEY_STRIDE * 2,
 };
 
@@ -33,8 +33,8 @@ static_assert(TILE_BYTES >= TL_BLOCK * VALUE_STRIDE * 2, "the tile holds keys or
 static_assert(QUERIES * SCORE_STRIDE <= QUERIES * OUT_STRIDE, "scores and outputs share room");
 
 struct sketch_args {
-    const float *q; /* (n, n_heads * d) */
-    float *score_to; /* (n_heads, score_cols): key_score; else NULL */
+    const float *q;     /* (n, n_heads * d) */
+    float *score_to;    /* (n_heads, score_cols): key_score; else NULL */
     const float *score; /* given scores, or NULL */
     float *out, *lse, *part;
     const uint8_t *k, *v;
@@ -57,7 +57,7 @@ struct sketch_room {
     float *score;   /* (QUERIES, SCORE_STRIDE); the same room as out */
     float *out;     /* (QUERIES, OUT_STRIDE) */
     float *q_scale, *shrink; /* (QUERIES) */
-    uint8_t *k, *v; /* raw codes */
+    uint8_t *k, *v;          /* raw codes */
     const __half *k_book, *v_book;
 };
 
@@ -121,8 +121,7 @@ static __device__ void load_queries(const struct sketch_args &a, const struct sk
         const int exponent = cu_exponent(most);
         const float down = cu_power(-exponent);
         for (uint32_t c = lane; c < a.q_stride; c += CU_WARP) {
-            room.q[m * a.q_stride + c] =
-                __float2half_rn(m < r.n && c < a.d ? q[c] * down : 0.0f);
+            room.q[m * a.q_stride + c] = __float2half_rn(m < r.n && c < a.d ? q[c] * down : 0.0f);
         }
         if (lane == 0) {
             room.q_scale[m] = a.scale * cu_power(exponent);
@@ -168,7 +167,8 @@ static __device__ void expand_keys(const struct sketch_args &a, const uint8_t *b
                                    __half *tile) {
     const uint32_t run_bytes = TL_BLOCK / 8 * a.k_bits;
     const uint8_t *const runs = block + 4ull * a.d;
-    const uint32_t end = (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
+    const uint32_t end =
+        (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
     for (uint32_t at = threadIdx.x; at < end * (TL_BLOCK / 8); at += SKETCH_THREADS) {
         const uint32_t c = at / (TL_BLOCK / 8), t = at % (TL_BLOCK / 8) * 8;
         __half v[8];
@@ -190,8 +190,8 @@ static __device__ void expand_values(const struct sketch_args &a, const uint8_t 
                                      __half *tile) {
     const uint32_t n_groups = a.d / a.value_group, run_bytes = a.d / 8 * a.v_bits;
     const uint8_t *const runs = block + 4ull * TL_BLOCK * n_groups;
-    const uint32_t wide = (a.d - c0 + 15) / 16 * 2 < CHANNELS / 8 ? (a.d - c0 + 15) / 16 * 2
-                                                                  : CHANNELS / 8;
+    const uint32_t wide =
+        (a.d - c0 + 15) / 16 * 2 < CHANNELS / 8 ? (a.d - c0 + 15) / 16 * 2 : CHANNELS / 8;
     for (uint32_t at = threadIdx.x; at < TL_BLOCK * wide; at += SKETCH_THREADS) {
         const uint32_t t = at / wide, c = at % wide * 8;
         __half v[8];
@@ -219,7 +219,8 @@ template <int DIM>
 static __device__ void expand_key_entries(const struct sketch_args &a, const __half *book,
                                           const uint8_t *block, uint32_t c0, __half *tile) {
     const uint32_t run_bytes = TL_BLOCK / 8 * a.k_vq.bits;
-    const uint32_t end = (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
+    const uint32_t end =
+        (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
     for (uint32_t at = threadIdx.x; at < end / DIM * (TL_BLOCK / 8); at += SKETCH_THREADS) {
         const uint32_t place = at / (TL_BLOCK / 8), t = at % (TL_BLOCK / 8) * 8;
         const uint32_t c = c0 + place * DIM;
@@ -248,7 +249,8 @@ template <int DIM>
 static __device__ void expand_value_entries(const struct sketch_args &a, const __half *book,
                                             const uint8_t *block, uint32_t c0, __half *tile) {
     const uint32_t run_bytes = TL_BLOCK / 8 * a.v_vq.bits;
-    const uint32_t end = (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
+    const uint32_t end =
+        (a.d - c0 + 15) / 16 * 16 < CHANNELS ? (a.d - c0 + 15) / 16 * 16 : CHANNELS;
     for (uint32_t at = threadIdx.x; at < end / DIM * TL_BLOCK; at += SKETCH_THREADS) {
         const uint32_t place = at / TL_BLOCK, t = at % TL_BLOCK, c = c0 + place * DIM;
         const uint8_t *const run = block + TL_VQ_HEADER_BYTES + (c < a.d ? c : 0) / DIM * run_bytes;
@@ -264,24 +266,41 @@ static __device__ void expand_value_entries(const struct sketch_args &a, const _
 static __device__ void fill_keys(const struct sketch_args &a, const struct sketch_room &room,
                                  const uint8_t *block, uint32_t c0) {
     switch (a.k_vq.dim) {
-    case 0: expand_keys(a, block, c0, room.tile); break;
-    case 2: expand_key_entries<2>(a, room.k_book, block, c0, room.tile); break;
-    case 4: expand_key_entries<4>(a, room.k_book, block, c0, room.tile); break;
-    default: expand_key_entries<8>(a, room.k_book, block, c0, room.tile); break;
+    case 0:
+        expand_keys(a, block, c0, room.tile);
+        break;
+    case 2:
+        expand_key_entries<2>(a, room.k_book, block, c0, room.tile);
+        break;
+    case 4:
+        expand_key_entries<4>(a, room.k_book, block, c0, room.tile);
+        break;
+    default:
+        expand_key_entries<8>(a, room.k_book, block, c0, room.tile);
+        break;
     }
 }
 
 static __device__ void fill_values(const struct sketch_args &a, const struct sketch_room &room,
                                    const uint8_t *block, uint32_t c0) {
     switch (a.v_vq.dim) {
-    case 0: expand_values(a, block, c0, room.tile); break;
-    case 2: expand_value_entries<2>(a, room.v_book, block, c0, room.tile); break;
-    case 4: expand_value_entries<4>(a, room.v_book, block, c0, room.tile); break;
-    default: expand_value_entries<8>(a, room.v_book, block, c0, room.tile); break;
+    case 0:
+        expand_values(a, block, c0, room.tile);
+        break;
+    case 2:
+        expand_value_entries<2>(a, room.v_book, block, c0, room.tile);
+        break;
+    case 4:
+        expand_value_entries<4>(a, room.v_book, block, c0, room.tile);
+        break;
+    default:
+        expand_value_entries<8>(a, room.v_book, block, c0, room.tile);
+        break;
     }
 }
 
-/* What a block's tile is yet to be multiplied by; block is not the staged copy, which others may replace. */
+/* What a block's tile is yet to be multiplied by; block is not the staged copy, which others may
+ * replace. */
 static __device__ float block_scale(const struct cu_vq &vq, const uint8_t *block) {
     return vq.dim != 0 ? cu_half(block) : 1.0f;
 }
@@ -372,7 +391,8 @@ struct sketch_state {
     float most[QUERIES / SKETCH_WARPS], weights[QUERIES / SKETCH_WARPS];
 };
 
-/* Scores become weights, as halves; warp w has rows w, w + SKETCH_WARPS, ...; a lane two columns. */
+/* Scores become weights, as halves; warp w has rows w, w + SKETCH_WARPS, ...; a lane two columns.
+ */
 static __device__ void weigh_block(const struct sketch_args &a, const struct sketch_room &room,
                                    const struct sketch_rows &r, uint32_t b, float scale,
                                    struct sketch_state *s) {
@@ -498,7 +518,8 @@ static __device__ void sketch_end(const struct sketch_args &a, const struct sket
 
 /* Block (part, KV head, QUERIES of its (query, head) pairs in an op). */
 template <int CHUNKS>
-/* Two blocks at least: left to itself ptxas 13.0 stops at 128 registers and spills (sm_90, wide heads). */
+/* Two blocks at least: left to itself ptxas 13.0 stops at 128 registers and spills (sm_90, wide
+   heads). */
 static __global__ void __launch_bounds__(SKETCH_THREADS, 2)
     k_attend_sketch(const __grid_constant__ struct cu_group<sketch_args> ops, uint32_t depth) {
     CU_DYNAMIC_SHARED(shared);
@@ -565,7 +586,8 @@ static void fill_sketch(struct sketch_args *a, const struct tl_sketch *s) {
     a->v_raw = (uint32_t)tl_align_up(a->v_bytes + 15, 16);
 }
 
-/* What there is no room for is read in place: codebooks first, of which cards keep copies close anyway. */
+/* What there is no room for is read in place: codebooks first, of which cards keep copies close
+ * anyway. */
 static uint32_t fit_shared(struct sketch_args *a) {
     if (sketch_shared(*a) > SHARED_MAX) {
         a->k_shared = a->v_shared = 0;
@@ -589,14 +611,16 @@ static uint64_t turned_bytes(const tl_view &q, const struct tl_sketch *s) {
 }
 
 /* Queries as the keys' codebook is, in `room`; or as they are. */
-static cudaError_t turn_queries(const struct cu_exec *x, const tl_view &q, const struct tl_sketch *s,
-                                uint32_t n_heads, void *room, const float **out) {
+static cudaError_t turn_queries(const struct cu_exec *x, const tl_view &q,
+                                const struct tl_sketch *s, uint32_t n_heads, void *room,
+                                const float **out) {
     *out = cu_at<const float>(q);
     if (!tl_vq_is(s->k_codec)) {
         return cudaSuccess;
     }
-    const struct cu_turn turn = {*out,    cu_at<const float>(s->smooth), (float *)room,
-                                 q.rows * n_heads, n_heads, n_heads / s->n_kv_heads, s->head_dim};
+    const struct cu_turn turn = {
+        *out,    cu_at<const float>(s->smooth), (float *)room, q.rows * n_heads,
+        n_heads, n_heads / s->n_kv_heads,       s->head_dim};
     *out = (const float *)room;
     return cu_vq_turn(x, &turn);
 }
@@ -627,7 +651,8 @@ cudaError_t cu_key_score(const struct cu_exec *x, const struct tl_key_score *con
     }
     const struct tl_sketch *const s = &ops[0]->sketch;
     const uint32_t chunks = cu_div_up(all.of[0].group, QUERIES);
-    const dim3 grid(sketch_parts(x, s, (uint64_t)s->n_kv_heads * chunks), s->n_kv_heads, chunks * n);
+    const dim3 grid(sketch_parts(x, s, (uint64_t)s->n_kv_heads * chunks), s->n_kv_heads,
+                    chunks * n);
     return cu_launch(x, grid, SKETCH_THREADS, shared, k_key_score, all, chunks);
 }
 
@@ -651,8 +676,13 @@ uint64_t cu_attend_sketch_scratch(const struct cu_exec *x, const struct tl_atten
 /* Outputs are sums of entries, turned. */
 static cudaError_t turn_outputs(const struct cu_exec *x, const struct tl_attend_sketch *op) {
     float *const out = cu_at<float>(op->out);
-    const struct cu_turn turn = {out, nullptr, out, op->q.rows * op->n_heads, op->n_heads,
-                                 op->n_heads / op->sketch.n_kv_heads, op->sketch.head_dim};
+    const struct cu_turn turn = {out,
+                                 nullptr,
+                                 out,
+                                 op->q.rows * op->n_heads,
+                                 op->n_heads,
+                                 op->n_heads / op->sketch.n_kv_heads,
+                                 op->sketch.head_dim};
     return tl_vq_is(op->sketch.v_codec) ? cu_vq_turn(x, &turn) : cudaSuccess;
 }
 
@@ -673,8 +703,8 @@ static cudaError_t sketch_of(const struct cu_exec *x, const struct tl_attend_ske
     a->softcap = op->softcap;
     fill_sketch(a, &op->sketch);
     a->n_parts = attend_sketch_parts(x, op);
-    a->part = a->n_parts == 1 ? nullptr
-                              : (float *)(void *)(scratch + turned_bytes(op->q, &op->sketch));
+    a->part =
+        a->n_parts == 1 ? nullptr : (float *)(void *)(scratch + turned_bytes(op->q, &op->sketch));
     return cudaSuccess;
 }
 

@@ -28,7 +28,9 @@ template <class T> static inline T *cu_at(const tl_view &v) {
     return (T *)(void *)(base + v.off_bytes);
 }
 
-static __host__ __device__ inline uint32_t cu_div_up(uint64_t a, uint64_t b) { return (uint32_t)((a + b - 1) / b); }
+static __host__ __device__ inline uint32_t cu_div_up(uint64_t a, uint64_t b) {
+    return (uint32_t)((a + b - 1) / b);
+}
 
 template <class... P, class... A>
 static inline cudaError_t cu_launch(const struct cu_exec *x, dim3 grid, dim3 block,
@@ -42,21 +44,19 @@ static inline cudaError_t cu_launch(const struct cu_exec *x, dim3 grid, dim3 blo
 }
 
 /* Arguments of alike ops. Blocks of all stand behind each other in z, `depth` for each. */
-template <class A, int N = CU_TOGETHER_MAX> struct cu_group {
-    A of[N];
-};
+template <class A, int N = CU_TOGETHER_MAX> struct cu_group { A of[N]; };
 
 /* The scratch of op i of a launch. */
 static inline uint8_t *cu_scratch_of(const struct cu_exec *x, uint32_t i) {
     return x->scratch != nullptr ? (uint8_t *)x->scratch + i * x->scratch_each : nullptr;
 }
 
-#define CU_TRY(e)                        \
-    do {                                 \
-        const cudaError_t cu_err_ = (e); \
-        if (cu_err_ != cudaSuccess) {    \
-            return cu_err_;              \
-        }                                \
+#define CU_TRY(e)                                                                                  \
+    do {                                                                                           \
+        const cudaError_t cu_err_ = (e);                                                           \
+        if (cu_err_ != cudaSuccess) {                                                              \
+            return cu_err_;                                                                        \
+        }                                                                                          \
     } while (0)
 
 static __device__ inline float cu_warp_sum(float v) {
@@ -87,15 +87,17 @@ static __device__ inline float cu_cap(float value, float cap) {
     return cap != 0.0f ? cap * tanhf(__fdividef(value, cap)) : value;
 }
 
-/* e with most < 2^e, nearly; what is no finite positive number has 0. In -100 .. 126, so that 2^e and
- * 2^(14 - e) are floats. */
+/* e with most < 2^e, nearly; what is no finite positive number has 0. In -100 .. 126, so that 2^e
+ * and 2^(14 - e) are floats. */
 static __device__ inline int cu_exponent(float most) {
     const int e = (int)(__float_as_uint(most) >> 23 & 255u);
     const bool usual = most > 0.0f && e < 255;
     return !usual ? 0 : e < 26 ? -100 : e > 252 ? 126 : e - 126;
 }
 
-static __device__ inline float cu_power(int e) { return __uint_as_float((uint32_t)(e + 127) << 23); }
+static __device__ inline float cu_power(int e) {
+    return __uint_as_float((uint32_t)(e + 127) << 23);
+}
 
 /* Begins to copy [src, src + bytes), and what stands in the same 16-byte pieces at both ends, to
  * shared memory; it will begin at dst + (src mod 16). Buffers are whole pieces, so nothing outside

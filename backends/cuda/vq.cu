@@ -1,16 +1,18 @@
-/* Turning and encoding of vector-quantised rows: the twin of core/vq.c, operation by operation, because
- * the bytes must be equal. Compiled without contraction of products and sums (CMake: CU_EXACT). What
- * attends such rows is in sketch.cu; it is given turned queries, and its output is turned back here. */
+/* Turning and encoding of vector-quantised rows: the twin of core/vq.c, operation by operation,
+ * because the bytes must be equal. Compiled without contraction of products and sums (CMake:
+ * CU_EXACT). What attends such rows is in sketch.cu; it is given turned queries, and its output is
+ * turned back here. */
 #include "vq.cuh"
 
 #include "core/codec.h"
 
 enum {
     VQ_THREADS = 128,
-    VQ_ROWS = 16, /* of a block, that pass through shared memory at a time */
+    VQ_ROWS = 16,          /* of a block, that pass through shared memory at a time */
     CHANNELS_A_THREAD = 4, /* TL_HEAD_DIM_MAX / VQ_THREADS */
 };
-static_assert((int)CHANNELS_A_THREAD * (int)VQ_THREADS >= (int)TL_HEAD_DIM_MAX, "every channel has a thread");
+static_assert((int)CHANNELS_A_THREAD * (int)VQ_THREADS >= (int)TL_HEAD_DIM_MAX,
+              "every channel has a thread");
 
 struct vq_encode_args {
     const __half *from;    /* (heads * src_cap, d) */
@@ -46,7 +48,8 @@ static __device__ float clean(float value) {
 }
 
 /* VQ_ROWS rows, turned. Begins and ends with a barrier. */
-static __device__ void load_turned(const struct vq_encode_args &a, const __half *from, float *rows) {
+static __device__ void load_turned(const struct vq_encode_args &a, const __half *from,
+                                   float *rows) {
     const float *const smooth =
         a.smooth != nullptr ? a.smooth + (uint64_t)blockIdx.y * a.d : nullptr;
     __syncthreads();
@@ -58,7 +61,8 @@ static __device__ void load_turned(const struct vq_encode_args &a, const __half 
 }
 
 /* The block's scale, not drawn out. Rows are spoilt. */
-static __device__ __half find_scale(const struct vq_encode_args &a, const __half *from, float *rows) {
+static __device__ __half find_scale(const struct vq_encode_args &a, const __half *from,
+                                    float *rows) {
     float sums[CHANNELS_A_THREAD] = {};
     for (uint32_t t0 = 0; t0 < TL_BLOCK; t0 += VQ_ROWS) {
         load_turned(a, from + (uint64_t)t0 * a.d, rows);
@@ -124,8 +128,8 @@ static __device__ void pack(const uint16_t *codes, uint32_t bits, uint8_t *to) {
     }
 }
 
-/* Block (cache block, KV head). Shared: rows (VQ_ROWS, d) floats, codes (places, VQ_ROWS) uint16. Rows are
- * turned twice, since all 64 of a wide head do not fit. */
+/* Block (cache block, KV head). Shared: rows (VQ_ROWS, d) floats, codes (places, VQ_ROWS) uint16.
+ * Rows are turned twice, since all 64 of a wide head do not fit. */
 static __global__ void __launch_bounds__(VQ_THREADS) k_compress_vq(struct vq_encode_args a) {
     CU_DYNAMIC_SHARED(shared);
     float *const rows = (float *)(void *)shared;
@@ -139,7 +143,8 @@ static __global__ void __launch_bounds__(VQ_THREADS) k_compress_vq(struct vq_enc
     const float value = __half2float(scale), share = value > 0.0f ? 1.0f / value : 0.0f;
     if (threadIdx.x == 0) {
         const float drawn = value * a.stretch;
-        const uint32_t bits = __half_as_ushort(__float2half_rn(drawn < 65504.0f ? drawn : 65504.0f));
+        const uint32_t bits =
+            __half_as_ushort(__float2half_rn(drawn < 65504.0f ? drawn : 65504.0f));
         to[0] = (uint8_t)bits;
         to[1] = (uint8_t)(bits >> 8);
         to[2] = to[3] = 0;
@@ -158,10 +163,10 @@ static __global__ void __launch_bounds__(VQ_THREADS) k_compress_vq(struct vq_enc
     }
 }
 
-/* Rows of d floats times the factors of their KV head, if any, then rotated; to may be from. Row i is of
- * KV head i % n_heads / group. */
-static __global__ void k_vq_turn(const float *from, const float *smooth, float *to, uint32_t n_heads,
-                                 uint32_t group, uint32_t d) {
+/* Rows of d floats times the factors of their KV head, if any, then rotated; to may be from. Row i
+ * is of KV head i % n_heads / group. */
+static __global__ void k_vq_turn(const float *from, const float *smooth, float *to,
+                                 uint32_t n_heads, uint32_t group, uint32_t d) {
     CU_DYNAMIC_SHARED(shared);
     float *const row = (float *)(void *)shared;
     const uint64_t at = (uint64_t)blockIdx.x * d;
@@ -178,8 +183,8 @@ static __global__ void k_vq_turn(const float *from, const float *smooth, float *
 /* ---- launchers ---- */
 
 cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op) {
-    return cu_launch(x, dim3(op->n_rows), VQ_THREADS / 2, op->d * sizeof(float), k_vq_turn, op->from,
-                     op->smooth, op->to, op->n_heads, op->group, op->d);
+    return cu_launch(x, dim3(op->n_rows), VQ_THREADS / 2, op->d * sizeof(float), k_vq_turn,
+                     op->from, op->smooth, op->to, op->n_heads, op->group, op->d);
 }
 
 uint64_t cu_compress_vq_scratch(tl_codec codec) {
@@ -196,18 +201,19 @@ cudaError_t cu_compress_vq(const struct cu_exec *x, const struct tl_compress *op
     CU_TRY(cu_launch(x, dim3(cu_div_up(n, VQ_THREADS)), VQ_THREADS, 0, k_vq_expand,
                      cu_at<const __half>(keys ? dst->k_book : dst->v_book), n, dim, expanded));
     const struct vq_encode_args a = {cu_at<const __half>(from),
-                                  expanded,
-                                  keys ? cu_at<const float>(dst->smooth) : nullptr,
-                                  cu_at<uint8_t>(to),
-                                  to.cols,
-                                  d,
-                                  from.rows / dst->n_kv_heads,
-                                  to.rows / dst->n_kv_heads,
-                                  op->src_row,
-                                  op->dst_block,
-                                  dim,
-                                  tl_vq_bits(codec),
-                                  keys ? 1.0f : tl_vq_stretch(codec)};
-    const uint32_t shared = VQ_ROWS * (d * (uint32_t)sizeof(float) + d / dim * (uint32_t)sizeof(uint16_t));
+                                     expanded,
+                                     keys ? cu_at<const float>(dst->smooth) : nullptr,
+                                     cu_at<uint8_t>(to),
+                                     to.cols,
+                                     d,
+                                     from.rows / dst->n_kv_heads,
+                                     to.rows / dst->n_kv_heads,
+                                     op->src_row,
+                                     op->dst_block,
+                                     dim,
+                                     tl_vq_bits(codec),
+                                     keys ? 1.0f : tl_vq_stretch(codec)};
+    const uint32_t shared =
+        VQ_ROWS * (d * (uint32_t)sizeof(float) + d / dim * (uint32_t)sizeof(uint16_t));
     return cu_launch(x, dim3(op->n_blocks, dst->n_kv_heads), VQ_THREADS, shared, k_compress_vq, a);
 }

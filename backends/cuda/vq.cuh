@@ -1,5 +1,5 @@
-/* Vector-quantised blocks as kernels read them; the drawing is in core/vq.h. An entry of a codebook is
- * one to four words, a code of 4, 8, 10 or 12 bits. Books begin at multiples of 16. */
+/* Vector-quantised blocks as kernels read them; the drawing is in core/vq.h. An entry of a codebook
+ * is one to four words, a code of 4, 8, 10 or 12 bits. Books begin at multiples of 16. */
 #ifndef TL_CUDA_VQ_CUH
 #define TL_CUDA_VQ_CUH
 
@@ -26,9 +26,7 @@ static inline struct cu_vq cu_vq_of(tl_codec codec, const tl_view &book) {
 }
 
 /* Two halves a word. */
-template <int DIM> struct cu_entry {
-    uint32_t w[DIM / 2];
-};
+template <int DIM> struct cu_entry { uint32_t w[DIM / 2]; };
 
 template <int DIM>
 static __device__ inline struct cu_entry<DIM> cu_vq_entry(const __half *book, uint32_t code) {
@@ -51,15 +49,16 @@ static __device__ inline struct cu_entry<DIM> cu_vq_entry(const __half *book, ui
 }
 
 /* Code t of a run. */
-static __device__ inline uint32_t cu_vq_code(const uint8_t *run, uint32_t t, uint32_t bits) {
+static __device__ inline uint32_t
+cu_vq_code(const uint8_t *run, uint32_t t, uint32_t bits) {
     const uint32_t at = t * bits, shift = at % 8;
     const uint8_t *const p = run + at / 8;
     const uint32_t low = p[0], high = shift + bits > 8 ? p[1] : 0;
     return (low | high << 8) >> shift & ((1u << bits) - 1);
 }
 
-/* x := x H for n_rows rows of d floats in shared memory: core/vq.c's order of operations, by all threads
- * of a block. Begins and ends with a barrier. */
+/* x := x H for n_rows rows of d floats in shared memory: core/vq.c's order of operations, by all
+ * threads of a block. Begins and ends with a barrier. */
 static __device__ inline void cu_hadamard(float *rows, uint32_t n_rows, uint32_t d) {
     uint32_t n = 512; /* TL_HEAD_DIM_MAX */
     __syncthreads();

@@ -34,45 +34,32 @@ enum {
     VK_MATRIX_SUBGROUP = 3, /* scope */
 };
 
+/* clang-format off */
 #define VK_GLOBAL_FUNCTIONS(X)                                                                     \
-    X(CreateInstance)                                                                              \
-    X(EnumerateInstanceVersion)                                                                    \
-    X(EnumerateInstanceLayerProperties) X(EnumerateInstanceExtensionProperties)
+    X(CreateInstance) X(EnumerateInstanceVersion) X(EnumerateInstanceLayerProperties)              \
+    X(EnumerateInstanceExtensionProperties)
 
 #define VK_INSTANCE_FUNCTIONS(X)                                                                   \
-    X(DestroyInstance)                                                                             \
-    X(EnumeratePhysicalDevices)                                                                    \
-    X(GetPhysicalDeviceProperties2)                                                                \
-    X(GetPhysicalDeviceFeatures2)                                                                  \
-    X(GetPhysicalDeviceMemoryProperties2)                                                          \
+    X(DestroyInstance) X(EnumeratePhysicalDevices) X(GetPhysicalDeviceProperties2)                 \
+    X(GetPhysicalDeviceFeatures2) X(GetPhysicalDeviceMemoryProperties2)                            \
     X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties)                \
-        X(CreateDevice) X(GetDeviceProcAddr)
+    X(CreateDevice) X(GetDeviceProcAddr)
 
 #define VK_DEVICE_FUNCTIONS(X)                                                                     \
-    X(DestroyDevice)                                                                               \
-    X(GetDeviceQueue)                                                                              \
-    X(QueueSubmit)                                                                                 \
-    X(AllocateMemory)                                                                              \
-    X(FreeMemory) X(MapMemory) X(CreateBuffer) X(DestroyBuffer) X(BindBufferMemory)                \
-        X(GetBufferMemoryRequirements) X(CreateCommandPool) X(DestroyCommandPool)                  \
-            X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                  \
-                X(EndCommandBuffer) X(CreateSemaphore) X(DestroySemaphore) X(WaitSemaphores)       \
-                    X(CreateShaderModule) X(DestroyShaderModule) X(CreateDescriptorSetLayout)      \
-                        X(DestroyDescriptorSetLayout) X(CreatePipelineLayout)                      \
-                            X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)  \
-                                X(CreatePipelineCache) X(DestroyPipelineCache)                     \
-                                    X(GetPipelineCacheData) X(CreateDescriptorPool)                \
-                                        X(DestroyDescriptorPool) X(ResetDescriptorPool)            \
-                                            X(AllocateDescriptorSets) X(UpdateDescriptorSets)      \
-                                                X(CmdBindPipeline) X(CmdBindDescriptorSets)        \
-                                                    X(CmdPushConstants) X(CmdDispatch)             \
-                                                        X(CmdPipelineBarrier) X(CmdCopyBuffer)     \
-                                                            X(CmdFillBuffer) X(DeviceWaitIdle)        \
-                                                                X(CreateQueryPool)                 \
-                                                                X(DestroyQueryPool)                \
-                                                                X(CmdResetQueryPool)               \
-                                                                X(CmdWriteTimestamp)               \
-                                                                X(GetQueryPoolResults)
+    X(DestroyDevice) X(GetDeviceQueue) X(QueueSubmit) X(AllocateMemory) X(FreeMemory)              \
+    X(MapMemory) X(CreateBuffer) X(DestroyBuffer) X(BindBufferMemory)                              \
+    X(GetBufferMemoryRequirements) X(CreateCommandPool) X(DestroyCommandPool)                      \
+    X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)      \
+    X(CreateSemaphore) X(DestroySemaphore) X(WaitSemaphores) X(CreateShaderModule)                 \
+    X(DestroyShaderModule) X(CreateDescriptorSetLayout) X(DestroyDescriptorSetLayout)              \
+    X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)  \
+    X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                         \
+    X(CreateDescriptorPool) X(DestroyDescriptorPool) X(ResetDescriptorPool)                        \
+    X(AllocateDescriptorSets) X(UpdateDescriptorSets) X(CmdBindPipeline) X(CmdBindDescriptorSets)  \
+    X(CmdPushConstants) X(CmdDispatch) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)     \
+    X(DeviceWaitIdle) X(CreateQueryPool) X(DestroyQueryPool) X(CmdResetQueryPool)                  \
+    X(CmdWriteTimestamp) X(GetQueryPoolResults)
+/* clang-format on */
 
 /* Of extensions: NULL where they are not. */
 #define VK_EXTENSION_FUNCTIONS(X) X(CmdPushDescriptorSetKHR) X(GetMemoryHostPointerPropertiesEXT)

@@ -191,8 +191,8 @@ static tl_err create_device(struct vk_dev *dev) {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
         .pNext = &v12,
         .storageBuffer16BitAccess = VK_TRUE};
-    /* A read behind the end of a binding, where whole words are read, gives zeros, not a fault. Where it is
-     * granted the layer does not look for such reads. */
+    /* A read behind the end of a binding, where whole words are read, gives zeros, not a fault.
+     * Where it is granted the layer does not look for such reads. */
     const VkBool32 robust = dev->debug.gpuav ? VK_FALSE : VK_TRUE;
     const VkPhysicalDeviceFeatures2 base = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                             .pNext = &v11,

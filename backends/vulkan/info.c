@@ -50,12 +50,14 @@ static void find_extensions(struct vk_info *info, const struct vk_api *api,
     }
 }
 
-/* The largest matrices of halves with float sums that a subgroup multiplies and the kernel can tile. */
+/* The largest matrices of halves with float sums that a subgroup multiplies and the kernel can
+ * tile. */
 static bool find_matrix(struct vk_info *info, const struct vk_api *api, VkPhysicalDevice device) {
     VkCooperativeMatrixPropertiesKHR list[64];
     uint32_t n = sizeof list / sizeof list[0], best = 0;
     for (uint32_t i = 0; i < n; i++) {
-        list[i] = (VkCooperativeMatrixPropertiesKHR){.sType = (VkStructureType)VK_MATRIX_PROPERTIES};
+        list[i] =
+            (VkCooperativeMatrixPropertiesKHR){.sType = (VkStructureType)VK_MATRIX_PROPERTIES};
     }
     if (api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR == NULL ||
         api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(device, &n, list) < 0) {
@@ -64,10 +66,10 @@ static bool find_matrix(struct vk_info *info, const struct vk_api *api, VkPhysic
     for (uint32_t i = 0; i < n; i++) {
         const VkCooperativeMatrixPropertiesKHR *const p = &list[i];
         const uint32_t size = p->MSize * p->NSize * p->KSize;
-        if (p->AType == VK_MATRIX_HALF && p->BType == VK_MATRIX_HALF && p->CType == VK_MATRIX_FLOAT &&
-            p->ResultType == VK_MATRIX_FLOAT && p->scope == VK_MATRIX_SUBGROUP && size > best &&
-            p->MSize <= 16 && p->NSize <= 16 && 64 % p->MSize == 0 && 64 % p->NSize == 0 &&
-            32 % p->KSize == 0) {
+        if (p->AType == VK_MATRIX_HALF && p->BType == VK_MATRIX_HALF &&
+            p->CType == VK_MATRIX_FLOAT && p->ResultType == VK_MATRIX_FLOAT &&
+            p->scope == VK_MATRIX_SUBGROUP && size > best && p->MSize <= 16 && p->NSize <= 16 &&
+            64 % p->MSize == 0 && 64 % p->NSize == 0 && 32 % p->KSize == 0) {
             best = size;
             memcpy(info->matrix, (uint32_t[]){p->MSize, p->NSize, p->KSize}, sizeof info->matrix);
         }
@@ -96,9 +98,9 @@ static const char *check_base(struct vk_info *info, const struct vk_api *api,
                                      .pNext = &v11};
     api->GetPhysicalDeviceFeatures2(device, &all);
     info->has[VK_HAS_FLOAT16] = v12.shaderFloat16 != 0;
-    info->has[VK_HAS_COOPERATIVE_MATRIX] &= vk_shader_built(VK_SHADER_MATMUL_COOP) &&
-                                            matrix.cooperativeMatrix != 0 && v12.shaderFloat16 != 0 &&
-                                            v12.vulkanMemoryModel != 0 && find_matrix(info, api, device);
+    info->has[VK_HAS_COOPERATIVE_MATRIX] &=
+        vk_shader_built(VK_SHADER_MATMUL_COOP) && matrix.cooperativeMatrix != 0 &&
+        v12.shaderFloat16 != 0 && v12.vulkanMemoryModel != 0 && find_matrix(info, api, device);
     info->has[VK_HAS_SUBGROUP_SIZE_CONTROL] &=
         control.subgroupSizeControl != 0 && control.computeFullSubgroups != 0;
     const VkSubgroupFeatureFlags wanted =
@@ -193,7 +195,8 @@ static void pretend(struct vk_info *info, const struct vk_debug *debug) {
         info->has[VK_HAS_MAPPED_DEVICE_MEMORY] = false;
         info->has[VK_HAS_HOST_IMPORT] = false;
     }
-    if (debug->pools || debug->gpuav) { /* whose tables (1.3.239) take pushed descriptors for none */
+    if (debug->pools ||
+        debug->gpuav) { /* whose tables (1.3.239) take pushed descriptors for none */
         info->has[VK_HAS_PUSH_DESCRIPTORS] = false;
     }
     if (debug->align != 0) {
@@ -255,7 +258,8 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
     if (missing != NULL) {
         return missing;
     }
-    if (info->has[VK_HAS_SUBGROUP_SIZE_CONTROL]) { /* a size that is asked for has a limit of its own */
+    if (info->has[VK_HAS_SUBGROUP_SIZE_CONTROL]) { /* a size that is asked for has a limit of its
+                                                      own */
         info->group_max = (uint32_t)tl_min_u64(
             info->group_max, (uint64_t)control.maxComputeWorkgroupSubgroups * info->subgroup);
     }

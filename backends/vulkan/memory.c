@@ -190,15 +190,16 @@ static bool has_room(struct vk_dev *dev, uint64_t bytes) {
     return free_bytes == 0 || bytes <= free_bytes;
 }
 
-/* A block of its own where memory is short, or where the layer is to see what lies behind it; else one
- * that has room for more. */
+/* A block of its own where memory is short, or where the layer is to see what lies behind it; else
+ * one that has room for more. */
 static tl_err add_block(struct vk_dev *dev, uint64_t bytes, uint32_t type, bool mapped,
                         struct vk_block **out) {
     const uint64_t page = tl_max_u64(dev->info.import_align, 4096);
     const uint64_t whole = tl_align_up(tl_max_u64(bytes, BLOCK_BYTES), page);
-    const uint64_t rounded = whole <= dev->info.alloc_max && !dev->debug.gpuav && has_room(dev, whole)
-                                 ? whole
-                                 : tl_align_up(bytes, page);
+    const uint64_t rounded =
+        whole <= dev->info.alloc_max && !dev->debug.gpuav && has_room(dev, whole)
+            ? whole
+            : tl_align_up(bytes, page);
     if (rounded > dev->info.alloc_max || bytes > SIZE_MAX / 2) {
         return tl_fail(&dev->log, TL_ERR_MEMORY,
                        "vulkan: %s: %llu MiB at once, its driver gives at most %llu",

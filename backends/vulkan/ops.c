@@ -11,7 +11,8 @@ enum { LOOP_GROUPS_MAX = 4096 };
 enum { ROUNDS_MAX = 40000 }; /* of 65535: what ops count is what grows with the cache */
 
 enum {
-    /* matmul_host.comp: tokens and rows of w at a time; more of either takes its compiler seconds. */
+    /* matmul_host.comp: tokens and rows of w at a time; more of either takes its compiler seconds.
+     */
     HOST_TOKENS_MAX = 8,
     HOST_ROWS_MAX = 4,
     HOST_TEAMS_MIN = 12, /* subgroups that keep its threads busy to the end */
@@ -170,19 +171,19 @@ static struct product host_product_of(const struct vk_dev *dev, const struct tl_
     const uint32_t lanes = dev->info.subgroup, n = op->x.rows;
     const uint32_t tokens = n > 4 ? HOST_TOKENS_MAX : n > 2 ? 4 : n;
     uint32_t rows = HOST_ROWS_MAX;
-    while (rows > 1 && tl_div_up(op->w.rows, (uint64_t)rows * lanes) *
-                               tl_div_up(n, tokens) < HOST_TEAMS_MIN) {
+    while (rows > 1 &&
+           tl_div_up(op->w.rows, (uint64_t)rows * lanes) * tl_div_up(n, tokens) < HOST_TEAMS_MIN) {
         rows /= 2;
     }
-    return (struct product){VK_SHADER_MATMUL_HOST, lanes, tokens, rows * lanes,
+    return (struct product){VK_SHADER_MATMUL_HOST,       lanes, tokens, rows * lanes,
                             {tokens, rows, is_wide(op)}, 3};
 }
 
 /* Whether matrix units do it: whole matrices for each of the workgroup's subgroups. */
 static bool fits_coop(const struct vk_dev *dev, uint32_t n) {
     const uint32_t *const m = dev->info.matrix, lanes = dev->info.subgroup;
-    if (!dev->info.has[VK_HAS_COOPERATIVE_MATRIX] || n < COOP_TOKENS_MIN || COOP_GROUP % lanes != 0 ||
-        vk_group_size(dev, COOP_GROUP) != COOP_GROUP) {
+    if (!dev->info.has[VK_HAS_COOPERATIVE_MATRIX] || n < COOP_TOKENS_MIN ||
+        COOP_GROUP % lanes != 0 || vk_group_size(dev, COOP_GROUP) != COOP_GROUP) {
         return false;
     }
     const uint32_t teams = COOP_GROUP / lanes, matrices = COOP_TILE / m[0] * (COOP_TILE / m[1]);
@@ -197,8 +198,8 @@ static struct product product_of(const struct vk_dev *dev, const struct tl_matmu
     }
     if (fits_coop(dev, n)) {
         const uint32_t *const m = dev->info.matrix;
-        return (struct product){
-            VK_SHADER_MATMUL_COOP, COOP_GROUP, COOP_TILE, COOP_TILE, {m[0], m[1], m[2]}, 3};
+        return (struct product){VK_SHADER_MATMUL_COOP, COOP_GROUP, COOP_TILE, COOP_TILE,
+                                {m[0], m[1], m[2]},    3};
     }
     const uint32_t group = vk_group_size(dev, TILE_GROUP), tokens = group / 4;
     const uint64_t tile_bytes = 32ull * (TILE_ROWS + tokens + 1) * sizeof(float);
@@ -239,11 +240,13 @@ static tl_err matmul_window(tl_stream *s, const struct tl_matmul *op, const stru
     return vk_dispatch(s, &c);
 }
 
-/* Tokens by tokens where activations are more than a binding, and of one token as many columns as fit. */
+/* Tokens by tokens where activations are more than a binding, and of one token as many columns as
+ * fit. */
 tl_err vk_matmul(tl_stream *s, const struct tl_matmul *op) {
     struct vk_dev *const dev = vk_dev_of(s);
-    const uint64_t tokens = tl_max_u64(tl_min_u64(vk_window_rows(dev, 4ull * op->x.cols),
-                                                  vk_window_rows(dev, 4ull * op->y.cols)), 1);
+    const uint64_t tokens = tl_max_u64(
+        tl_min_u64(vk_window_rows(dev, 4ull * op->x.cols), vk_window_rows(dev, 4ull * op->y.cols)),
+        1);
     const uint64_t w_rows = vk_window_rows(dev, tl_row_bytes(op->w.dtype, op->w.cols));
     TL_TRY(check_aligned(dev, &op->w));
     if (w_rows == 0) {

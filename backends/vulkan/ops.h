@@ -10,9 +10,9 @@ bool vk_like_gpu(const struct vk_dev *dev);
 /* Invocations of a workgroup: a whole number of subgroups near `wanted`. */
 uint32_t vk_group_size(const struct vk_dev *dev, uint32_t wanted);
 
-/* Mesa's software driver ends the loops of an invocation, without a word, after 65535 rounds of all of
- * them together. So there such loops are shared among at least this many subgroups, `rounds` being
- * what one would need for all; elsewhere 1. */
+/* Mesa's software driver ends the loops of an invocation, without a word, after 65535 rounds of all
+ * of them together. So there such loops are shared among at least this many subgroups, `rounds`
+ * being what one would need for all; elsewhere 1. */
 uint32_t vk_least_teams(const struct vk_dev *dev, uint64_t rounds);
 
 /* Gives a call's workgroup the subgroups that its loops need there, as far as the device goes. */

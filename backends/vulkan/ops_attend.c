@@ -10,8 +10,9 @@ enum {
     TEAMS_SOFTWARE = 16,  /* and for the threads of a software driver */
     HOST_ROWS_MAX = 8,    /* there rows cost more than sums, which live in memory anyway */
     HOST_SUMS_MAX = 256,
-    /* attend_tile.comp: its workgroup, query heads of a tile, channels of a unit, the widest head whose
-     * sums stay in registers, from how many queries on it is worth it, and workgroups for a GPU. */
+    /* attend_tile.comp: its workgroup, query heads of a tile, channels of a unit, the widest head
+     * whose sums stay in registers, from how many queries on it is worth it, and workgroups for a
+     * GPU. */
     TILE_GROUP = 64,
     TILE_ROWS = 32,
     TILE_UNIT = 32,
@@ -33,7 +34,8 @@ struct tiling {
 /* Many queries on hardware. */
 static bool has_tiles(const struct vk_dev *dev, uint32_t n, uint32_t d) {
     return vk_like_gpu(dev) && n >= TILE_QUERIES_MIN && d <= TILE_DIM_MAX &&
-           vk_group_size(dev, TILE_GROUP) == TILE_GROUP && dev->info.shared_bytes >= TILE_SHARED_BYTES;
+           vk_group_size(dev, TILE_GROUP) == TILE_GROUP &&
+           dev->info.shared_bytes >= TILE_SHARED_BYTES;
 }
 
 static struct tiling tile_many(const struct vk_dev *dev, uint32_t n, uint32_t heads, uint32_t group,
@@ -164,8 +166,8 @@ static tl_err attend_window(tl_stream *s, const struct job *j, const struct tili
     }
     vk_push_float(&c, j->scale);
     vk_push_float(&c, j->softcap);
-    const uint64_t teams = (uint64_t)t->splits * tl_div_up(group, t->chunk) * at->heads *
-                           tl_div_up(n, t->queries);
+    const uint64_t teams =
+        (uint64_t)t->splits * tl_div_up(group, t->chunk) * at->heads * tl_div_up(n, t->queries);
     vk_teams(&c, teams);
     c.groups[0] = tiled ? (uint32_t)teams : c.groups[0]; /* a workgroup each */
     return vk_dispatch(s, &c);
@@ -176,8 +178,8 @@ static uint64_t part_bytes(const struct job *j, const struct vk_kv_walk *w, uint
     return (uint64_t)j->n_heads * splits * w->row_pieces * (j->kv->k.cols + 2ull) * 4;
 }
 
-/* How rows are shared out among subgroups, for at most `*n` queries at a time: those whose parts are one
- * binding. A query's own splits become fewer where even they are more. */
+/* How rows are shared out among subgroups, for at most `*n` queries at a time: those whose parts
+ * are one binding. A query's own splits become fewer where even they are more. */
 static struct tiling tile_fitting(const struct vk_dev *dev, const struct job *j,
                                   const struct vk_kv_walk *w, uint64_t *n) {
     const uint32_t rows = j->slot != NULL ? j->slot->cols : w->rows_step;
@@ -218,8 +220,7 @@ static tl_err attend(tl_stream *s, const struct job *j) {
         const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, j->q->rows - at);
         struct job part = *j;
         const tl_view out = tl_view_rows(*j->out, first, n), q = tl_view_rows(*j->q, first, n);
-        const tl_view lse =
-            j->lse->buf != NULL ? tl_view_rows(*j->lse, first, n) : (tl_view){0};
+        const tl_view lse = j->lse->buf != NULL ? tl_view_rows(*j->lse, first, n) : (tl_view){0};
         const tl_view pos = j->pos != NULL ? tl_view_rows(*j->pos, first, n) : (tl_view){0};
         part.out = &out;
         part.q = &q;

@@ -6,12 +6,12 @@
 #include "core/vq.h"
 
 enum {
-    HEADS_MAX = 8,      /* query heads of a subgroup */
-    SCORES_MAX = 32,    /* floats of scores that a lane keeps */
-    SUMS_MAX = 128,     /* and of weighted sums */
+    HEADS_MAX = 8,       /* query heads of a subgroup */
+    SCORES_MAX = 32,     /* floats of scores that a lane keeps */
+    SUMS_MAX = 128,      /* and of weighted sums */
     TEAMS_SOFTWARE = 16, /* subgroups that keep a device busy, as in ops_attend.c */
-    HOST_DIM_MAX = 64, /* of attend_sketch_host.comp, and of its query heads together: twice as many take
-                        * that driver's compiler ten times as long */
+    HOST_DIM_MAX = 64, /* of attend_sketch_host.comp, and of its query heads together: twice as many
+                        * take that driver's compiler ten times as long */
     TEAMS_HARDWARE = 512,
     GROUP_HEADS_MAX = 128, /* topk.comp's array */
 };
@@ -35,7 +35,7 @@ static tl_err sketch_windows(struct vk_dev *dev, const struct tl_sketch *k, uint
 }
 
 struct vk_binding vk_bind_scores(const struct vk_dev *dev, const tl_view *score, uint32_t group,
-                                     const struct vk_kv_window *at, bool writes) {
+                                 const struct vk_kv_window *at, bool writes) {
     const uint64_t row = (uint64_t)score->cols * 4;
     return vk_bind(dev, score, at->head * group * row, at->heads * group * row, writes);
 }
@@ -59,7 +59,8 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
     const uint32_t group = op->n_heads / k->n_kv_heads;
     const uint32_t heads = vk_sketch_heads(group, SCORES_MAX * dev->info.subgroup / TL_BLOCK);
     const uint64_t pieces = tl_div_up(group, heads);
-    const uint32_t strides = vk_sketch_splits(dev, pieces * at->heads, at->rows, 1 + 2 * k->head_dim);
+    const uint32_t strides =
+        vk_sketch_splits(dev, pieces * at->heads, at->rows, 1 + 2 * k->head_dim);
     const bool gpu = vk_like_gpu(dev);
     const struct vk_binding score = vk_bind_scores(dev, &op->score, group, at, true);
     struct vk_call c = vk_call_of(dev, gpu ? VK_SHADER_KEY_SCORE : VK_SHADER_KEY_SCORE_HOST,
@@ -154,7 +155,7 @@ static struct tiling tile(const struct vk_dev *dev, const struct tl_attend_sketc
     t.heads = vk_sketch_heads(group, tl_min_u64(sums, 2ull * SCORES_MAX * lanes / TL_BLOCK));
     t.pieces = tl_div_up(group, t.heads);
     t.splits = vk_sketch_splits(dev, t.pieces * op->sketch.n_kv_heads * op->q.rows, w->rows_step,
-                         1 + TL_BLOCK + (op->score.buf != NULL ? 0 : d));
+                                1 + TL_BLOCK + (op->score.buf != NULL ? 0 : d));
     return t;
 }
 
@@ -182,8 +183,9 @@ static tl_err sketch_window(tl_stream *s, const struct tl_attend_sketch *op, con
     const struct tl_sketch *const k = &op->sketch;
     const bool scored = op->score.buf != NULL, skips = op->skip.buf != NULL;
     const uint32_t group = op->n_heads / k->n_kv_heads;
-    struct vk_call c = vk_call_of(dev, t->host ? VK_SHADER_ATTEND_SKETCH_HOST : VK_SHADER_ATTEND_SKETCH,
-                                  2 * dev->info.subgroup);
+    struct vk_call c =
+        vk_call_of(dev, t->host ? VK_SHADER_ATTEND_SKETCH_HOST : VK_SHADER_ATTEND_SKETCH,
+                   2 * dev->info.subgroup);
     vk_spec(&c, scored ? 1 : tl_codec_bits(k->k_codec)); /* a codebook's have none */
     vk_spec(&c, t->heads);
     vk_spec(&c, tl_codec_bits(k->v_codec));
@@ -219,8 +221,8 @@ static uint64_t part_bytes(const struct tl_attend_sketch *op, uint32_t n_parts) 
     return (uint64_t)op->n_heads * n_parts * (op->sketch.head_dim + 2ull) * 4;
 }
 
-static tl_err sketch_queries(tl_stream *s, const struct tl_attend_sketch *op, const struct tiling *t,
-                             const struct vk_kv_walk *w) {
+static tl_err sketch_queries(tl_stream *s, const struct tl_attend_sketch *op,
+                             const struct tiling *t, const struct vk_kv_walk *w) {
     const uint32_t n_parts = t->splits * w->row_pieces;
     tl_view parts;
     TL_TRY(vk_scratch(s, 0, op->q.rows * part_bytes(op, n_parts), &parts));

@@ -19,8 +19,8 @@ static uint64_t head_bytes(const tl_view *v, uint32_t n_heads) {
     return v->rows / n_heads * tl_row_bytes(v->dtype, v->cols);
 }
 
-/* Blocks [first, first + n) of the op, of some channels of some heads; all channels where there is more
- * than one head. */
+/* Blocks [first, first + n) of the op, of some channels of some heads; all channels where there is
+ * more than one head. */
 struct transpose_part {
     uint32_t head, heads, channel, channels, first, n;
 };
@@ -33,8 +33,9 @@ static tl_err transpose_part(tl_stream *s, const struct tl_key_transpose *op,
     const uint64_t src_cap = op->src.rows / n, src_row = tl_row_bytes(TL_F16, d);
     const uint64_t from = p->head * src_cap + op->src_row + (uint64_t)p->first * TL_BLOCK;
     struct vk_call c = vk_call_of(dev, VK_SHADER_KEY_TRANSPOSE, 64);
-    vk_push(&c, vk_add(&c, vk_bind(dev, &op->dst.keys, ((uint64_t)p->head * d + p->channel) * key_row,
-                                   (uint64_t)p->heads * p->channels * key_row, true)));
+    vk_push(&c,
+            vk_add(&c, vk_bind(dev, &op->dst.keys, ((uint64_t)p->head * d + p->channel) * key_row,
+                               (uint64_t)p->heads * p->channels * key_row, true)));
     vk_push(&c, vk_add(&c, bind_heads(dev, &op->dst.most, n, p->head, p->heads, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->src, from * src_row,
                                    ((p->heads - 1) * src_cap + (uint64_t)p->n * TL_BLOCK) * src_row,
@@ -61,13 +62,14 @@ tl_err vk_key_transpose(tl_stream *s, const struct tl_key_transpose *op) {
     const bool whole = key_rows >= d && src_rows >= src_cap;
     const uint64_t heads = whole ? tl_min_u64(key_rows / d, src_rows / src_cap) : 1;
     const uint64_t channels = tl_min_u64(key_rows, d);
-    const uint64_t fit = dev->debug.range != 0 ? tl_max_u64(src_rows / TL_BLOCK, 1) : src_rows / TL_BLOCK;
+    const uint64_t fit =
+        dev->debug.range != 0 ? tl_max_u64(src_rows / TL_BLOCK, 1) : src_rows / TL_BLOCK;
     if (channels == 0 || (!whole && fit == 0)) {
         return vk_too_wide(dev, "an index");
     }
     const uint64_t walks = (uint64_t)op->n_blocks * (1 + TL_BLOCK / 2);
-    const uint64_t blocks = tl_max_u64(tl_min_u64(whole ? op->n_blocks : fit,
-                                                  op->n_blocks / vk_least_teams(dev, walks)), 1);
+    const uint64_t blocks = tl_max_u64(
+        tl_min_u64(whole ? op->n_blocks : fit, op->n_blocks / vk_least_teams(dev, walks)), 1);
     for (uint64_t head = 0; head < n; head += heads) {
         for (uint64_t channel = 0; channel < d; channel += channels) {
             for (uint64_t first = 0; first < op->n_blocks; first += blocks) {
@@ -116,18 +118,20 @@ static tl_err place_channels(tl_stream *s, const struct tl_channel_fetch *op,
     return vk_dispatch(s, &c);
 }
 
-/* Of heads [head, head + heads) the places [place, place + places) of what is held, and the channels
- * [channel, channel + channels) of all keys: all of both where there is more than one head. */
+/* Of heads [head, head + heads) the places [place, place + places) of what is held, and the
+ * channels [channel, channel + channels) of all keys: all of both where there is more than one
+ * head. */
 struct channel_part {
     uint64_t head, heads, place, places, channel, channels;
 };
 
 /* Rows [first, first + n) of each head of v, of which all or one are in the part. */
 static struct vk_binding bind_rows(const struct vk_dev *dev, const tl_view *v, uint32_t n_heads,
-                                   const struct channel_part *p, uint64_t first, uint64_t n, bool writes) {
+                                   const struct channel_part *p, uint64_t first, uint64_t n,
+                                   bool writes) {
     const uint64_t row = tl_row_bytes(v->dtype, v->cols), per_head = v->rows / n_heads;
-    return vk_bind(dev, v, (p->head * per_head + first) * row, ((p->heads - 1) * per_head + n) * row,
-                   writes);
+    return vk_bind(dev, v, (p->head * per_head + first) * row,
+                   ((p->heads - 1) * per_head + n) * row, writes);
 }
 
 static tl_err copy_channels(tl_stream *s, const struct tl_channel_fetch *op, const tl_view *moves,
@@ -189,8 +193,7 @@ static tl_err score_places(tl_stream *s, const struct tl_channel_score *op,
     const uint32_t n = op->held.rows, group = op->n_heads / n;
     const uint64_t rounds =
         tl_div_up(op->part.cols / 2, dev->info.subgroup) * (1 + p->places * (1ull + group));
-    const uint32_t strides =
-        (uint32_t)tl_max_u64(4 * strides_of(dev), vk_least_teams(dev, rounds));
+    const uint32_t strides = (uint32_t)tl_max_u64(4 * strides_of(dev), vk_least_teams(dev, rounds));
     struct vk_call c = vk_call_of(dev, VK_SHADER_CHANNEL_SCORE, 2 * dev->info.subgroup);
     vk_push(&c, vk_add(&c, bind_heads(dev, &op->score, n, p->head, p->heads, true)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->q, 0, 0, false)));
@@ -236,12 +239,15 @@ struct page_part {
     uint64_t head, heads, first, n;
 };
 
-static tl_err encode_pages(tl_stream *s, const struct tl_page_encode *op, const struct page_part *p) {
+static tl_err encode_pages(tl_stream *s, const struct tl_page_encode *op,
+                           const struct page_part *p) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const struct tl_pages *const pages = &op->dst;
     const uint64_t d = op->src.cols, per_block = TL_BLOCK / pages->page;
-    const uint64_t cap = pages->rows.rows / pages->n_kv_heads, src_cap = op->src.rows / pages->n_kv_heads;
-    const uint64_t row = tl_row_bytes(TL_F16, pages->rows.cols), src_row = tl_row_bytes(TL_F16, op->src.cols);
+    const uint64_t cap = pages->rows.rows / pages->n_kv_heads,
+                   src_cap = op->src.rows / pages->n_kv_heads;
+    const uint64_t row = tl_row_bytes(TL_F16, pages->rows.cols),
+                   src_row = tl_row_bytes(TL_F16, op->src.cols);
     const uint64_t to = p->head * cap + (op->dst_block + p->first) * per_block;
     const uint64_t from = p->head * src_cap + op->src_row + p->first * TL_BLOCK;
     struct vk_call c = vk_call_of(dev, VK_SHADER_PAGE_ENCODE, 64);

@@ -1,6 +1,6 @@
 /* tl_mass: scores of some queries into scratch, then what the largest of them hold, then the mean.
- * The scores of a long cache are many, so queries go through in batches, and where the scores of one
- * query are more than a binding, some of its KV heads at a time. */
+ * The scores of a long cache are many, so queries go through in batches, and where the scores of
+ * one query are more than a binding, some of its KV heads at a time. */
 #include "ops.h"
 
 enum { BATCH_BYTES = 64 << 20 };
@@ -12,11 +12,12 @@ struct batch {
 
 /* op: with the KV heads of the batch. */
 static tl_err score_window(tl_stream *s, const struct tl_mass *op, const struct batch *b,
-                           uint32_t group, const struct vk_kv_walk *w, const struct vk_kv_window *at,
-                           const tl_view *scores) {
+                           uint32_t group, const struct vk_kv_walk *w,
+                           const struct vk_kv_window *at, const tl_view *scores) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const uint64_t teams = (uint64_t)b->queries * at->heads * group;
-    const uint64_t rounds = tl_div_up(at->rows, dev->info.subgroup) * (1 + tl_div_up(op->kv.k.cols, 8) * 9);
+    const uint64_t rounds =
+        tl_div_up(at->rows, dev->info.subgroup) * (1 + tl_div_up(op->kv.k.cols, 8) * 9);
     const uint32_t strides = (uint32_t)tl_max_u64(256 / teams, vk_least_teams(dev, rounds));
     struct vk_call c = vk_call_of(dev, VK_SHADER_MASS_SCORE, 4 * dev->info.subgroup);
     vk_spec(&c, op->kv.k.dtype);
@@ -25,9 +26,9 @@ static tl_err score_window(tl_stream *s, const struct tl_mass *op, const struct 
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->q_pos, 0, 0, false)));
     vk_push(&c, vk_add(&c, vk_bind(dev, &op->n_rows, 0, 0, false)));
     vk_push(&c, vk_add(&c, vk_bind_window(dev, &op->kv.k, w, at, false)));
-    const uint32_t numbers[] = {b->query,      b->queries, b->head, b->heads, op->n_heads, group,
-                                op->kv.k.cols, at->head,   at->heads,   w->cap,
-                                at->row,       at->rows,   strides,     op->window};
+    const uint32_t numbers[] = {b->query, b->queries,    b->head,  b->heads,  op->n_heads,
+                                group,    op->kv.k.cols, at->head, at->heads, w->cap,
+                                at->row,  at->rows,      strides,  op->window};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         vk_push(&c, numbers[i]);
     }

@@ -1,16 +1,18 @@
-/* The verbs of compressed rows where keys or values are by a codebook (core/vq.h). To encode, rows are turned
- * into scratch, each block's scale is found, and then its codes. To score, queries are turned, their products
- * with every entry go into a table, once for all blocks and for all query heads of a group, and codes look
- * them up; values are looked up in the codebook, and the outputs turned back. ops_cache.c has the rest. */
+/* The verbs of compressed rows where keys or values are by a codebook (core/vq.h). To encode, rows
+ * are turned into scratch, each block's scale is found, and then its codes. To score, queries are
+ * turned, their products with every entry go into a table, once for all blocks and for all query
+ * heads of a group, and codes look them up; values are looked up in the codebook, and the outputs
+ * turned back. ops_cache.c has the rest. */
 #include "ops.h"
 
 #include "core/vq.h"
 
 enum {
-    TURNED_FLOATS = 2048,       /* of a workgroup's rows in shared memory, rows of wide heads alone more */
-    ENCODED_BYTES = 16 << 20,   /* of turned rows at a time */
-    TABLE_BYTES = 8 << 20,      /* of tables at a time, unless one query of a KV head takes more */
-    BOOK_BYTES = 8 << 10,       /* codebooks that go to shared memory */
+    TURNED_FLOATS =
+        2048, /* of a workgroup's rows in shared memory, rows of wide heads alone more */
+    ENCODED_BYTES = 16 << 20, /* of turned rows at a time */
+    TABLE_BYTES = 8 << 20,    /* of tables at a time, unless one query of a KV head takes more */
+    BOOK_BYTES = 8 << 10,     /* codebooks that go to shared memory */
     PLACE_ROWS = TL_BLOCK,
     SUMS_MAX = 128, /* floats of weighted sums that a lane keeps */
     SCORES_MAX = 64,
@@ -22,7 +24,7 @@ static uint32_t form_of(tl_codec codec) { return tl_vq_dim(codec) << 8 | tl_vq_b
 
 /* Rows of d floats, or of halves that are to be encoded. */
 struct turn {
-    const tl_view *to, *from, *smooth; /* smooth may be absent */
+    const tl_view *to, *from, *smooth;   /* smooth may be absent */
     uint64_t to_at, from_at, from_bytes; /* where they begin; 0 bytes: all */
     uint32_t d, n, heads, group;
     bool encodes;
@@ -64,7 +66,9 @@ struct encode_part {
     uint32_t head, heads, first, n;
 };
 
-static const tl_view *side(const struct encode_part *p) { return p->values ? &p->op->dst.v : &p->op->dst.k; }
+static const tl_view *side(const struct encode_part *p) {
+    return p->values ? &p->op->dst.v : &p->op->dst.k;
+}
 
 static struct vk_binding bind_encoded(const struct vk_dev *dev, const struct encode_part *p) {
     const tl_view *const dst = side(p);
@@ -116,9 +120,11 @@ static tl_err find_codes(tl_stream *s, const struct encode_part *p, const tl_vie
     const tl_codec codec = p->values ? dst->v_codec : dst->k_codec;
     struct vk_call c = vk_call_of(dev, VK_SHADER_VQ_ENCODE, PLACE_ROWS);
     const uint32_t group = c.variant.specs[0];
-    const uint32_t vectors = group < PLACE_ROWS ? PLACE_ROWS / group : tl_vq_dim(codec) == 8 ? 2 : 4;
-    const uint32_t pieces = (uint32_t)tl_div_up(
-        dst->head_dim / tl_vq_dim(codec), (uint64_t)group * vectors / PLACE_ROWS);
+    const uint32_t vectors = group < PLACE_ROWS      ? PLACE_ROWS / group
+                             : tl_vq_dim(codec) == 8 ? 2
+                                                     : 4;
+    const uint32_t pieces = (uint32_t)tl_div_up(dst->head_dim / tl_vq_dim(codec),
+                                                (uint64_t)group * vectors / PLACE_ROWS);
     vk_spec(&c, form_of(codec));
     vk_spec(&c, vectors);
     vk_push(&c, vk_add(&c, bind_encoded(dev, p)));
@@ -134,7 +140,8 @@ static tl_err find_codes(tl_stream *s, const struct encode_part *p, const tl_vie
 }
 
 static tl_err encode_part(tl_stream *s, const struct encode_part *p) {
-    const uint64_t blocks = (uint64_t)p->heads * p->n, floats = blocks * TL_BLOCK * p->op->dst.head_dim;
+    const uint64_t blocks = (uint64_t)p->heads * p->n,
+                   floats = blocks * TL_BLOCK * p->op->dst.head_dim;
     tl_view all;
     TL_TRY(vk_scratch(s, 0, (floats + blocks) * sizeof(float), &all));
     const tl_view turned = tl_view_rows(all, 0, (uint32_t)floats);
@@ -191,9 +198,10 @@ struct tiling {
     struct vk_kv_walk walk;
 };
 
-/* Windows of KV heads whose tables are not too many; score_head: bytes of scores of a KV head, or 0. */
-static tl_err tile(struct vk_dev *dev, const struct tl_sketch *k, uint32_t n_heads, uint64_t score_head,
-                   bool table, struct tiling *t) {
+/* Windows of KV heads whose tables are not too many; score_head: bytes of scores of a KV head, or
+ * 0. */
+static tl_err tile(struct vk_dev *dev, const struct tl_sketch *k, uint32_t n_heads,
+                   uint64_t score_head, bool table, struct tiling *t) {
     const uint32_t lanes = dev->info.subgroup, group = n_heads / k->n_kv_heads, d = k->head_dim;
     const uint32_t dim = tl_vq_is(k->v_codec) ? tl_vq_dim(k->v_codec) : 1;
     const struct vk_kv_walk shape = {.n_heads = k->n_kv_heads, .cap = k->k.rows / k->n_kv_heads};
@@ -210,8 +218,8 @@ static tl_err tile(struct vk_dev *dev, const struct tl_sketch *k, uint32_t n_hea
         if (fit == 0) {
             return vk_too_wide(dev, "products with a codebook");
         }
-        heads_most = tl_min_u64(heads_most,
-                                tl_min_u64(fit, tl_max_u64(TABLE_BYTES / t->table_bytes, 1)));
+        heads_most =
+            tl_min_u64(heads_most, tl_min_u64(fit, tl_max_u64(TABLE_BYTES / t->table_bytes, 1)));
     }
     return vk_windows(dev, &shape, tl_max_u64(k->k.cols, k->v.cols), heads_most, &t->walk);
 }
@@ -222,8 +230,8 @@ struct products {
     uint32_t step; /* queries that have tables at a time */
 };
 
-static tl_err open_products(tl_stream *s, const tl_view *q, const struct tl_sketch *k, uint32_t n_heads,
-                            const struct tiling *t, struct products *p) {
+static tl_err open_products(tl_stream *s, const tl_view *q, const struct tl_sketch *k,
+                            uint32_t n_heads, const struct tiling *t, struct products *p) {
     const uint64_t q_bytes = tl_align_up(tl_view_bytes(*q), 256);
     const uint64_t query = t->table_bytes * t->walk.heads_step;
     tl_view all;
@@ -293,7 +301,8 @@ static tl_err score_window(tl_stream *s, const struct tl_key_score *op, const st
 tl_err vk_vq_key_score(tl_stream *s, const struct tl_key_score *op) {
     struct tiling t;
     struct products p;
-    const uint64_t score_head = (uint64_t)(op->n_heads / op->sketch.n_kv_heads) * op->score.cols * 4;
+    const uint64_t score_head =
+        (uint64_t)(op->n_heads / op->sketch.n_kv_heads) * op->score.cols * 4;
     TL_TRY(tile(vk_dev_of(s), &op->sketch, op->n_heads, score_head, true, &t));
     TL_TRY(open_products(s, &op->q, &op->sketch, op->n_heads, &t, &p));
     for (uint32_t i = 0; i < t.walk.n_windows; i++) {
@@ -307,14 +316,15 @@ tl_err vk_vq_key_score(tl_stream *s, const struct tl_key_score *op) {
 }
 
 /* Words of the values' codebook that go to shared memory; 0: it is read in place. */
-static uint32_t book_words(const struct vk_dev *dev, const struct vk_call *c, const struct tl_sketch *k,
-                           const struct tiling *t) {
+static uint32_t book_words(const struct vk_dev *dev, const struct vk_call *c,
+                           const struct tl_sketch *k, const struct tiling *t) {
     if (!tl_vq_is(k->v_codec)) {
         return 0;
     }
     const uint64_t bytes = tl_vq_entries(k->v_codec) * tl_vq_dim(k->v_codec) * 2ull;
     const uint64_t held = c->variant.specs[0] / c->variant.specs[1] * t->heads * TL_BLOCK * 4ull;
-    return bytes <= BOOK_BYTES && held + bytes <= dev->info.shared_bytes ? (uint32_t)(bytes / 4) : 0;
+    return bytes <= BOOK_BYTES && held + bytes <= dev->info.shared_bytes ? (uint32_t)(bytes / 4)
+                                                                         : 0;
 }
 
 /* Queries [query, query + n) over a window. */
@@ -326,7 +336,8 @@ struct attend_part {
     uint32_t splits, query, n;
 };
 
-static void push_attend(struct vk_call *c, const struct attend_part *a, const struct vk_kv_window *at) {
+static void push_attend(struct vk_call *c, const struct attend_part *a,
+                        const struct vk_kv_window *at) {
     const struct tl_attend_sketch *const op = a->op;
     const bool scored = op->score.buf != NULL;
     vk_push(c, a->n);
@@ -345,7 +356,8 @@ static void push_attend(struct vk_call *c, const struct attend_part *a, const st
     vk_push_float(c, op->softcap);
 }
 
-static tl_err attend_window(tl_stream *s, const struct attend_part *a, const struct vk_kv_window *at) {
+static tl_err attend_window(tl_stream *s, const struct attend_part *a,
+                            const struct vk_kv_window *at) {
     const struct vk_dev *const dev = vk_dev_of(s);
     const struct tl_attend_sketch *const op = a->op;
     const struct tl_sketch *const k = &op->sketch;

@@ -266,10 +266,10 @@ static tl_err create(struct vk_dev *dev, const struct vk_variant *v, VkPipelineL
                   .pName = "main",
                   .pSpecializationInfo = &specs},
         .layout = layout};
-    const VkResult result =
-        vk_injected(dev, VK_ERROR_INVALID_SHADER_NV)
-            ? vk_failure(dev, VK_ERROR_INVALID_SHADER_NV)
-            : dev->api->CreateComputePipelines(dev->handle, dev->pipelines->cache, 1, &info, NULL, out);
+    const VkResult result = vk_injected(dev, VK_ERROR_INVALID_SHADER_NV)
+                                ? vk_failure(dev, VK_ERROR_INVALID_SHADER_NV)
+                                : dev->api->CreateComputePipelines(
+                                      dev->handle, dev->pipelines->cache, 1, &info, NULL, out);
     dev->api->DestroyShaderModule(dev->handle, module, NULL);
     char what[96];
     snprintf(what, sizeof what, "vkCreateComputePipelines of %s", shaders[v->shader].name);

@@ -38,8 +38,7 @@ tl_err vk_timeline_wait(struct vk_dev *dev, VkSemaphore timeline, uint64_t value
                                       .semaphoreCount = 1,
                                       .pSemaphores = &timeline,
                                       .pValues = &value};
-    return VK_CALL(dev, WaitSemaphores, VK_ERROR_DEVICE_LOST,
-                   (dev->handle, &wait, UINT64_MAX));
+    return VK_CALL(dev, WaitSemaphores, VK_ERROR_DEVICE_LOST, (dev->handle, &wait, UINT64_MAX));
 }
 
 /* ---- opening ---- */

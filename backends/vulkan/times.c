@@ -69,9 +69,10 @@ void vk_times_say(const struct vk_dev *dev) {
     for (uint32_t i = 0; i < VK_SHADER_COUNT; i++) {
         const struct vk_time *const t = &dev->times[i];
         if (t->n > 0) {
-            tl_say(&dev->log, TL_LEVEL_INFO, "vulkan: %-16s %8llu dispatches %10.3f ms, %8.1f us each",
-                    vk_shader_name((vk_shader)i), (unsigned long long)t->n, t->ns / 1e6,
-                    t->ns / 1e3 / (double)t->n);
+            tl_say(&dev->log, TL_LEVEL_INFO,
+                   "vulkan: %-16s %8llu dispatches %10.3f ms, %8.1f us each",
+                   vk_shader_name((vk_shader)i), (unsigned long long)t->n, t->ns / 1e6,
+                   t->ns / 1e3 / (double)t->n);
         }
     }
 }

@@ -73,8 +73,8 @@ struct vk_info {
     uint64_t import_align;
     uint32_t subgroup; /* lanes */
     uint32_t group_max, shared_bytes;
-    uint32_t matrix[3];  /* cooperative matrices: M, N, K of halves with float sums, by a subgroup */
-    double timestamp_ns; /* a timestamp's unit */
+    uint32_t matrix[3]; /* cooperative matrices: M, N, K of halves with float sums, by a subgroup */
+    double timestamp_ns;              /* a timestamp's unit */
     uint32_t family, transfer_family; /* queues; the same where there is one */
     uint64_t heap_bytes;
     uint32_t heap; /* of device memory */
@@ -136,19 +136,21 @@ struct vk_dev {
     tl_log log;
 };
 
-/* The result of a Vulkan call as an error: its sentence goes to the log, and a lost device stays lost
- * and says no more. `what` is the function's name. */
+/* The result of a Vulkan call as an error: its sentence goes to the log, and a lost device stays
+ * lost and says no more. `what` is the function's name. */
 tl_err vk_check(struct vk_dev *dev, VkResult result, const char *what);
 /* A device that failed stays so; messages are the validation layer's. */
 bool vk_has_failed(const struct vk_dev *dev);
 void vk_set_failed(struct vk_dev *dev);
 bool vk_has_messages(const struct vk_dev *dev);
-/* Whether a test wants the next call to fail, whose kind fails with `failure`; and as what it does. */
+/* Whether a test wants the next call to fail, whose kind fails with `failure`; and as what it does.
+ */
 bool vk_injected(struct vk_dev *dev, VkResult failure);
 VkResult vk_failure(const struct vk_dev *dev, VkResult failure);
 
-/* VK_RESULT(dev, CreateBuffer, VK_ERROR_..., (args)): what the call gives, or the failure that a test
- * asked for instead of it. A macro, since the call must not be made then. VK_CALL: as an error. */
+/* VK_RESULT(dev, CreateBuffer, VK_ERROR_..., (args)): what the call gives, or the failure that a
+ * test asked for instead of it. A macro, since the call must not be made then. VK_CALL: as an
+ * error. */
 #define VK_RESULT(dev, name, failure, args)                                                        \
     (vk_injected((dev), (failure)) ? vk_failure((dev), (failure)) : (dev)->api->name args)
 #define VK_CALL(dev, name, failure, args)                                                          \

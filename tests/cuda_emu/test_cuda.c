@@ -295,21 +295,20 @@ static void test_pinned_pieces(void **state) {
 /* One op of a batch: `n_rows` rows of a cache of its own. */
 static struct tl_attend small_attend(const tl_view *v, uint32_t i) {
     enum { HEADS = 4, KV_HEADS = 2, D = 32, CAP = 96 };
-    return (struct tl_attend){
-        .out = tl_view_rows(v[0], i, 1),
-        .lse = tl_view_rows(v[1], i, 1),
-        .q = tl_view_rows(v[2], i, 1),
-        .q_pos = tl_view_rows(v[3], i, 1),
-        .n_rows = tl_view_rows(v[4], i, 1),
-        .kv = {.k = tl_view_rows(v[5], i * KV_HEADS * CAP, KV_HEADS * CAP),
-               .v = tl_view_rows(v[6], i * KV_HEADS * CAP, KV_HEADS * CAP),
-               .n_kv_heads = KV_HEADS},
-        .n_heads = HEADS,
-        .scale = 0.2f};
+    return (struct tl_attend){.out = tl_view_rows(v[0], i, 1),
+                              .lse = tl_view_rows(v[1], i, 1),
+                              .q = tl_view_rows(v[2], i, 1),
+                              .q_pos = tl_view_rows(v[3], i, 1),
+                              .n_rows = tl_view_rows(v[4], i, 1),
+                              .kv = {.k = tl_view_rows(v[5], i * KV_HEADS * CAP, KV_HEADS * CAP),
+                                     .v = tl_view_rows(v[6], i * KV_HEADS * CAP, KV_HEADS * CAP),
+                                     .n_kv_heads = KV_HEADS},
+                              .n_heads = HEADS,
+                              .scale = 0.2f};
 }
 
-/* Goal: alike ops of several sequences, each with its own length, are one launch, or as many as their
- * number needs, and give the very bits that they give alone. */
+/* Goal: alike ops of several sequences, each with its own length, are one launch, or as many as
+ * their number needs, and give the very bits that they give alone. */
 static void test_together(void **state) {
     (void)state;
     enum { N = 11, HEADS = 4, KV_HEADS = 2, D = 32, CAP = 96, N_VIEWS = 7 };
@@ -317,8 +316,12 @@ static void test_together(void **state) {
     static const struct {
         uint32_t rows, cols;
         tl_dtype dtype;
-    } shapes[N_VIEWS] = {{N, HEADS * D, TL_F32}, {N, HEADS, TL_F32}, {N, HEADS * D, TL_F32},
-                         {N, 1, TL_I32},         {N, 1, TL_I32},     {N * KV_HEADS * CAP, D, TL_F16},
+    } shapes[N_VIEWS] = {{N, HEADS * D, TL_F32},
+                         {N, HEADS, TL_F32},
+                         {N, HEADS * D, TL_F32},
+                         {N, 1, TL_I32},
+                         {N, 1, TL_I32},
+                         {N * KV_HEADS * CAP, D, TL_F16},
                          {N * KV_HEADS * CAP, D, TL_F16}};
     tl_dev *dev = NULL;
     tl_stream *s = NULL;
@@ -392,7 +395,8 @@ static void test_codes_kept(void **state) {
         for (uint32_t k = 0; k < K; k++) {
             row[k] = (float)(m + 1);
         }
-        assert_true(tl_encode_row(TL_Q8_0, row, (uint8_t *)w->host + m * tl_row_bytes(TL_Q8_0, K), K));
+        assert_true(
+            tl_encode_row(TL_Q8_0, row, (uint8_t *)w->host + m * tl_row_bytes(TL_Q8_0, K), K));
     }
     for (uint32_t round = 1; round <= 3; round++) { /* x changes by a copy between the rounds */
         for (uint32_t k = 0; k < K; k++) {

@@ -65,10 +65,12 @@ cudaError_t allow_shared(const void *kernel, int bytes);
 /* Enqueues fn for every thread of the grid; parameters take so many bytes. */
 cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes, const void *kernel,
                    size_t param_bytes, std::function<void()> fn);
-}
+} // namespace emu
 
 inline void __syncthreads() { emu::barrier(); }
-inline void __syncwarp(uint32_t mask = ~0u) { emu::meet(mask, nullptr, [](void **, uint32_t) {}); }
+inline void __syncwarp(uint32_t mask = ~0u) {
+    emu::meet(mask, nullptr, [](void **, uint32_t) {});
+}
 
 namespace emu {
 /* Each lane reads v of lane `from`; of its own where that one is absent. */
@@ -89,7 +91,7 @@ template <class T> T shuffle(uint32_t mask, T v, int from) {
     });
     return mine.out;
 }
-}
+} // namespace emu
 
 template <class T> T __shfl_sync(uint32_t mask, T v, int from) {
     return emu::shuffle(mask, v, from & 31);
@@ -171,5 +173,6 @@ template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A &&...args) {
     std::tuple<P...> kept(std::forward<A>(args)...);
     return emu::launch(c->stream, c->gridDim, c->blockDim, c->dynamicSmemBytes,
-                       (const void *)kernel, sizeof kept, [kernel, kept] { std::apply(kernel, kept); });
+                       (const void *)kernel, sizeof kept,
+                       [kernel, kept] { std::apply(kernel, kept); });
 }

@@ -1,5 +1,5 @@
-/* Products of 16 x 16 x 16 on fragments. Lane l holds elements 8 l .. 8 l + 7 of a row-major 16 x 16
- * matrix: any layout will do, since the API leaves it open. */
+/* Products of 16 x 16 x 16 on fragments. Lane l holds elements 8 l .. 8 l + 7 of a row-major 16 x
+ * 16 matrix: any layout will do, since the API leaves it open. */
 #pragma once
 #include "cuda_fp16.h"
 
@@ -78,4 +78,4 @@ void mma_sync(fragment<accumulator, 16, 16, 16, float> &d,
     product mine = {a.x, b.x, d.x};
     emu::meet(~0u, &mine, multiply);
 }
-}
+} // namespace nvcuda::wmma
