@@ -636,8 +636,8 @@ static void test_books_hostile(void **state) {
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 1, \"smooth\": {\"0\": \"AAC*Pw==\"}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 1, \"smooth\": {\"0\": \"AACAPx==\"}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"int4\": \"\"}}}",
-        "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"vq-d2b4\": "
-        "\"\"}}}",
+        ("{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0\": {\"vq-d2b4\": "
+         "\"\"}}}"),
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"keys\": {\"0-3\": {}}}",
         "{\"version\": 1, \"kv_heads\": 1, \"head_dim\": 8, \"values\": {\"0\": []}}"};
     struct tl_policy layers[LAYERS];

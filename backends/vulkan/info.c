@@ -258,8 +258,11 @@ const char *vk_info_read(struct vk_info *info, const struct vk_api *api, VkPhysi
     if (missing != NULL) {
         return missing;
     }
-    if (info->has[VK_HAS_SUBGROUP_SIZE_CONTROL]) { /* a size that is asked for has a limit of its
-                                                      own */
+    if (limits->maxPerStageDescriptorStorageBuffers < VK_BINDINGS_MAX) {
+        return "storage buffers enough for a shader";
+    }
+    /* A size that is asked for has a limit of its own. */
+    if (info->has[VK_HAS_SUBGROUP_SIZE_CONTROL]) {
         info->group_max = (uint32_t)tl_min_u64(
             info->group_max, (uint64_t)control.maxComputeWorkgroupSubgroups * info->subgroup);
     }
