@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,16 @@ uint64_t rng_below(struct tl_rng *rng, uint64_t n) { return rng_next(rng) % n; }
 
 float rng_float(struct tl_rng *rng) {
     return (float)(rng_next(rng) >> 40) / (float)(1 << 23) - 1.0f;
+}
+
+double rms_difference(const float *a, const float *b, uint32_t n) {
+    double diffs = 0.0, squares = 0.0;
+    for (uint32_t i = 0; i < n; i++) {
+        const double d = (double)a[i] - (double)b[i];
+        diffs += d * d;
+        squares += (double)a[i] * (double)a[i];
+    }
+    return sqrt(diffs / fmax(squares, 1e-30));
 }
 
 const char *shared_path(const char *relative) {

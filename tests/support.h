@@ -19,6 +19,9 @@ uint64_t rng_next(struct tl_rng *rng);
 uint64_t rng_below(struct tl_rng *rng, uint64_t n); /* 0 .. n-1; n > 0 */
 float rng_float(struct tl_rng *rng);                /* uniform in [-1, 1) */
 
+/* Root mean square of b - a, as a part of a's own. a, b (n) */
+double rms_difference(const float *a, const float *b, uint32_t n);
+
 /* The path of a file of ../shared (beside the checkout), in a static buffer per call site's
  * thread: valid until the next call. NULL where ../shared is absent. */
 const char *shared_path(const char *relative);

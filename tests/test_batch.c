@@ -4,7 +4,6 @@
 #include "core/batch.h"
 #include "support.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,17 +70,6 @@ static void close_fleet(struct fleet *f) {
     tl_engine_close(&f->engine);
 }
 
-/* Root mean square of the difference as a part of the logits' own. */
-static double difference(const float *a, const float *b, uint32_t n) {
-    double diffs = 0.0, squares = 0.0;
-    for (uint32_t i = 0; i < n; i++) {
-        const double d = (double)a[i] - (double)b[i];
-        diffs += d * d;
-        squares += (double)a[i] * (double)a[i];
-    }
-    return sqrt(diffs / fmax(squares, 1e-30));
-}
-
 static void compare(const struct fleet *alone, const struct fleet *together, double allowed,
                     const char *what) {
     const uint32_t n_vocab = tl_engine_model(alone->engine)->shape.n_vocab;
@@ -89,7 +77,7 @@ static void compare(const struct fleet *alone, const struct fleet *together, dou
         const tl_session *const a = alone->s[i], *const b = together->s[i];
         assert_int_equal(tl_session_n(a), tl_session_n(b));
         assert_memory_equal(tl_session_ids(a), tl_session_ids(b), 4 * tl_session_n(a));
-        const double diff = difference(tl_session_logits(a), tl_session_logits(b), n_vocab);
+        const double diff = rms_difference(tl_session_logits(a), tl_session_logits(b), n_vocab);
         if (!(diff <= allowed)) {
             fail_msg("%s: sequence %u of %u tokens: logits differ by %.2e of their size", what, i,
                      tl_session_n(a), diff);

@@ -73,17 +73,6 @@ static uint32_t best_of(const float *logits, uint32_t n) {
     return best;
 }
 
-/* Root mean square of the difference as a part of the logits' own. */
-static double difference(const float *a, const float *b, uint32_t n) {
-    double diffs = 0.0, squares = 0.0;
-    for (uint32_t i = 0; i < n; i++) {
-        const double d = (double)a[i] - (double)b[i];
-        diffs += d * d;
-        squares += (double)a[i] * (double)a[i];
-    }
-    return sqrt(diffs / fmax(squares, 1e-30));
-}
-
 /* The same text through both; the CPU's greedy choice goes on. `allowed`: difference of logits. The
  * card must choose the same token, but for one that the CPU holds as good to within the error. */
 static void compare_runs(const char *path, const char *preset, uint32_t n_prompt, uint64_t seed,
@@ -104,7 +93,7 @@ static void compare_runs(const char *path, const char *preset, uint32_t n_prompt
     double worst = 0.0;
     for (uint32_t i = 0; i <= N_STEPS; i++) {
         const float *const want = tl_session_logits(cpu.s), *const got = tl_session_logits(card.s);
-        const double diff = difference(want, got, n_vocab);
+        const double diff = rms_difference(want, got, n_vocab);
         const uint32_t best = best_of(want, n_vocab), chosen = best_of(got, n_vocab);
         worst = fmax(worst, diff);
         if (!(diff <= allowed)) {
