@@ -40,6 +40,8 @@ struct cli_args {
     const char *gpu, *weights;                    /* plan */
     float miss;                                   /* plan; below 0: the command's default */
     uint32_t n_samples;                           /* eval; 0: the command's default */
+    const char *parallel;                         /* bench: a list; eval: a number */
+    uint32_t n_sessions; /* that are opened at once, no option: commands say it; 0: one */
     uint32_t n_ctx, n_threads, device;
     uint32_t topk;       /* CLI_UNSET: the preset's */
     uint32_t n_predict;  /* CLI_UNSET: until the end, or the command's default */

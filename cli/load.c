@@ -41,6 +41,7 @@ int cli_session_params(const struct cli_args *args, struct tl_session_params *ou
         cli_error("--device-mem and --host-mem take a size such as 6GiB");
         return 2;
     }
+    out->n_sessions = args->n_sessions;
     uint32_t window[2];
     if (args->window != NULL && cli_parse_list(args->window, window, 2) != 2) {
         cli_error("--window: '%s' is not two numbers S,R", args->window);
@@ -237,6 +238,7 @@ static tl_err check_plan(void *user, const tl_weights *weights, const struct tl_
                                   .weight_bytes = shape->weight_bytes,
                                   .far = !caps->unified,
                                   .no_codebooks = !caps->codebooks,
+                                  .n_sessions = l->session->n_sessions,
                                   .identify = set.finds_dense || l->session->identify_rows > 0};
     const struct tl_budget budget =
         tl_budget_of(caps, l->session->device_bytes, l->session->host_bytes);

@@ -145,4 +145,12 @@ tl_err tl_batch_step(tl_batch *b, const uint32_t *ids) {
     return TL_OK;
 }
 
+uint64_t tl_batch_step_bytes(const tl_batch *b) {
+    uint64_t bytes = tl_session_weight_bytes(b->sessions[0]);
+    for (uint32_t i = 0; i < b->n; i++) {
+        bytes += tl_session_step_bytes(b->sessions[i]) - tl_session_weight_bytes(b->sessions[i]);
+    }
+    return bytes;
+}
+
 const tl_schedule *tl_batch_schedule(const tl_batch *b) { return &b->step; }

@@ -18,7 +18,7 @@ typedef struct tl_batch tl_batch;
 
 /* n sessions of one engine, all different, borrowed: they outlive the batch. 1 <= n <=
  * TL_BATCH_MAX. The memory of the batch (a few rows of activations, n of logits) is beside what the
- * sessions planned. */
+ * sessions planned, unless they were told of it (n_sessions). */
 TL_MUST tl_err tl_batch_open(tl_batch **out, tl_session *const *sessions, uint32_t n);
 void tl_batch_close(tl_batch **b);
 
@@ -26,6 +26,10 @@ void tl_batch_close(tl_batch **b);
  * leaves all sessions with the tokens they had. Allocates nothing, unless a session's layers
  * changed their policy since the last step. */
 TL_MUST tl_err tl_batch_step(tl_batch *b, const uint32_t *ids);
+
+/* Bytes one step must move at the present depths: all weights once, and the cache rows that each
+ * sequence attends. */
+uint64_t tl_batch_step_bytes(const tl_batch *b);
 
 /* The recorded step, for who wants to look at it. */
 const tl_schedule *tl_batch_schedule(const tl_batch *b);

@@ -60,6 +60,9 @@ struct tl_session_params {
     const struct tl_policy *dense;
     double dense_above;                /* scores from which a layer is dense; 0: TL_DENSE_ABOVE */
     uint64_t device_bytes, host_bytes; /* budgets; 0: what is free */
+    /* So many sessions like it, this one included, are still to be opened, and a batch of them
+     * (batch.h): refused where they do not fit all together. 0: this one only. */
+    uint32_t n_sessions;
     /* The first prompt that leaves at least so many rows measures the layers as it passes. 0: none
      * does, or with `dense` TL_LONG_ROWS and four times the longest window. A prompt of fewer than
      * TL_LAST_QUERIES tokens never does. */

@@ -28,6 +28,8 @@ const struct tl_policy *tl_session_dense(const tl_session *s, double *above);
  * the number is another one whenever its step was recorded anew, since layers changed. */
 struct tl_scratch;
 struct tl_scratch *tl_session_scratch(tl_session *s);
+/* Of tl_session_step_bytes, those of weights. */
+uint64_t tl_session_weight_bytes(const tl_session *s);
 uint32_t tl_session_n_recorded(const tl_session *s);
 /* Checks the id and makes all ready for a step behind which the session holds it too; compression
  * that became due is enqueued on `stream`. */

@@ -87,6 +87,23 @@ static struct tl_kv_bytes layer_bytes(const struct tl_shape *shape,
     return b;
 }
 
+/* The peaks, from the parts. Layers change in one session at a time. */
+static void add_up(const struct tl_shape *shape, const struct tl_plan_params *params,
+                   struct tl_memory_plan *plan) {
+    const uint64_t n = tl_max_u64(params->n_sessions, 1);
+    uint64_t device = 0, host = 0; /* a batch's */
+    TL_ASSERT(n <= TL_LOGIT_ROWS);
+    if (params->n_sessions > 0) {
+        const struct tl_scratch_needs needs = {
+            .n_chunk = params->n_sessions, .cap = 1, .hybrid = is_hybrid(shape, params)};
+        tl_scratch_bytes(shape, &needs, &device, &host);
+    }
+    plan->device = plan->weights + plan->change + device +
+                   n * (tl_kv_device_bytes(&plan->kv) + plan->scratch + plan->stage);
+    host += n * (tl_kv_host_bytes(&plan->kv) + plan->hidden + plan->host_scratch);
+    plan->host = tl_max_u64(host, plan->load);
+}
+
 void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *params,
                     struct tl_memory_plan *out) {
     struct tl_memory_plan plan = {.weights = params->weight_bytes};
@@ -114,10 +131,8 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     if (tl_plan_is_layered(shape, params)) {
         plan.hidden = (uint64_t)params->n_ctx * shape->n_embd * sizeof(float);
     }
-    plan.device =
-        plan.weights + tl_kv_device_bytes(&plan.kv) + plan.scratch + plan.stage + plan.change;
     plan.load = params->far ? tl_min_u64(TL_UPLOAD_BYTES, plan.weights) : 0;
-    plan.host = tl_max_u64(tl_kv_host_bytes(&plan.kv) + plan.hidden + plan.host_scratch, plan.load);
+    add_up(shape, params, &plan);
     *out = plan;
 }
 
@@ -152,6 +167,21 @@ uint32_t tl_plan_ctx(const struct tl_shape *shape, const struct tl_plan_params *
     return good * CTX_STEP;
 }
 
+/* How many of the sessions fit, fewer than were asked for. */
+static uint32_t sessions_fitting(const struct tl_shape *shape, const struct tl_plan_params *params,
+                                 const struct tl_budget *budget) {
+    struct tl_plan_params p = *params;
+    struct tl_memory_plan plan;
+    for (p.n_sessions = params->n_sessions; p.n_sessions > 1;) {
+        p.n_sessions--;
+        tl_plan_memory(shape, &p, &plan);
+        if (fits(&plan, budget)) {
+            return p.n_sessions;
+        }
+    }
+    return 0;
+}
+
 /* In the order in which they are worth recommending: what costs least quality, then least time. */
 static const char *const recommended[] = {"full",  "q8",    "tailor", "q4",
                                           "kivi2", "kivi1", "offload"};
@@ -179,6 +209,8 @@ tl_err tl_plan_judge(const struct tl_shape *shape, const struct tl_plan_params *
     *out = (struct tl_verdict){.device_missing = device_excess(&plan, budget),
                                .host_missing = excess(plan.host, budget->host),
                                .unified = budget->unified,
+                               .n_sessions = params->n_sessions,
+                               .n_sessions_fit = sessions_fitting(shape, params, budget),
                                .n_ctx = tl_plan_ctx(shape, params, budget)};
     out->fits = out->device_missing == 0 && out->host_missing == 0;
     if (out->fits) {
@@ -231,6 +263,9 @@ static void append_need(char *text, size_t cap, const char *where, uint64_t need
 void tl_verdict_sentence(const struct tl_verdict *v, const struct tl_memory_plan *plan,
                          uint32_t n_ctx, char *text, size_t cap) {
     text[0] = '\0';
+    if (v->n_sessions > 1) {
+        append(text, cap, "%u sequences of ", v->n_sessions);
+    }
     append(text, cap, "%u tokens need", n_ctx);
     if (v->device_missing > 0) {
         append_need(text, cap, "device", plan->device + (v->unified ? plan->host : 0),
@@ -240,8 +275,13 @@ void tl_verdict_sentence(const struct tl_verdict *v, const struct tl_memory_plan
         append(text, cap, "%s", v->device_missing > 0 ? ", and" : "");
         append_need(text, cap, "host", plan->host, v->host_missing);
     }
+    if (v->n_sessions_fit > 0) {
+        append(text, cap, "; %u such sequence%s would fit", v->n_sessions_fit,
+               v->n_sessions_fit > 1 ? "s" : "");
+    }
     if (v->n_ctx == 0 && v->n_presets == 0) {
-        append(text, cap, "; no context and no preset would fit");
+        append(text, cap, "%s",
+               v->n_sessions_fit > 0 ? "" : "; no context and no preset would fit");
         return;
     }
     if (v->n_ctx > 0) {

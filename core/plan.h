@@ -17,6 +17,8 @@ struct tl_plan_params {
     bool far;          /* the device has memory of its own: host memory is behind a link */
     uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that
                         * one is filled and sent home while the other is attended; 0 is 1 */
+    uint32_t n_sessions; /* so many like it at once, at most TL_LOGIT_ROWS, beside one copy of the
+                          * weights and with the memory of a batch (batch.h); 0 is 1, without */
     bool identify, identify_codecs, identify_gives; /* layers are measured, see identify.h */
     bool no_codebooks;                              /* the device reads no vector-quantised rows */
 };
@@ -31,7 +33,8 @@ struct tl_memory_plan {
     uint64_t hidden;       /* a prompt's hidden states between layers; 0: none needed */
     uint64_t host_scratch; /* logits, ids, numbers */
     uint64_t load;         /* through which weights go to a device of its own, before all others */
-    uint64_t device, host; /* the peaks: sums, reached in a prompt */
+    uint64_t device, host; /* the peaks: sums, reached in a prompt; of all sessions, while what
+                            * stands above is of one */
 };
 
 void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *params,
@@ -54,6 +57,8 @@ struct tl_verdict {
     bool fits;
     bool unified;                          /* as the budget: all is the device's */
     uint64_t device_missing, host_missing; /* bytes */
+    uint32_t n_sessions;                   /* that were asked for; 0: one */
+    uint32_t n_sessions_fit;               /* so many of them fit at this context */
     uint32_t n_ctx;                        /* the largest context that fits, 0: none */
     const char *presets[TL_ADVICE_MAX];    /* that fit at the context asked for, best first */
     uint32_t n_presets;
@@ -61,7 +66,8 @@ struct tl_verdict {
 TL_MUST tl_err tl_plan_judge(const struct tl_shape *shape, const struct tl_plan_params *params,
                              const struct tl_budget *budget, struct tl_verdict *out);
 /* The verdict on a plan that does not fit as one sentence: "131072 tokens need 27.21 GiB on the
- * device, 3.71 GiB more than there is; 98304 tokens would fit, or presets tailor, q4". */
+ * device, 3.71 GiB more than there is; 98304 tokens would fit, or --kv tailor, q4", or "8
+ * sequences of 4096 tokens need ...; 5 such sequences would fit; 2304 tokens would fit, or ...". */
 void tl_verdict_sentence(const struct tl_verdict *verdict, const struct tl_memory_plan *plan,
                          uint32_t n_ctx, char *text, size_t cap);
 

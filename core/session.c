@@ -172,11 +172,13 @@ static tl_err open_session_parts(tl_session *s, const struct tl_session_params *
                                   .weight_bytes = e->model->weight_bytes,
                                   .far = !caps.unified,
                                   .no_codebooks = !caps.codebooks,
+                                  .n_sessions = p->n_sessions,
                                   .identify = s->finds_dense || p->identify_rows > 0,
                                   .identify_codecs = p->identify_codecs,
                                   .identify_gives = p->on_rows != NULL};
     const struct tl_budget budget = tl_budget_of(&caps, p->device_bytes, p->host_bytes);
     TL_TRY(tl_plan_settle(shape_of(s), &plan, &budget, &e->log));
+    plan.n_sessions = 0; /* from here on its own */
     for (uint32_t il = 0; il < shape_of(s)->n_layers; il++) {
         s->policies[il] = tl_kv_policy_at(shape_of(s), il, &s->policies[il], plan.n_ctx);
     }
@@ -640,11 +642,15 @@ static uint64_t layer_step_bytes(const tl_session *s, const struct tl_kv_layer *
     return bytes;
 }
 
-uint64_t tl_session_step_bytes(const tl_session *s) {
+uint64_t tl_session_weight_bytes(const tl_session *s) {
     const tl_model *const m = s->engine->model;
     const bool tied = m->output.buf == m->embd.buf;
-    uint64_t bytes = m->weight_bytes;
-    bytes -= tied ? 0 : tl_view_bytes(m->embd) - tl_view_bytes(m->embd) / m->embd.rows;
+    return m->weight_bytes -
+           (tied ? 0 : tl_view_bytes(m->embd) - tl_view_bytes(m->embd) / m->embd.rows);
+}
+
+uint64_t tl_session_step_bytes(const tl_session *s) {
+    uint64_t bytes = tl_session_weight_bytes(s);
     for (uint32_t il = 0; il < s->kv->n_layers; il++) {
         bytes += layer_step_bytes(s, &s->kv->layers[il]);
     }
