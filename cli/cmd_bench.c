@@ -134,8 +134,7 @@ static tl_err measure(struct bench *b, struct result *r) {
 static void print_head(const struct bench *b) {
     printf("memory bandwidth, measured: %.1f GB/s\n", b->bytes_per_s / 1e9);
     fputs("   depth  kv        ", stdout);
-    fputs(b->n_sizes > 1 ? "sequences  decode t/s  each t/s  times one"
-                         : "prefill t/s  decode t/s",
+    fputs(b->n_sizes > 1 ? "sequences  decode t/s  each t/s  times one" : "prefill t/s  decode t/s",
           stdout);
     puts("    p50 ms    p95 ms    GB/step     GB/s   of peak");
 }
@@ -243,8 +242,7 @@ static tl_err measure_sizes(struct bench *b, uint32_t depth, json_t *rows) {
 /* All depths of one preset, whose first session is open already or not. */
 static tl_err measure_depths(struct bench *b, const char *kv,
                              const struct tl_session_params *params, json_t *rows) {
-    tl_err err =
-        cli_sequences_open(&b->sequences, &b->loaded, b->args, kv, params, b->n_most);
+    tl_err err = cli_sequences_open(&b->sequences, &b->loaded, b->args, kv, params, b->n_most);
     for (uint32_t i = 0; i < b->n_depths && !err && !cli_interrupted(); i++) {
         err = measure_sizes(b, b->depths[i], rows);
     }

@@ -14,9 +14,9 @@ struct tl_plan_params {
     const struct tl_policy *policies; /* one a layer */
     const struct tl_policy *dense;    /* what layers may change to in the session; NULL: none do */
     uint64_t weight_bytes;
-    bool far;          /* the device has memory of its own: host memory is behind a link */
-    uint32_t n_stages; /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that
-                        * one is filled and sent home while the other is attended; 0 is 1 */
+    bool far;            /* the device has memory of its own: host memory is behind a link */
+    uint32_t n_stages;   /* buffers for one layer's exact rows, where any is needed: 1, or 2 so that
+                          * one is filled and sent home while the other is attended; 0 is 1 */
     uint32_t n_sessions; /* so many like it at once, at most TL_LOGIT_ROWS, beside one copy of the
                           * weights and with the memory of a batch (batch.h); 0 is 1, without */
     bool identify, identify_codecs, identify_gives; /* layers are measured, see identify.h */
