@@ -158,7 +158,8 @@ static tl_err compress_side(tl_stream *s, const struct tl_compress *op, bool val
     const uint32_t heads = op->dst.n_kv_heads, d = op->dst.head_dim;
     const uint64_t rows = vk_window_rows(dev, tl_row_bytes(TL_F16, d));
     const uint64_t blocks = vk_window_rows(dev, dst->cols);
-    const uint64_t turned = ENCODED_BYTES / (TL_BLOCK * d * sizeof(float));
+    const uint64_t block = TL_BLOCK * d * sizeof(float);
+    const uint64_t turned = tl_min_u64(ENCODED_BYTES / block, vk_window_rows(dev, block));
     const bool whole =
         op->src.k.rows <= rows && dst->rows <= blocks && (uint64_t)op->n_blocks * heads <= turned;
     const uint64_t step =
@@ -234,8 +235,9 @@ static tl_err open_products(tl_stream *s, const tl_view *q, const struct tl_sket
                             uint32_t n_heads, const struct tiling *t, struct products *p) {
     const uint64_t q_bytes = tl_align_up(tl_view_bytes(*q), 256);
     const uint64_t query = t->table_bytes * t->walk.heads_step;
+    const uint64_t most = tl_min_u64(TABLE_BYTES / query, vk_window_rows(vk_dev_of(s), query));
     tl_view all;
-    p->step = (uint32_t)tl_max_u64(tl_min_u64(TABLE_BYTES / query, q->rows), 1);
+    p->step = (uint32_t)tl_max_u64(tl_min_u64(most, q->rows), 1);
     TL_TRY(vk_scratch(s, 1, q_bytes + p->step * query, &all));
     p->q = tl_view_of(all.buf, 0, q->rows * n_heads, k->head_dim, TL_F32);
     p->table = tl_view_rows(all, (uint32_t)(q_bytes / 4), (uint32_t)(p->step * query / 4));
@@ -398,6 +400,38 @@ static tl_err turn_back(tl_stream *s, const struct tl_attend_sketch *op) {
     return tl_vq_is(op->sketch.v_codec) ? turn(s, &t) : TL_OK;
 }
 
+static uint64_t part_bytes(const struct tl_attend_sketch *op, uint32_t n_parts) {
+    return (uint64_t)op->n_heads * n_parts * (op->sketch.head_dim + 2ull) * 4;
+}
+
+static tl_err attend_queries(tl_stream *s, const struct tl_attend_sketch *op,
+                             const struct tiling *t, uint32_t splits) {
+    const struct tl_sketch *const k = &op->sketch;
+    const bool table = t->table_bytes != 0;
+    const uint32_t n_parts = splits * t->walk.row_pieces;
+    struct products p = {.step = op->q.rows};
+    if (table) {
+        TL_TRY(open_products(s, &op->q, k, op->n_heads, t, &p));
+    }
+    tl_view parts;
+    struct attend_part a = {
+        .op = op, .t = t, .p = table ? &p : NULL, .parts = &parts, .splits = splits};
+    TL_TRY(vk_scratch(s, 0, op->q.rows * part_bytes(op, n_parts), &parts));
+    for (a.query = 0; a.query < op->q.rows; a.query += p.step) {
+        a.n = (uint32_t)tl_min_u64(p.step, op->q.rows - a.query);
+        for (uint32_t i = 0; i < t->walk.n_windows; i++) {
+            const struct vk_kv_window at = vk_kv_window_at(&t->walk, i);
+            if (table && at.row_piece == 0) {
+                TL_TRY(make_table(s, &p, k, t, &at, a.query, a.n));
+            }
+            TL_TRY(attend_window(s, &a, &at));
+        }
+    }
+    TL_TRY(vk_attend_join(s, &parts, &op->out, &op->lse, op->n_heads, n_parts));
+    return turn_back(s, op);
+}
+
+/* So many queries at a time that their parts are one binding, as in ops_cache.c. */
 tl_err vk_vq_attend(tl_stream *s, const struct tl_attend_sketch *op) {
     struct vk_dev *const dev = vk_dev_of(s);
     const struct tl_sketch *const k = &op->sketch;
@@ -405,28 +439,22 @@ tl_err vk_vq_attend(tl_stream *s, const struct tl_attend_sketch *op) {
     const uint64_t score_head =
         scored ? (uint64_t)(op->n_heads / k->n_kv_heads) * op->score.cols * 4 : 0;
     struct tiling t;
-    struct products p = {.step = op->q.rows};
     TL_TRY(tile(dev, k, op->n_heads, score_head, table, &t));
-    if (table) {
-        TL_TRY(open_products(s, &op->q, k, op->n_heads, &t, &p));
+    uint32_t splits = vk_sketch_splits(dev, t.pieces * k->n_kv_heads * op->q.rows, t.walk.rows_step,
+                                       1 + 2 * TL_BLOCK + (scored ? 0 : k->head_dim));
+    while (splits > 1 && vk_window_rows(dev, part_bytes(op, splits * t.walk.row_pieces)) == 0) {
+        splits--;
     }
-    tl_view parts;
-    struct attend_part a = {.op = op, .t = &t, .p = table ? &p : NULL, .parts = &parts};
-    a.splits = vk_sketch_splits(dev, t.pieces * k->n_kv_heads * op->q.rows, t.walk.rows_step,
-                                1 + 2 * TL_BLOCK + (scored ? 0 : k->head_dim));
-    const uint32_t n_parts = a.splits * t.walk.row_pieces;
-    TL_TRY(vk_scratch(s, 0, (uint64_t)op->q.rows * op->n_heads * n_parts * (k->head_dim + 2ull) * 4,
-                      &parts));
-    for (a.query = 0; a.query < op->q.rows; a.query += p.step) {
-        a.n = (uint32_t)tl_min_u64(p.step, op->q.rows - a.query);
-        for (uint32_t i = 0; i < t.walk.n_windows; i++) {
-            const struct vk_kv_window at = vk_kv_window_at(&t.walk, i);
-            if (table && at.row_piece == 0) {
-                TL_TRY(make_table(s, &p, k, &t, &at, a.query, a.n));
-            }
-            TL_TRY(attend_window(s, &a, &at));
-        }
+    const uint64_t fit = tl_min_u64(vk_window_rows(dev, part_bytes(op, splits * t.walk.row_pieces)),
+                                    vk_window_rows(dev, 4ull * op->q.cols));
+    const uint64_t step = tl_max_u64(tl_min_u64(fit, op->q.rows), 1);
+    for (uint64_t at = 0; at < op->q.rows; at += step) {
+        const uint32_t first = (uint32_t)at, n = (uint32_t)tl_min_u64(step, op->q.rows - at);
+        struct tl_attend_sketch part = *op;
+        part.q = tl_view_rows(op->q, first, n);
+        part.out = tl_view_rows(op->out, first, n);
+        part.lse = tl_view_rows(op->lse, first, n);
+        TL_TRY(attend_queries(s, &part, &t, splits));
     }
-    TL_TRY(vk_attend_join(s, &parts, &op->out, &op->lse, op->n_heads, n_parts));
-    return turn_back(s, op);
+    return TL_OK;
 }
