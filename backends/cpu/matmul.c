@@ -145,19 +145,26 @@ struct rows {
 static void dots_rows(const struct product *p, uintptr_t acts_at, struct rows rows,
                       struct rows next) {
     for (uint32_t row = rows.begin; row < rows.end; row += DOTS_ROWS) {
-        float sums[DOTS_ROWS];
+        float sums[MM_DOTS_MAX * DOTS_ROWS];
         const uint32_t n_rows = (uint32_t)tl_min_u64(rows.end - row, DOTS_ROWS);
         struct mm_dots work = {.y = sums,
                                .w = cpu_row(&p->op->w, row),
                                .row_bytes = p->row_bytes,
                                .n_rows = n_rows,
-                               .k = p->k};
+                               .k = p->k,
+                               .y_stride = DOTS_ROWS};
         work.next = row + n_rows < rows.end ? work.w + n_rows * p->row_bytes
                                             : cpu_row(&p->op->w, next.begin);
-        for (uint32_t i = 0; i < p->n; i++) {
-            place_row(p, acts_at + i * p->act_bytes, &work.act);
+        for (uint32_t i = 0; i < p->n; i += work.n) {
+            work.n = p->n - i >= MM_DOTS_MAX ? MM_DOTS_MAX : p->n - i >= 2 ? 2 : 1;
+            for (uint32_t t = 0; t < work.n; t++) {
+                place_row(p, acts_at + (i + t) * p->act_bytes, &work.act[t]);
+            }
             p->format->dots(&work);
-            finish(p, (struct span){i, row, n_rows, true, true}, sums);
+            for (uint32_t t = 0; t < work.n; t++) {
+                const struct span at = {i + t, row, n_rows, true, true};
+                finish(p, at, sums + (size_t)t * DOTS_ROWS);
+            }
         }
     }
 }

@@ -17,9 +17,10 @@
 #include "cpu.h"
 
 enum {
-    MM_TOKENS = 6,  /* activation rows a tile: 6 x 2 accumulators fill the registers of AVX2 */
-    MM_CHUNK = 256, /* quantised rows are padded with zeros to a multiple of it */
-    MM_BLOCK = 32,  /* activations that share a scale */
+    MM_DOTS_MAX = 4, /* activation rows that dots takes at once */
+    MM_TOKENS = 6,   /* activation rows a tile: 6 x 2 accumulators fill the registers of AVX2 */
+    MM_CHUNK = 256,  /* quantised rows are padded with zeros to a multiple of it */
+    MM_BLOCK = 32,   /* activations that share a scale */
     MM_ROWS_MAX = 64,
 };
 
@@ -32,13 +33,15 @@ struct mm_act {
     int32_t *z; /* (k_pad / group) -offset * sum of q over a group */
 };
 
+/* The arithmetic of an activation row is the same whatever n is, to the bit. */
 struct mm_dots {
-    float *y;            /* (n_rows) y[i] := w_i . x */
+    float *y;            /* (n, y_stride) y[t][i] := w_i . x_t, i < n_rows */
     const uint8_t *w;    /* first weight row; any alignment */
     const uint8_t *next; /* what this thread will read afterwards; for prefetching only */
     uint64_t row_bytes;
-    uint32_t n_rows, k;
-    struct mm_act act;
+    uint32_t n_rows, k, y_stride;
+    uint32_t n; /* activation rows: 1, 2 or MM_DOTS_MAX */
+    struct mm_act act[MM_DOTS_MAX];
 };
 
 /* Weight rows of a panel, `rows` of the format's tile abreast, rows past the end repeated.

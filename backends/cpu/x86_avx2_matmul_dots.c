@@ -80,7 +80,8 @@ MM_INLINE float sum_of(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-MM_INLINE void dots(const struct mm_dots *work, const struct mm_layout layout) {
+MM_INLINE void dots_of(const struct mm_dots *work, const struct mm_act *act, float *y,
+                       const struct mm_layout layout) {
     const uint32_t step = layout.scales != NULL ? SUPER : MM_BLOCK;
     for (uint32_t i = 0; i < work->n_rows; i += ROWS) {
         const uint32_t n = work->n_rows - i < ROWS ? work->n_rows - i : ROWS;
@@ -99,11 +100,11 @@ MM_INLINE void dots(const struct mm_dots *work, const struct mm_layout layout) {
             }
             ahead += (uintptr_t)ROWS * layout.bytes;
             if (layout.scales == NULL) {
-                blocks_of_32(sum, w, &work->act, at, &layout);
+                blocks_of_32(sum, w, act, at, &layout);
             } else {
 #pragma GCC unroll 4
                 for (int r = 0; r < ROWS; r++) {
-                    sum[r] = block_of_256(sum[r], w[r], &work->act, at, &layout);
+                    sum[r] = block_of_256(sum[r], w[r], act, at, &layout);
                 }
             }
 #pragma GCC unroll 4
@@ -114,9 +115,15 @@ MM_INLINE void dots(const struct mm_dots *work, const struct mm_layout layout) {
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < ROWS; r++) {
             if (r < n) {
-                work->y[i + r] = sum_of(sum[r]);
+                y[i + r] = sum_of(sum[r]);
             }
         }
+    }
+}
+
+MM_INLINE void dots(const struct mm_dots *work, const struct mm_layout layout) {
+    for (uint32_t t = 0; t < work->n; t++) {
+        dots_of(work, &work->act[t], work->y + (uint64_t)t * work->y_stride, layout);
     }
 }
 

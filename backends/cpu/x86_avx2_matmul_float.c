@@ -37,7 +37,8 @@ MM_INLINE float sum_of(__m256 v) {
 }
 
 /* Two sums a row: four rows with one each would wait for the latency of FMA. */
-MM_INLINE void dots(const struct mm_dots *work, const struct format format) {
+MM_INLINE void dots_of(const struct mm_dots *work, const struct mm_act *act, float *y,
+                       const struct format format) {
     const uint32_t k2 = work->k / (2 * LANES) * (2 * LANES), tail = work->k - k2;
     for (uint32_t i = 0; i < work->n_rows; i += DOT_ROWS) {
         const uint32_t n = work->n_rows - i < DOT_ROWS ? work->n_rows - i : DOT_ROWS;
@@ -51,8 +52,8 @@ MM_INLINE void dots(const struct mm_dots *work, const struct format format) {
         const uint64_t far = tl_max_u64(4 * work->row_bytes, AHEAD);
         uintptr_t ahead = (uintptr_t)w[0] + far;
         for (uint32_t j = 0; j < k2; j += 2 * LANES) {
-            const __m256 xa = _mm256_loadu_ps(work->act.x + j);
-            const __m256 xb = _mm256_loadu_ps(work->act.x + j + LANES);
+            const __m256 xa = _mm256_loadu_ps(act->x + j);
+            const __m256 xb = _mm256_loadu_ps(act->x + j + LANES);
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < DOT_ROWS; r++) {
                 a[r] = _mm256_fmadd_ps(format.load(w[r]), xa, a[r]);
@@ -70,11 +71,17 @@ MM_INLINE void dots(const struct mm_dots *work, const struct format format) {
                 const uint8_t *const rest = w[r] + (size_t)first * format.bytes;
                 const __m256 va = load_some(w[r], first, &format);
                 const __m256 vb = load_some(rest, tail - first, &format);
-                a[r] = _mm256_fmadd_ps(va, _mm256_loadu_ps(work->act.x + k2), a[r]);
-                b[r] = _mm256_fmadd_ps(vb, _mm256_loadu_ps(work->act.x + k2 + LANES), b[r]);
+                a[r] = _mm256_fmadd_ps(va, _mm256_loadu_ps(act->x + k2), a[r]);
+                b[r] = _mm256_fmadd_ps(vb, _mm256_loadu_ps(act->x + k2 + LANES), b[r]);
             }
-            work->y[i + r] = sum_of(_mm256_add_ps(a[r], b[r]));
+            y[i + r] = sum_of(_mm256_add_ps(a[r], b[r]));
         }
+    }
+}
+
+MM_INLINE void dots(const struct mm_dots *work, const struct format format) {
+    for (uint32_t t = 0; t < work->n; t++) {
+        dots_of(work, &work->act[t], work->y + (uint64_t)t * work->y_stride, format);
     }
 }
 

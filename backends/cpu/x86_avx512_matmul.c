@@ -74,18 +74,20 @@ static void quantise(const struct mm_quantise *work) {
     }
 }
 
-/* Where tiles overtake dots was measured with 2048 x 2048 weights on two threads (EPYC 9005,
- * 2026-11). */
+/* Where tiles overtake dots was measured with models of 135M and 1B on two threads (EPYC 9005,
+ * 2026-11-23): floats behind 48 rows (F16 of 1B, 32: 143 rows/s by dots, 115 by tiles; 64: 156 and
+ * 163), blocks of 32 near 16 (Q8_0, 16: 990 and 850; 24: 1390 and 1720), those of 256 behind 8
+ * (Q6_K, 8: 157 and 141; 16: 176 and 220). */
 #define FLOAT(name)                                                                                \
     {                                                                                              \
         .dots = cpu_dots_##name##_avx512, .unpack = cpu_unpack_##name##_avx512,                    \
-        .tile = cpu_tile_float_avx512, .dots_max = 11, .rows = 64                                  \
+        .tile = cpu_tile_float_avx512, .dots_max = 48, .rows = 64                                  \
     }
-#define QUANTS(name, tile_name, order, group_elems, too_large)                                     \
+#define QUANTS(name, tile_name, order, group_elems, too_large, most)                               \
     {                                                                                              \
         .dots = cpu_dots_##name##_avx512, .unpack = cpu_unpack_##name##_avx512,                    \
         .tile = cpu_tile_##tile_name##_avx512, .places = cpu_places_##order, .group = group_elems, \
-        .dots_max = 5, .rows = 32, .offset = too_large                                             \
+        .dots_max = most, .rows = 32, .offset = too_large                                          \
     }
 
 static const struct mm_isa isa = {
@@ -95,18 +97,18 @@ static const struct mm_isa isa = {
             [TL_F32] = FLOAT(f32),
             [TL_F16] = FLOAT(f16),
             [TL_BF16] = FLOAT(bf16),
-            [TL_Q8_0] = QUANTS(q8_0, 32, plain, 32, 128),
-            [TL_Q4_0] = QUANTS(q4_0, 32, nibbles, 32, 8),
-            [TL_Q4_1] = QUANTS(q4_1, 32_min, nibbles, 32, 0),
-            [TL_Q5_0] = QUANTS(q5_0, 32, nibbles, 32, 16),
-            [TL_Q5_1] = QUANTS(q5_1, 32_min, nibbles, 32, 0),
-            [TL_IQ4_NL] = QUANTS(iq4_nl, 32, nibbles, 32, MM_IQ4_OFFSET),
-            [TL_IQ4_XS] = QUANTS(iq4_xs, 32, nibbles, 32, MM_IQ4_OFFSET),
-            [TL_Q2_K] = QUANTS(q2_k, 16_min, q2_k, 16, 0),
-            [TL_Q3_K] = QUANTS(q3_k, 16, q2_k, 16, 4),
-            [TL_Q4_K] = QUANTS(q4_k, 32_min, q4_k, 32, 0),
-            [TL_Q5_K] = QUANTS(q5_k, 32_min, q4_k, 32, 0),
-            [TL_Q6_K] = QUANTS(q6_k, 16, plain, 16, 32),
+            [TL_Q8_0] = QUANTS(q8_0, 32, plain, 32, 128, 16),
+            [TL_Q4_0] = QUANTS(q4_0, 32, nibbles, 32, 8, 16),
+            [TL_Q4_1] = QUANTS(q4_1, 32_min, nibbles, 32, 0, 16),
+            [TL_Q5_0] = QUANTS(q5_0, 32, nibbles, 32, 16, 16),
+            [TL_Q5_1] = QUANTS(q5_1, 32_min, nibbles, 32, 0, 16),
+            [TL_IQ4_NL] = QUANTS(iq4_nl, 32, nibbles, 32, MM_IQ4_OFFSET, 16),
+            [TL_IQ4_XS] = QUANTS(iq4_xs, 32, nibbles, 32, MM_IQ4_OFFSET, 8),
+            [TL_Q2_K] = QUANTS(q2_k, 16_min, q2_k, 16, 0, 8),
+            [TL_Q3_K] = QUANTS(q3_k, 16, q2_k, 16, 4, 8),
+            [TL_Q4_K] = QUANTS(q4_k, 32_min, q4_k, 32, 0, 8),
+            [TL_Q5_K] = QUANTS(q5_k, 32_min, q4_k, 32, 0, 8),
+            [TL_Q6_K] = QUANTS(q6_k, 16, plain, 16, 32, 8),
         },
 };
 

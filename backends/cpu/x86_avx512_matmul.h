@@ -127,9 +127,16 @@ struct mm_walk {
  * KiB whatever the rows, 72 now; 2026-11), and goes on where the next rows will be asked for. */
 enum { MM_AHEAD = 8192, MM_UNPACK_AHEAD = 512 };
 
-MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk walk) {
-    struct mm_step step;
-    walk.setup(&step);
+/* `n` is a constant, and weights that n activation rows meet one after the other are loaded and
+ * unpacked once: the compiler sees the same loads n times. F16 of 135M, 4, 8 and 16 rows: 310, 485
+ * and 370 rows/s one by one, 520, 780 and 890 so (two threads, EPYC 9005, 2026-11-23).
+ */
+MM_INLINE void mm_walk_n(const struct mm_dots *work, const struct mm_walk walk, const uint32_t n) {
+    struct mm_step step[MM_DOTS_MAX];
+    walk.setup(&step[0]);
+    for (uint32_t t = 1; t < n; t++) {
+        step[t] = step[0];
+    }
     const uint32_t step_bytes = walk.step_blocks * walk.block_bytes;
     const uint32_t n_steps = work->k / walk.step_elems;
     const uint32_t tail = work->k % walk.step_elems * walk.step_blocks / walk.step_elems;
@@ -138,11 +145,14 @@ MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk wal
     for (uint32_t i = 0; i < work->n_rows; i += 4) {
         const uint32_t last = work->n_rows - 1 - i;
         const uint8_t *w[4];
-        __m512 sum[4];
+        __m512 sum[MM_DOTS_MAX][4];
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < 4; r++) {
             w[r] = work->w + (i + (last < r ? last : r)) * work->row_bytes;
-            sum[r] = _mm512_setzero_ps();
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < n; t++) {
+                sum[t][r] = _mm512_setzero_ps();
+            }
         }
         uintptr_t ahead = (uintptr_t)w[0] + far;
         for (uint32_t j = 0; j < n_steps; j++) {
@@ -152,19 +162,36 @@ MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk wal
                 _mm_prefetch((const char *)(at + p), _MM_HINT_T0);
             }
             ahead += (uintptr_t)4 * step_bytes;
-            walk.load(&step, &work->act, j * walk.step_elems);
-            walk.rows(sum, w, &step, walk.step_blocks);
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < n; t++) {
+                walk.load(&step[t], &work->act[t], j * walk.step_elems);
+                walk.rows(sum[t], w, &step[t], walk.step_blocks);
+            }
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < 4; r++) {
                 w[r] += step_bytes;
             }
         }
-        if (tail > 0) {
-            walk.load(&step, &work->act, n_steps * walk.step_elems);
-            walk.rows(sum, w, &step, tail);
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < n; t++) {
+            if (tail > 0) {
+                walk.load(&step[t], &work->act[t], n_steps * walk.step_elems);
+                walk.rows(sum[t], w, &step[t], tail);
+            }
+            const __m128 sums = mm_sum4(sum[t][0], sum[t][1], sum[t][2], sum[t][3]);
+            _mm_mask_storeu_ps(work->y + (uint64_t)t * work->y_stride + i,
+                               (__mmask8)(last >= 3 ? 15 : (2u << last) - 1), sums);
         }
-        const __m128 sums = mm_sum4(sum[0], sum[1], sum[2], sum[3]);
-        _mm_mask_storeu_ps(work->y + i, (__mmask8)(last >= 3 ? 15 : (2u << last) - 1), sums);
+    }
+}
+
+MM_INLINE void mm_walk_rows(const struct mm_dots *work, const struct mm_walk walk) {
+    if (work->n == MM_DOTS_MAX) {
+        mm_walk_n(work, walk, MM_DOTS_MAX);
+    } else if (work->n == 2) {
+        mm_walk_n(work, walk, 2);
+    } else {
+        mm_walk_n(work, walk, 1);
     }
 }
 
