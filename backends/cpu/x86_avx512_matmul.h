@@ -133,9 +133,8 @@ enum { MM_AHEAD = 8192, MM_UNPACK_AHEAD = 512 };
  */
 MM_INLINE void mm_walk_n(const struct mm_dots *work, const struct mm_walk walk, const uint32_t n) {
     struct mm_step step[MM_DOTS_MAX];
-    walk.setup(&step[0]);
-    for (uint32_t t = 1; t < n; t++) {
-        step[t] = step[0];
+    for (uint32_t t = 0; t < n; t++) {
+        walk.setup(&step[t]);
     }
     const uint32_t step_bytes = walk.step_blocks * walk.block_bytes;
     const uint32_t n_steps = work->k / walk.step_elems;
