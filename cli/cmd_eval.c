@@ -154,6 +154,35 @@ static bool parse_lists(struct command *c) {
     return true;
 }
 
+/* How many samples of a task, or windows, there can be at once. */
+static uint32_t n_samples_most(const struct command *c) {
+    const struct cli_eval *const e = &c->eval;
+    uint64_t most = c->ppl ? e->n_windows : 1;
+    if (c->n_names > 0) {
+        const uint64_t n = e->args->tasks_file == NULL ? e->n_samples : e->n_tasks;
+        most = tl_max_u64(most, e->args->n_samples != 0 ? tl_min_u64(n, e->args->n_samples) : n);
+    }
+    return (uint32_t)tl_min_u64(most, TL_BATCH_MAX);
+}
+
+static bool parse_parallel(struct command *c) {
+    struct cli_eval *const e = &c->eval;
+    uint32_t asked = 1;
+    if (e->args->parallel != NULL && cli_parse_parallel(e->args->parallel, &asked, 1) == 0) {
+        return false;
+    }
+    if (asked > 1 && c->n_names == 0 && !c->ppl) {
+        cli_error("eval: --parallel is for tasks and ppl, not for kld");
+        return false;
+    }
+    e->n_parallel = (uint32_t)tl_min_u64(asked, n_samples_most(c));
+    if (e->n_parallel < asked) {
+        cli_error("--parallel: %u at once, but there are %u samples (see --samples)", asked,
+                  e->n_parallel);
+    }
+    return e->n_parallel == asked;
+}
+
 static bool read_text(struct cli_eval *e) {
     const char *const path = e->args->text;
     if (path == NULL) {
@@ -296,12 +325,13 @@ static tl_err measure_all(struct command *c) {
     const bool alone = c->n_names > 0 || c->ppl;
     TL_TRY(open_talk(e));
     for (uint32_t i = 0; i < e->report.n_presets && alone && !cli_interrupted(); i++) {
-        if (e->loaded.session == NULL) {
-            const struct tl_session_params params = cli_eval_session_params(e);
-            TL_TRY(cli_open_session(&e->loaded, e->args, e->report.presets[i], &params));
-        }
-        TL_TRY(measure_preset(c, i));
+        const struct tl_session_params params = cli_eval_session_params(e);
+        tl_err err = cli_sequences_open(&e->sequences, &e->loaded, e->args, e->report.presets[i],
+                                        &params, e->n_parallel);
+        err = err ? err : measure_preset(c, i);
+        cli_sequences_close(&e->sequences);
         tl_session_close(&e->loaded.session);
+        TL_TRY(err);
     }
     tl_session_close(&e->loaded.session);
     return c->kld && !cli_interrupted() ? cli_eval_kld(e) : TL_OK;
@@ -359,6 +389,7 @@ static int run(struct command *c) {
     struct cli_args sized = *e->args;
     sized.kv = e->report.presets[0];
     sized.n_ctx = cli_eval_n_ctx(e);
+    sized.n_sessions = e->n_parallel > 1 ? e->n_parallel : 0;
     const int code = cli_load(&e->loaded, &sized);
     if (code != 0) {
         return code;
@@ -390,7 +421,7 @@ int cmd_eval(const struct cli_args *args) {
         code = read_text(e) && read_tasks(e) ? 0 : 1;
     }
     if (code == 0) {
-        code = parse_tasks(&c) ? 0 : 2;
+        code = parse_tasks(&c) && parse_parallel(&c) ? 0 : 2;
     }
     if (code == 0 && args->plot != NULL) {
         code = cli_new_file_open(&e->plot_file, args->plot, "<svg") ? 0 : 1;

@@ -4,6 +4,7 @@
  * rest is teacher-forced through decode steps; only what follows those steps is judged. */
 #include "eval_measure.h"
 
+#include "eval_runs.h"
 #include "eval_score.h"
 
 #include <math.h>
@@ -44,13 +45,6 @@ static const tl_vocab *vocab_of(const struct cli_eval *e) {
 }
 
 static tl_log log_of(struct cli_eval *e) { return cli_log_of(&e->loaded.log); }
-
-/* Prefill of the first n of ids into an emptied session. */
-static tl_err feed_anew(struct cli_eval *e, const uint32_t *ids, size_t n) {
-    size_t done = 0;
-    tl_session_rewind(e->loaded.session, 0);
-    return n > 0 ? cli_feed(&e->loaded, ids, n, NULL, NULL, &done) : TL_OK;
-}
 
 /* ---- tasks ---- */
 
@@ -99,61 +93,80 @@ static tl_err task_size(void *user, const struct cli_task *task, uint64_t *n) {
     return err;
 }
 
-/* Greedy, until the model ends, everything expected was said, or n_max tokens. */
-static tl_err answer(struct cli_eval *e, const struct cli_task *task, uint32_t n_max,
-                     double *score) {
-    tl_session *const s = e->loaded.session;
-    const struct tl_sampler_params greedy = {.repeat_penalty = 1, .top_p = 1};
-    tl_sampler *sampler = NULL;
-    tl_bytes text = {0};
-    tl_decoder decoder = {.vocab = vocab_of(e)};
-    tl_err err =
-        tl_sampler_open(&sampler, &greedy, tl_engine_model(e->loaded.engine)->shape.n_vocab);
-    for (uint32_t i = 0; i < n_max && !err && !cli_interrupted(); i++) {
-        const uint32_t id =
-            tl_sampler_next(sampler, tl_session_logits(s), tl_session_ids(s), tl_session_n(s));
-        if (tl_vocab_is_end(decoder.vocab, id)) {
-            break;
-        }
-        err = tl_decoder_add(&decoder, id, &text);
-        *score = cli_task_score(task, (tl_str){text.data, text.len});
-        if (*score >= 1 || tl_session_n(s) == tl_session_ctx(s)) {
-            break;
-        }
-        if (!err && i + 1 < n_max) {
-            err = tl_session_step(s, id);
-        }
+/* A task while it is answered: greedily, until the model ends, everything expected was said, or
+ * n_max tokens. */
+struct asking {
+    struct cli_task own;         /* owned, or empty */
+    const struct cli_task *task; /* borrowed */
+    tl_ids ids;                  /* owned: the prompt */
+    uint32_t n, n_max;           /* tokens of the answer */
+    tl_sampler *sampler;         /* owned */
+    tl_decoder decoder;
+    tl_bytes text; /* owned */
+    double score;
+};
+
+static tl_err next_of_answer(void *user, const tl_session *s, uint32_t *id, bool *more) {
+    struct asking *const a = user;
+    *more = false;
+    if (a->n_max == 0) {
+        return TL_OK;
     }
-    tl_sampler_close(&sampler);
-    tl_bytes_free(&text);
-    return err;
+    *id = tl_sampler_next(a->sampler, tl_session_logits(s), tl_session_ids(s), tl_session_n(s));
+    if (tl_vocab_is_end(a->decoder.vocab, *id)) {
+        return TL_OK;
+    }
+    TL_TRY(tl_decoder_add(&a->decoder, *id, &a->text));
+    a->score = cli_task_score(a->task, (tl_str){a->text.data, a->text.len});
+    *more = a->score < 1 && tl_session_n(s) < tl_session_ctx(s) && ++a->n < a->n_max;
+    return TL_OK;
 }
 
-/* *done is false where Ctrl+C came in between. */
-static tl_err run_task(struct cli_eval *e, const struct cli_task *task, double *score, bool *done) {
-    tl_ids ids = {0};
-    uint32_t room = 0;
-    *score = 0;
-    tl_err err = encode_task(e, task, &ids);
-    if (!err) {
-        err = answer_room(e, task, &room);
-    }
-    if (!err && ids.n == 0) {
+static tl_err open_asking(struct cli_eval *e, struct asking *a, const struct cli_task *task) {
+    const struct tl_sampler_params greedy = {.repeat_penalty = 1, .top_p = 1};
+    a->task = task;
+    a->decoder = (tl_decoder){.vocab = vocab_of(e)};
+    TL_TRY(encode_task(e, task, &a->ids));
+    TL_TRY(answer_room(e, task, &a->n_max));
+    if (a->ids.n == 0) {
         const tl_log log = log_of(e);
-        err = tl_fail(&log, TL_ERR_FORMAT, "%s: a prompt without tokens", task->name.data);
+        return tl_fail(&log, TL_ERR_FORMAT, "%s: a prompt without tokens", task->name.data);
     }
-    if (!err) {
-        err = feed_anew(e, ids.data, ids.n - 1);
+    return tl_sampler_open(&a->sampler, &greedy, tl_engine_model(e->loaded.engine)->shape.n_vocab);
+}
+
+static void close_asking(struct asking *a) {
+    cli_task_free(&a->own);
+    tl_ids_free(&a->ids);
+    tl_sampler_close(&a->sampler);
+    tl_bytes_free(&a->text);
+}
+
+/* Scores of one task at one context, as they come. */
+struct scores {
+    const char *name;
+    uint32_t n_ctx, preset, n;
+    double sum;
+};
+
+/* n tasks at once; those that were answered, up to the first that was not, count. */
+static tl_err answer_all(struct cli_eval *e, struct asking *asked, uint32_t n,
+                         struct scores *scores) {
+    struct cli_eval_run runs[TL_BATCH_MAX] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        runs[i] = (struct cli_eval_run){.ids = asked[i].ids.data,
+                                        .n = asked[i].ids.n,
+                                        .next = next_of_answer,
+                                        .user = &asked[i]};
     }
-    if (!err && !cli_interrupted()) {
-        err = tl_session_step(e->loaded.session, ids.data[ids.n - 1]);
+    TL_TRY(cli_eval_run_all(e, runs, n));
+    for (uint32_t i = 0; i < n && runs[i].done; i++) {
+        scores->sum += asked[i].score;
+        scores->n++;
+        TL_TRY(cli_eval_report_set(&e->report, scores->name, scores->n_ctx, CLI_METRIC_SCORE,
+                                   scores->preset, scores->sum / scores->n, scores->n));
     }
-    if (!err && !cli_interrupted()) {
-        err = answer(e, task, room, score);
-    }
-    *done = !cli_interrupted();
-    tl_ids_free(&ids);
-    return err;
+    return TL_OK;
 }
 
 /* Samples differ between contexts and kinds too: by their names, not by their order in a list. */
@@ -185,22 +198,29 @@ static tl_err make_sample(struct cli_eval *e, const char *name, uint32_t n_ctx, 
     return err;
 }
 
+/* The samples first .. first + n - 1. */
+static tl_err ask_samples(struct cli_eval *e, uint32_t first, uint32_t n, struct scores *scores) {
+    struct asking asked[TL_BATCH_MAX] = {0};
+    tl_err err = TL_OK;
+    for (uint32_t i = 0; i < n && !err; i++) {
+        err = make_sample(e, scores->name, scores->n_ctx, first + i, &asked[i].own);
+        err = err ? err : open_asking(e, &asked[i], &asked[i].own);
+    }
+    if (!err) {
+        err = answer_all(e, asked, n, scores);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        close_asking(&asked[i]);
+    }
+    return err;
+}
+
 tl_err cli_eval_task(struct cli_eval *e, uint32_t preset, const char *name, uint32_t n_ctx) {
-    double sum = 0;
-    for (uint32_t i = 0; i < e->n_samples && !cli_interrupted(); i++) {
-        struct cli_task task = {0};
-        double score = 0;
-        bool done = false;
-        TL_TRY(make_sample(e, name, n_ctx, i, &task));
-        show("%s: %s of %u tokens, %u of %u", e->loaded.kv, name, n_ctx, i + 1, e->n_samples);
-        const tl_err err = run_task(e, &task, &score, &done);
-        cli_task_free(&task);
-        TL_TRY(err);
-        if (done) {
-            sum += score;
-            TL_TRY(cli_eval_report_set(&e->report, name, n_ctx, CLI_METRIC_SCORE, preset,
-                                       sum / (i + 1), i + 1));
-        }
+    struct scores scores = {.name = name, .n_ctx = n_ctx, .preset = preset};
+    for (uint32_t i = 0; i < e->n_samples && !cli_interrupted(); i += e->sequences.n) {
+        const uint32_t n = (uint32_t)tl_min_u64(e->sequences.n, e->n_samples - i);
+        show("%s: %s of %u tokens, %u of %u", e->loaded.kv, name, n_ctx, i + n, e->n_samples);
+        TL_TRY(ask_samples(e, i, n, &scores));
     }
     return TL_OK;
 }
@@ -217,30 +237,50 @@ tl_err cli_eval_shortest(struct cli_eval *e, const char *name, uint64_t *n) {
     return TL_OK;
 }
 
-tl_err cli_eval_file_task(struct cli_eval *e, uint32_t preset, const char *name, uint32_t n_ctx,
-                          uint32_t above) {
-    double sum = 0;
-    const uint32_t n_max = e->args->n_samples != 0 ? e->args->n_samples : UINT32_MAX;
-    for (size_t i = 0, n = 0; i < e->n_tasks && n < n_max && !cli_interrupted(); i++) {
-        const struct cli_task *const task = &e->tasks[i];
+/* At most n of the file's tasks from *at on that belong here; moves *at behind them. */
+static tl_err find_tasks(struct cli_eval *e, const struct scores *scores, uint32_t above,
+                         const struct cli_task **found, uint32_t *n, size_t *at) {
+    const uint32_t n_most = *n;
+    for (*n = 0; *n < n_most && *at < e->n_tasks; ++*at) {
+        const struct cli_task *const task = &e->tasks[*at];
         uint64_t size = 0;
-        double score = 0;
-        bool done = false;
-        if (strcmp(task->name.data, name) != 0) {
+        if (strcmp(task->name.data, scores->name) != 0) {
             continue;
         }
         TL_TRY(task_size(e, task, &size));
-        if (size > n_ctx || size <= above) {
-            continue;
+        if (size <= scores->n_ctx && size > above) {
+            found[(*n)++] = task;
         }
-        show("%s: %s of %zu tokens, the %zu. one", e->loaded.kv, name, (size_t)size, n + 1);
-        TL_TRY(run_task(e, task, &score, &done));
-        if (done) {
-            n++;
-            sum += score;
-            TL_TRY(cli_eval_report_set(&e->report, name, n_ctx, CLI_METRIC_SCORE, preset,
-                                       sum / (double)n, (uint32_t)n));
-        }
+    }
+    return TL_OK;
+}
+
+static tl_err ask_tasks(struct cli_eval *e, const struct cli_task *const *tasks, uint32_t n,
+                        struct scores *scores) {
+    struct asking asked[TL_BATCH_MAX] = {0};
+    tl_err err = TL_OK;
+    for (uint32_t i = 0; i < n && !err; i++) {
+        err = open_asking(e, &asked[i], tasks[i]);
+    }
+    if (!err) {
+        err = answer_all(e, asked, n, scores);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        close_asking(&asked[i]);
+    }
+    return err;
+}
+
+tl_err cli_eval_file_task(struct cli_eval *e, uint32_t preset, const char *name, uint32_t n_ctx,
+                          uint32_t above) {
+    struct scores scores = {.name = name, .n_ctx = n_ctx, .preset = preset};
+    const uint32_t n_max = e->args->n_samples != 0 ? e->args->n_samples : UINT32_MAX;
+    for (size_t at = 0; at < e->n_tasks && scores.n < n_max && !cli_interrupted();) {
+        const struct cli_task *tasks[TL_BATCH_MAX];
+        uint32_t n = (uint32_t)tl_min_u64(e->sequences.n, n_max - scores.n);
+        TL_TRY(find_tasks(e, &scores, above, tasks, &n, &at));
+        show("%s: %s within %u tokens, the %u. one", e->loaded.kv, name, n_ctx, scores.n + n);
+        TL_TRY(ask_tasks(e, tasks, n, &scores));
     }
     return TL_OK;
 }
@@ -325,42 +365,80 @@ static tl_err set_ppl(struct cli_eval *e, const char *task, uint32_t n_ctx, uint
                                (uint32_t)n);
 }
 
-static tl_err judge_window(struct cli_eval *e, const struct window *w, double *log_p, double *nll,
-                           size_t *n) {
-    tl_session *const s = e->loaded.session;
-    const uint32_t n_vocab = tl_engine_model(e->loaded.engine)->shape.n_vocab;
-    TL_TRY(feed_anew(e, w->ids.data, w->n_prefill));
-    for (size_t i = w->n_prefill; i + 1 < w->ids.n && !cli_interrupted(); i++) {
-        TL_TRY(tl_session_step(s, w->ids.data[i]));
-        cli_log_softmax(tl_session_logits(s), n_vocab, log_p);
-        *nll -= log_p[w->ids.data[i + 1]];
-        ++*n;
-        if (*n % 64 == 0) {
-            show("%s: ppl, token %zu of %zu", e->loaded.kv, i + 1, w->ids.n);
-        }
+/* A window while it is read. */
+struct reading {
+    struct cli_eval *e;
+    struct window w; /* owned */
+    double *log_p;   /* borrowed (n_vocab), for all of them */
+    double nll;
+    size_t n; /* tokens that were judged */
+};
+
+static tl_err next_of_text(void *user, const tl_session *s, uint32_t *id, bool *more) {
+    struct reading *const r = user;
+    const size_t at = r->w.n_prefill + ++r->n;
+    cli_log_softmax(tl_session_logits(s), tl_engine_model(r->e->loaded.engine)->shape.n_vocab,
+                    r->log_p);
+    *id = r->w.ids.data[at];
+    r->nll -= r->log_p[*id];
+    *more = at + 1 < r->w.ids.n;
+    if (r->n % 64 == 0) {
+        show("%s: ppl, token %zu of %zu", r->e->loaded.kv, at, r->w.ids.n);
     }
     return TL_OK;
 }
 
+static tl_err read_all(struct cli_eval *e, struct reading *readings, uint32_t n) {
+    struct cli_eval_run runs[TL_BATCH_MAX] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        runs[i] = (struct cli_eval_run){.ids = readings[i].w.ids.data,
+                                        .n = readings[i].w.n_prefill + 1,
+                                        .next = next_of_text,
+                                        .user = &readings[i]};
+    }
+    return cli_eval_run_all(e, runs, n);
+}
+
+/* At most as many windows at once as there are sequences, from number *at on. */
+struct texts {
+    double *log_p, nll;
+    size_t n;
+    uint32_t n_ctx, at, label;
+    bool ended; /* there is no further window */
+};
+
+static tl_err read_windows(struct cli_eval *e, struct texts *t) {
+    struct reading readings[TL_BATCH_MAX] = {0};
+    uint32_t n = 0;
+    tl_err err = TL_OK;
+    for (; n < e->sequences.n && t->at < e->n_windows && !err && !t->ended; t->at++) {
+        struct reading *const r = &readings[n];
+        *r = (struct reading){.e = e, .log_p = t->log_p};
+        err = make_window(e, t->n_ctx, t->at, &r->w);
+        t->ended = !err && r->w.ids.n == 0;
+        t->label = t->at == 0 ? r->w.n_ctx : t->label;
+        n += !err && !t->ended ? 1 : 0;
+    }
+    if (!err) {
+        err = read_all(e, readings, n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        t->nll += readings[i].nll;
+        t->n += readings[i].n;
+        tl_ids_free(&readings[i].w.ids);
+    }
+    return err;
+}
+
 tl_err cli_eval_ppl(struct cli_eval *e, uint32_t preset, uint32_t n_ctx) {
     const uint32_t n_vocab = tl_engine_model(e->loaded.engine)->shape.n_vocab;
-    double *const log_p = calloc(n_vocab, sizeof *log_p);
-    tl_err err = log_p != NULL ? TL_OK : TL_ERR_MEMORY;
-    double nll = 0;
-    size_t n = 0;
-    uint32_t label = n_ctx;
-    for (uint32_t i = 0; i < e->n_windows && !err && !cli_interrupted(); i++) {
-        struct window w;
-        err = make_window(e, n_ctx, i, &w);
-        if (err || w.ids.n == 0) {
-            break;
-        }
-        label = i == 0 ? w.n_ctx : label;
-        err = judge_window(e, &w, log_p, &nll, &n);
-        tl_ids_free(&w.ids);
+    struct texts t = {.log_p = calloc(n_vocab, sizeof *t.log_p), .n_ctx = n_ctx, .label = n_ctx};
+    tl_err err = t.log_p != NULL ? TL_OK : TL_ERR_MEMORY;
+    while (t.at < e->n_windows && !t.ended && !err && !cli_interrupted()) {
+        err = read_windows(e, &t);
     }
-    free(log_p);
-    return err || n == 0 ? err : set_ppl(e, "ppl", label, preset, nll, n);
+    free(t.log_p);
+    return err || t.n == 0 ? err : set_ppl(e, "ppl", t.label, preset, t.nll, t.n);
 }
 
 /* ---- the exact cache and all presets, token by token ---- */
@@ -416,10 +494,7 @@ static tl_err step_all(struct lockstep *l, uint32_t id, uint32_t next) {
 static tl_err compare_window(struct lockstep *l, const struct window *w) {
     struct cli_eval *const e = l->e;
     for (uint32_t i = 0; i <= e->report.n_presets && !cli_interrupted(); i++) {
-        e->loaded.session = l->sessions[i];
-        const tl_err err = feed_anew(e, w->ids.data, w->n_prefill);
-        e->loaded.session = NULL;
-        TL_TRY(err);
+        TL_TRY(cli_eval_feed(e, l->sessions[i], w->ids.data, w->n_prefill));
     }
     for (size_t i = w->n_prefill; i + 1 < w->ids.n && !cli_interrupted(); i++) {
         TL_TRY(step_all(l, w->ids.data[i], w->ids.data[i + 1]));

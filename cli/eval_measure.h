@@ -8,12 +8,15 @@
 #include "eval_report.h"
 #include "eval_tasks.h"
 #include "new_file.h"
+#include "sequences.h"
 
 enum { CLI_CTXS_MAX = 16 };
 
 struct cli_eval {
     const struct cli_args *args;
-    struct cli_loaded loaded;     /* session: that of the present preset */
+    struct cli_loaded loaded;       /* session: the first of the present preset's */
+    struct cli_sequences sequences; /* of the present preset, n_parallel of them */
+    uint32_t n_parallel;
     struct cli_conversation talk; /* turns a task into tokens */
     struct cli_filler filler;
     tl_bytes text; /* owned: of --text; empty: the built-in sentences */
