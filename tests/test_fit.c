@@ -148,8 +148,8 @@ static void test_fit(void **state) {
         json_decref(printed);
         json_decref(file);
         done(&ran);
-        snprintf(args, sizeof args, "run -m " GOLDEN "llama-bias.gguf -p hello -n 3 --seed 1 --json --kv %s",
-                 policy);
+        snprintf(args, sizeof args,
+                 "run -m " GOLDEN "llama-bias.gguf -p hello -n 3 --seed 1 --json --kv %s", policy);
         ran = tailor(args);
         assert_int_equal(ran.code, 0);
         json_t *const run = json_loads(ran.out.data, 0, NULL);

@@ -25,6 +25,15 @@ static void test_usage_errors(void **state) {
                  wrong[i]);
         expect_error(args, 2, part);
     }
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char args[128], part[64];
+        snprintf(args, sizeof args, "eval -m x --task ppl --parallel '%s'", wrong[i]);
+        snprintf(part, sizeof part, "'%s' is not a number from 1 to 16", wrong[i]);
+        expect_error(args, 2, part);
+    }
+    expect_error("eval -m x --task ppl --parallel 4", 2, "4 at once, but there are 1 samples");
+    expect_error("eval -m x --task vt,ppl --samples 3 --parallel 4", 2, "but there are 3 samples");
+    expect_error("eval -m x --task kld --samples 3 --parallel 3", 2, "not for kld");
     expect_error("bench -m x --parallel", 2, "a value is missing");
     expect_error("bench -m x --parallel 2 --prefill 8", 2, "no --prefill");
     expect_error("bench -m x --parallel 2 -n 0", 2, "-n above 0");
@@ -127,6 +136,64 @@ static void check_usage(const char *what, const struct tl_usage *taken,
     }
 }
 
+static tl_bytes eval(const char *args) {
+    char line[1024];
+    snprintf(line, sizeof line, "eval -m " DEMO " --json %s", args);
+    struct ran ran = tailor(line);
+    if (ran.code != 0) {
+        fail_msg("%s: exit %d, %s", line, ran.code, ran.err.data);
+    }
+    tl_bytes_free(&ran.err);
+    return ran.out;
+}
+
+/* All that `eval` prints, to the last digit, one by one and several at once. */
+static void expect_same(const char *args, const char *parallel) {
+    char at_once[1024];
+    snprintf(at_once, sizeof at_once, "%s %s", args, parallel);
+    tl_bytes one = eval(args), all = eval(at_once);
+    if (one.len != all.len || memcmp(one.data, all.data, one.len) != 0) {
+        fail_msg("%s\n%s%s", at_once, one.data, all.data);
+    }
+    tl_bytes_free(&one);
+    tl_bytes_free(&all);
+}
+
+/* Goal: answers and texts at once are those one by one, whatever of them ends first: tasks by name,
+ * windows of a text, the tasks of a file, also where their number is no multiple of how many go
+ * together. */
+static void test_eval_is_the_same(void **state) {
+    (void)state;
+    expect_same("--task niah_single1,vt2,copy_one,ppl --ctx 400,700 --samples 5 --kv full,tailor "
+                "-n 12 --backend cpu",
+                "--parallel 3");
+    FILE *const f = fopen(scratch("tasks.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 7; i++) { /* of other lengths; the last ends an answer early */
+        fprintf(f,
+                "{\"task\": \"say\", \"input\": \"Say the word %d%.*s\", \"outputs\": "
+                "[\"%s\"]}\n",
+                i, 37 * i,
+                "and then the next one, and the one that comes behind it, and so on and "
+                "on until there is nothing left to be said, which takes a good while, "
+                "and a while more, and then the next one, and the one behind, and on",
+                i == 6 ? "e" : "a word that nobody says");
+    }
+    assert_int_equal(fclose(f), 0);
+    char args[512];
+    snprintf(args, sizeof args, "--tasks-file %s --ctx 512 --kv full,kivi2 -n 20 --backend cpu",
+             scratch("tasks.jsonl"));
+    expect_same(args, "--parallel 4");
+}
+
+/* Goal: the memory of all that are at once is asked for before anything is measured. */
+static void test_eval_budget(void **state) {
+    (void)state;
+    expect_error("eval -m " DEMO " --task ppl --samples 4 --parallel 4 --ctx 4096 --json --kv full "
+                 "--device-mem 50MiB",
+                 1, "4 sequences of 4096 tokens need ");
+}
+
 /* Goal: the plan of several sessions is what they and their batch take. */
 static void test_plan_is_taken(void **state) {
     (void)state;
@@ -171,7 +238,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_usage_errors),  cmocka_unit_test(test_bench),
         cmocka_unit_test(test_bench_of_one),  cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_plan_is_taken),
+        cmocka_unit_test(test_plan_is_taken), cmocka_unit_test(test_eval_is_the_same),
+        cmocka_unit_test(test_eval_budget),
     };
     if (!program_begin()) {
         return 1;
