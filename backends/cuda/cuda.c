@@ -117,53 +117,38 @@ static void dev_caps(tl_dev *base, struct tl_dev_caps *out) {
     }
 }
 
-/* Where an op is to be launched; its scratch is yet to be had. */
-static struct cu_exec exec_of(tl_stream *s) {
+struct cu_exec cu_exec_of(const tl_stream *s) {
     const struct cu_dev *const dev = cu_dev_of(s);
-    ((struct cu_stream *)s)->codes = (tl_view){0};
-    return (struct cu_exec){.stream = ((struct cu_stream *)s)->stream,
+    return (struct cu_exec){.stream = ((const struct cu_stream *)s)->stream,
                             .tuning = dev->tuning,
                             .n_sms = dev->n_sms,
                             .together = 1,
                             .shared_bytes_max = dev->shared_bytes_max};
 }
 
+/* Before an op that joins nothing. */
+static tl_err begin_op(tl_stream *s) {
+    TL_TRY(cu_settle(s));
+    ((struct cu_stream *)s)->codes = (tl_view){0};
+    return cu_enter(cu_dev_of(s));
+}
+
 /* The two shapes of a verb here; a function for each would be its name five times. */
 #define VERB(name)                                                                                 \
     static tl_err name(tl_stream *s, const struct tl_##name *op) {                                 \
-        const struct cu_exec x = exec_of(s);                                                       \
-        TL_TRY(cu_enter(cu_dev_of(s)));                                                            \
+        const struct cu_exec x = cu_exec_of(s);                                                    \
+        TL_TRY(begin_op(s));                                                                       \
         return cu_check(cu_dev_of(s), cu_##name(&x, op), #name);                                   \
     }
 
 #define VERB_WITH_SCRATCH(name)                                                                    \
     static tl_err name(tl_stream *s, const struct tl_##name *op) {                                 \
-        struct cu_exec x = exec_of(s);                                                             \
+        struct cu_exec x = cu_exec_of(s);                                                          \
         const uint64_t bytes = cu_##name##_scratch(&x, op);                                        \
-        TL_TRY(cu_enter(cu_dev_of(s)));                                                            \
+        TL_TRY(begin_op(s));                                                                       \
         TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, bytes, #name));                   \
         return cu_check(cu_dev_of(s), cu_##name(&x, op), #name);                                   \
     }
-
-static bool same_view(const tl_view *a, const tl_view *b) {
-    return a->buf == b->buf && a->off_bytes == b->off_bytes && a->rows == b->rows &&
-           a->cols == b->cols && a->dtype == b->dtype;
-}
-
-/* Products of one x round it once. What host memory holds the host may have written anew. */
-static tl_err matmul(tl_stream *base, const struct tl_matmul *op) {
-    struct cu_stream *const s = (struct cu_stream *)base;
-    const tl_view codes = s->codes;
-    struct cu_exec x = exec_of(base);
-    const bool has_codes = cu_matmul_has_codes(&x, op) && op->x.buf->mem == TL_MEM_DEVICE;
-    TL_TRY(cu_enter(cu_dev_of(base)));
-    TL_TRY(cu_scratch_get(&x.scratch, s, cu_matmul_scratch(&x, op), "matmul"));
-    x.codes_ready = has_codes && same_view(&codes, &op->x) && s->codes_at == x.scratch;
-    TL_TRY(cu_check(cu_dev_of(base), cu_matmul(&x, op), "matmul"));
-    s->codes = has_codes ? op->x : (tl_view){0};
-    s->codes_at = x.scratch;
-    return TL_OK;
-}
 
 /* Runs what is held, by one launch. */
 static tl_err run_held(struct cu_stream *s) {
@@ -178,6 +163,7 @@ static tl_err run_held(struct cu_stream *s) {
 }
 
 static tl_err together_begin(tl_stream *s) {
+    TL_TRY(cu_settle(s));
     ((struct cu_stream *)s)->held.on = true;
     return TL_OK;
 }
@@ -202,29 +188,30 @@ static tl_err hold_or_run(tl_stream *base, const void *op, size_t op_bytes,
     return TL_OK;
 }
 
-/* A verb that takes ops of several sequences; scratch bytes of one op: 0 or a function. */
-#define VERB_TOGETHER(name, scratch_bytes)                                                         \
+/* A verb that takes ops of several sequences, as run_NAME; scratch bytes of one: 0 or a function.
+ */
+#define RUN_TOGETHER(name, scratch_bytes)                                                          \
     static tl_err run_##name(tl_stream *s, const void *const *ops, uint32_t n) {                   \
         const struct tl_##name *of[CU_TOGETHER_MAX];                                               \
-        struct cu_exec x = exec_of(s);                                                             \
+        struct cu_exec x = cu_exec_of(s);                                                          \
         for (uint32_t i = 0; i < n; i++) {                                                         \
             of[i] = ops[i];                                                                        \
         }                                                                                          \
         x.together = n;                                                                            \
         x.scratch_each = tl_align_up(scratch_bytes, 256);                                          \
-        TL_TRY(cu_enter(cu_dev_of(s)));                                                            \
+        TL_TRY(begin_op(s));                                                                       \
         TL_TRY(cu_scratch_get(&x.scratch, (struct cu_stream *)s, n *x.scratch_each, #name));       \
         return cu_check(cu_dev_of(s), cu_##name(&x, of, n), #name);                                \
-    }                                                                                              \
+    }
+
+#define VERB_TOGETHER(name, scratch_bytes)                                                         \
+    RUN_TOGETHER(name, scratch_bytes)                                                              \
     static tl_err name(tl_stream *s, const struct tl_##name *op) {                                 \
         return hold_or_run(s, op, sizeof *op, run_##name);                                         \
     }
 
 VERB(gather)
-VERB(rmsnorm)
-VERB(rope)
-VERB(glu)
-VERB_TOGETHER(kv_encode, 0)
+RUN_TOGETHER(kv_encode, 0)
 VERB_TOGETHER(attend, cu_attend_scratch(&x, of[0]))
 VERB_WITH_SCRATCH(compress)
 VERB_TOGETHER(key_score, cu_key_score_scratch(&x, of[0]))
@@ -240,6 +227,16 @@ VERB_WITH_SCRATCH(channel_fetch)
 VERB(channel_score)
 VERB(page_encode)
 VERB(page_score)
+
+static tl_err kv_encode(tl_stream *base, const struct tl_kv_encode *op) {
+    struct cu_stream *const s = (struct cu_stream *)base;
+    if (!s->held.on && cu_joins_turns(s, op)) {
+        TL_TRY(cu_enter(cu_dev_of(base)));
+        cu_pend_encode(s, op);
+        return TL_OK;
+    }
+    return hold_or_run(base, op, sizeof *op, run_kv_encode);
+}
 
 const tl_backend tl_backend_cuda = {
     .name = "cuda",
@@ -264,10 +261,10 @@ const tl_backend tl_backend_cuda = {
     .graph_run = cu_graph_run,
     .graph_close = cu_graph_close,
     .gather = gather,
-    .matmul = matmul,
-    .rmsnorm = rmsnorm,
-    .rope = rope,
-    .glu = glu,
+    .matmul = cu_pend_matmul,
+    .rmsnorm = cu_pend_rmsnorm,
+    .rope = cu_pend_rope,
+    .glu = cu_pend_glu,
     .kv_encode = kv_encode,
     .attend = attend,
     .compress = compress,

@@ -2,7 +2,10 @@
  *
  *   few rows of x (decode): warps stream rows of w through shared memory in pieces of 16 bytes,
  *   several pieces ahead, whatever the size and alignment of the format's blocks. Quantised w meets
- *   x rounded to int8 in blocks of 32, by integer dot products; float w meets x itself.
+ *   x rounded to int8 in blocks of 32, by integer dot products; float w meets x itself, which a
+ * warp reads once for four rows: floats of x are twice the bytes of a row of halves, and an x of
+ * 14336 lies in no L1. Products of one x are one launch, and what makes x (a norm, a gate) happens
+ *   where x is rounded, or in the product itself (cu_products).
  *
  *   many (prefill): tiles of 64 x 64 of the output. Quantised and F16 w on tensor cores, w exact in
  *   half, x as a half and, for F16, the half of what that left, which together have float's
@@ -16,7 +19,6 @@
 
 enum {
     VEC_WARPS = 4,
-    VEC_STAGES = 4, /* pieces of a row on their way or in use, for each warp */
     TILE = 64,
     TILE_K = 32,
     TILE_THREADS = 128,
@@ -26,7 +28,39 @@ enum {
     PREP_WARPS = 4,
 };
 
+static_assert(VEC_WARPS == PREP_WARPS, "norm_factor serves both");
+
 /* ---- kernels: x made ready ---- */
+
+/* What x is made of: itself; a norm of `a` with weights `b`; act(a) * b. The last two are written
+ * to x too, since others may read it. All rows are of k, b of a norm is one row. */
+enum source { FROM_X, FROM_NORM, FROM_GLU };
+struct x_source {
+    float *x;
+    const float *a, *b; /* NULL for FROM_X */
+    float eps;
+    bool silu;
+};
+
+/* What a norm multiplies a row of k numbers by, beside its weights. By all threads of a block of
+ * PREP_WARPS warps; of_warp is theirs. */
+static __device__ float norm_factor(const float *row, uint32_t k, float eps, float *of_warp) {
+    float squares = 0.0f;
+    for (uint32_t j = threadIdx.x; j < k; j += PREP_WARPS * CU_WARP) {
+        squares += row[j] * row[j];
+    }
+    squares = cu_warp_sum(squares);
+    if (threadIdx.x % CU_WARP == 0) {
+        of_warp[threadIdx.x / CU_WARP] = squares;
+    }
+    __syncthreads();
+    squares = 0.0f;
+    for (int i = 0; i < PREP_WARPS; i++) {
+        squares += of_warp[i];
+    }
+    __syncthreads(); /* of_warp may be written again */
+    return 1.0f / sqrtf(squares / (float)k + eps);
+}
 
 /* x as int8: blocks of 32 with a scale, and the sums of q over both halves. */
 struct x_codes {
@@ -36,14 +70,24 @@ struct x_codes {
 };
 
 /* A warp a block: grid (blocks, row). A number that is none makes its block's scale NaN. */
-static __global__ void k_quantise(struct x_codes to, const float *x, uint32_t k) {
+template <int S>
+static __global__ void k_quantise(struct x_codes to, struct x_source from, uint32_t k) {
+    __shared__ float of_warp[PREP_WARPS];
     const uint32_t lane = threadIdx.x % CU_WARP;
     const uint32_t block = blockIdx.x * PREP_WARPS + threadIdx.x / CU_WARP;
+    const float factor = S == FROM_NORM
+                             ? norm_factor(from.a + (uint64_t)blockIdx.y * k, k, from.eps, of_warp)
+                             : 1.0f;
     if (block >= k / 32) {
         return;
     }
-    const uint64_t at = (uint64_t)blockIdx.y * (k / 32) + block;
-    const float value = x[at * 32 + lane];
+    const uint64_t at = (uint64_t)blockIdx.y * (k / 32) + block, i = at * 32 + lane;
+    const float value = S == FROM_X      ? from.x[i]
+                        : S == FROM_NORM ? from.a[i] * factor * from.b[block * 32 + lane]
+                                         : cu_act(from.a[i], from.silu) * from.b[i];
+    if (S != FROM_X) {
+        from.x[i] = value;
+    }
     const float most = cu_warp_max(fabsf(value));
     const bool finite = __ballot_sync(CU_ALL, isfinite(value)) == CU_ALL;
     const float d = most / 127.0f;
@@ -110,6 +154,14 @@ struct product {
     bool accumulate;
 };
 
+/* Products of one x: n, k and row_bytes are equal. */
+struct products {
+    struct product of[CU_PRODUCTS_MAX];
+    uint32_t units[CU_PRODUCTS_MAX]; /* of each: vec_piece::rows rows, the last one fewer */
+    uint32_t n_of, n_units;
+    struct x_source from; /* FROM_NORM where b is not NULL: floats only */
+};
+
 static __device__ void finish(const struct product &p, uint64_t i, uint32_t row, float sum) {
     float *const y = p.y + i * p.m + row;
     sum += p.accumulate ? *y : 0.0f;
@@ -117,12 +169,17 @@ static __device__ void finish(const struct product &p, uint64_t i, uint32_t row,
     *y = cu_cap(sum, p.softcap);
 }
 
-/* Elements of a row that a warp takes at a time, and what they occupy at most. */
+/* What a warp takes at a time: elements of so many rows, what they occupy at most in shared memory,
+ * and how many such pieces are on their way or in use. Four blocks of 4 warps and 3 stages of float
+ * rows would be 105 KiB: three stand on a multiprocessor of sm_86, with 48 KB on their way. */
 template <int T> struct vec_piece {
     enum {
-        elems = cu_format<T>::elems > 1 ? 1024 : 2048 / cu_format<T>::bytes,
+        quantised = cu_format<T>::elems > 1,
+        rows = quantised ? 1 : 4,
+        elems = quantised ? 1024 : 512 / cu_format<T>::bytes,
         bytes = elems / cu_format<T>::elems * cu_format<T>::bytes,
-        room = (bytes + 15 + 15) / 16 * 16,
+        room = (bytes + 15 + 15) / 16 * 16, /* of one row */
+        stages = quantised ? 4 : 3,
     };
 };
 
@@ -149,113 +206,208 @@ static __device__ float vec_quantised(const uint8_t *w, const struct x_codes &x,
     return x.d[block] * (a.d * (float)dot_a - a.m * sum_a + (b.d * (float)dot_b - b.m * sum_b));
 }
 
+/* The same for n_rows rows of floats, each vec_piece::room behind the last; x has no first norm
+ * where g is NULL, else is to be multiplied by it. */
 template <int T>
-static __device__ float vec_floats(const uint8_t *w, const float *x, uint32_t n, uint32_t lane,
-                                   bool aligned) {
+static __device__ void vec_floats(const uint8_t *w, const uint32_t (&skew)[vec_piece<T>::rows],
+                                  uint32_t n_rows, const float *x, const float *g, uint32_t n,
+                                  uint32_t lane, bool aligned, float (&sums)[vec_piece<T>::rows]) {
     constexpr uint32_t wide = 16 / cu_format<T>::bytes;
-    float sums[2] = {0.0f, 0.0f};
+    constexpr int rows = vec_piece<T>::rows, room = vec_piece<T>::room;
+    static_assert((int)vec_piece<T>::elems == wide * CU_WARP, "a lane's share is 16 bytes");
     if (aligned && n % wide == 0) {
-        for (uint32_t at = wide * lane; at < n; at += wide * CU_WARP) {
-            const uint4 raw =
-                *(const uint4 *)(const void *)(w + (uint64_t)at * cu_format<T>::bytes);
-            const uint8_t *const elems = (const uint8_t *)&raw;
-            for (uint32_t e = 0; e < wide; e += 4) {
-                const float4 v = *(const float4 *)(const void *)(x + at + e);
-                sums[0] += cu_element<T>(elems, e) * v.x + cu_element<T>(elems, e + 1) * v.y;
-                sums[1] += cu_element<T>(elems, e + 2) * v.z + cu_element<T>(elems, e + 3) * v.w;
+        const uint32_t at = wide * lane;
+        if (at >= n) {
+            return;
+        }
+        float v[wide];
+#pragma unroll
+        for (uint32_t e = 0; e < wide; e += 4) {
+            float4 of_x = *(const float4 *)(const void *)(x + at + e);
+            if (g != nullptr) {
+                const float4 of_g = *(const float4 *)(const void *)(g + at + e);
+                of_x = {of_x.x * of_g.x, of_x.y * of_g.y, of_x.z * of_g.z, of_x.w * of_g.w};
+            }
+            v[e] = of_x.x;
+            v[e + 1] = of_x.y;
+            v[e + 2] = of_x.z;
+            v[e + 3] = of_x.w;
+        }
+#pragma unroll
+        for (int r = 0; r < rows; r++) {
+            if ((uint32_t)r < n_rows) {
+                const uint4 raw = *(const uint4 *)(const void *)(w + r * room + 16 * lane);
+                const uint8_t *const elems = (const uint8_t *)&raw;
+#pragma unroll
+                for (uint32_t e = 0; e < wide; e++) {
+                    sums[r] += cu_element<T>(elems, e) * v[e];
+                }
             }
         }
-    } else {
-        for (uint32_t at = lane; at < n; at += CU_WARP) {
-            sums[0] += cu_element<T>(w, at) * x[at];
+        return;
+    }
+#pragma unroll
+    for (int r = 0; r < rows; r++) {
+        for (uint32_t at = lane; (uint32_t)r < n_rows && at < n; at += CU_WARP) {
+            const float weight = g != nullptr ? g[at] : 1.0f;
+            sums[r] += cu_element<T>(w + r * room + skew[r], at) * (x[at] * weight);
         }
     }
-    return sums[0] + sums[1];
 }
 
-/* The piece of a row that a warp comes to next. */
+/* The piece that a warp comes to next. */
 struct place {
-    uint32_t row, piece;
+    uint32_t unit, piece;
 };
 
 static __device__ struct place next_place(struct place at, uint32_t n_pieces, uint32_t first,
-                                          uint32_t step, uint32_t row_step) {
+                                          uint32_t step, uint32_t unit_step) {
     at.piece += step;
     if (at.piece >= n_pieces) {
         at.piece = first;
-        at.row += row_step;
+        at.unit += unit_step;
     }
     return at;
 }
 
+/* Of a unit: which product's, and which rows. */
+struct unit_rows {
+    uint32_t product, first, n;
+};
+
+static __device__ struct unit_rows rows_of(const struct products &ps, uint32_t unit,
+                                           uint32_t per_unit) {
+    uint32_t i = 0;
+    while (i + 1 < ps.n_of && unit >= ps.units[i]) {
+        unit -= ps.units[i++];
+    }
+    const uint32_t first = unit * per_unit, left = ps.of[i].m - first;
+    return {i, first, left < per_unit ? left : per_unit};
+}
+
+/* First byte of a piece of a row of p. */
 template <int T>
-static __device__ void vec_ask(const struct product &p, struct place at, uint8_t *to,
+static __device__ const uint8_t *piece_of(const struct product &p, uint32_t row, uint32_t piece) {
+    const uint32_t block = piece * ((uint32_t)vec_piece<T>::elems / cu_format<T>::elems);
+    return p.w + row * p.row_bytes + (uint64_t)block * cu_format<T>::bytes;
+}
+
+template <int T>
+static __device__ void vec_ask(const struct products &ps, struct place at, uint8_t *to,
                                uint32_t lane) {
-    if (at.row < p.m) {
-        const uint32_t first = at.piece * vec_piece<T>::elems;
+    if (at.unit < ps.n_units) {
+        const struct unit_rows rows = rows_of(ps, at.unit, vec_piece<T>::rows);
+        const struct product &p = ps.of[rows.product];
+        const uint32_t left = p.k - at.piece * vec_piece<T>::elems;
         const uint32_t n =
-            p.k - first < (uint32_t)vec_piece<T>::elems ? p.k - first : vec_piece<T>::elems;
-        const uint32_t per = cu_format<T>::elems;
-        cu_stage(to, p.w + at.row * p.row_bytes + (uint64_t)(first / per) * cu_format<T>::bytes,
-                 n / per * cu_format<T>::bytes, lane, CU_WARP);
+            left < (uint32_t)vec_piece<T>::elems ? left : (uint32_t)vec_piece<T>::elems;
+#pragma unroll
+        for (uint32_t r = 0; r < (uint32_t)vec_piece<T>::rows; r++) {
+            if (r < rows.n) {
+                cu_stage(to + r * vec_piece<T>::room, piece_of<T>(p, rows.first + r, at.piece),
+                         n / cu_format<T>::elems * cu_format<T>::bytes, lane, CU_WARP);
+            }
+        }
     }
     __pipeline_commit();
 }
 
-/* Block (group of rows, row of x): row_warps warps share a row of w, by pieces. */
+/* What one warp adds to the sums of a unit's rows: one piece. */
+template <int T>
+static __device__ void vec_piece_of(const struct products &ps, const struct unit_rows &rows,
+                                    const struct x_codes &codes, const float *x, uint32_t piece,
+                                    const uint8_t *stage, uint32_t lane,
+                                    float (&sums)[vec_piece<T>::rows]) {
+    const struct product &p = ps.of[rows.product];
+    const uint32_t first = piece * vec_piece<T>::elems, left = p.k - first;
+    const uint32_t n = left < (uint32_t)vec_piece<T>::elems ? left : (uint32_t)vec_piece<T>::elems;
+    uint32_t skew[vec_piece<T>::rows];
+    bool aligned = (((uintptr_t)x | (uintptr_t)ps.from.b) & 15u) == 0;
+#pragma unroll
+    for (uint32_t r = 0; r < (uint32_t)vec_piece<T>::rows; r++) {
+        skew[r] = cu_skew(piece_of<T>(p, rows.first + r, piece));
+        aligned = aligned && skew[r] == 0;
+    }
+    if constexpr (vec_piece<T>::quantised) {
+        const uint64_t block0 = (uint64_t)blockIdx.y * (p.k / 32) + first / 32;
+        sums[0] += vec_quantised<T>(stage + skew[0], codes, block0, n, lane);
+    } else {
+        const float *const g = ps.from.b != nullptr ? ps.from.b + first : nullptr;
+        vec_floats<T>(stage, skew, rows.n, x + first, g, n, lane, aligned, sums);
+    }
+}
+
+/* x with its norm goes to memory too: a share of it by each block of a row of x. */
+static __device__ void write_normed(const struct products &ps, const float *a, float factor) {
+    const uint32_t k = ps.of[0].k;
+    float *const to = ps.from.x + (uint64_t)blockIdx.y * k;
+    const uint32_t step = gridDim.x * VEC_WARPS * CU_WARP;
+    for (uint32_t j = blockIdx.x * VEC_WARPS * CU_WARP + threadIdx.x; j < k; j += step) {
+        to[j] = a[j] * factor * ps.from.b[j];
+    }
+}
+
+/* Block (group of units, row of x): row_warps warps share a unit, by pieces. */
 template <int T>
 static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP)
-    k_matmul_vec(struct product p, struct x_codes codes, uint32_t row_warps) {
-    __shared__ __align__(16) uint8_t stages[VEC_WARPS][VEC_STAGES][vec_piece<T>::room];
-    __shared__ float parts[VEC_WARPS];
+    k_matmul_vec(const __grid_constant__ struct products ps, struct x_codes codes,
+                 uint32_t row_warps) {
+    constexpr int rows_max = vec_piece<T>::rows, n_stages = vec_piece<T>::stages;
+    __shared__ __align__(16) uint8_t stages[VEC_WARPS][n_stages][rows_max * vec_piece<T>::room];
+    __shared__ float parts[VEC_WARPS][rows_max];
     const uint32_t lane = threadIdx.x % CU_WARP, warp = threadIdx.x / CU_WARP;
-    const uint32_t part = warp % row_warps, rows_at_once = VEC_WARPS / row_warps;
-    const uint32_t n_pieces = cu_div_up(p.k, vec_piece<T>::elems);
-    const uint32_t row_step = gridDim.x * rows_at_once;
-    const float *const x = p.x + (uint64_t)blockIdx.y * p.k;
-    const bool x_aligned = ((uintptr_t)x & 15u) == 0;
+    const uint32_t part = warp % row_warps, units_at_once = VEC_WARPS / row_warps;
+    const uint32_t n_pieces = cu_div_up(ps.of[0].k, vec_piece<T>::elems);
+    const uint32_t unit_step = gridDim.x * units_at_once;
     const bool idle = part >= n_pieces;
-    uint32_t row = blockIdx.x * rows_at_once + warp / row_warps;
-    struct place ahead = {idle ? p.m : row, part};
-    for (int i = 0; i < VEC_STAGES - 1; i++) {
-        vec_ask<T>(p, ahead, stages[warp][i], lane);
-        ahead = next_place(ahead, n_pieces, part, row_warps, row_step);
+    uint32_t unit = blockIdx.x * units_at_once + warp / row_warps;
+    struct place ahead = {idle ? ps.n_units : unit, part};
+    for (int i = 0; i < n_stages - 1; i++) {
+        vec_ask<T>(ps, ahead, stages[warp][i], lane);
+        ahead = next_place(ahead, n_pieces, part, row_warps, unit_step);
+    }
+    const float *const x =
+        (ps.from.b != nullptr ? ps.from.a : ps.of[0].x) + (uint64_t)blockIdx.y * ps.of[0].k;
+    float factor = 1.0f;
+    if (!vec_piece<T>::quantised &&
+        ps.from.b != nullptr) { /* while the first rows are on the way */
+        factor = norm_factor(x, ps.of[0].k, ps.from.eps, &parts[0][0]);
+        write_normed(ps, x, factor);
     }
     uint32_t stage = 0;
-    for (uint32_t base = blockIdx.x * rows_at_once; base < p.m; base += row_step, row += row_step) {
-        float sum = 0.0f;
-        for (uint32_t piece = part; piece < n_pieces && row < p.m; piece += row_warps) {
-            __pipeline_wait_prior(VEC_STAGES - 2);
-            __syncwarp();
-            vec_ask<T>(p, ahead, stages[warp][(stage + VEC_STAGES - 1) % VEC_STAGES], lane);
-            ahead = next_place(ahead, n_pieces, part, row_warps, row_step);
-            const uint32_t first = piece * vec_piece<T>::elems, left = p.k - first;
-            const uint32_t n = left < (uint32_t)vec_piece<T>::elems ? left : vec_piece<T>::elems;
-            const uint32_t per = cu_format<T>::elems;
-            const uint32_t skew =
-                cu_skew(p.w + row * p.row_bytes + (uint64_t)(first / per) * cu_format<T>::bytes);
-            const uint8_t *const w = stages[warp][stage] + skew;
-            if constexpr (cu_format<T>::elems > 1) {
-                const uint64_t block0 = (uint64_t)blockIdx.y * (p.k / 32) + first / 32;
-                sum += vec_quantised<T>(w, codes, block0, n, lane);
-            } else {
-                sum += vec_floats<T>(w, x + first, n, lane, x_aligned && skew == 0);
-            }
-            stage = (stage + 1) % VEC_STAGES;
+    for (uint32_t base = blockIdx.x * units_at_once; base < ps.n_units;
+         base += unit_step, unit += unit_step) {
+        struct unit_rows rows = {0, 0, 0};
+        float sums[rows_max] = {};
+        if (unit < ps.n_units) {
+            rows = rows_of(ps, unit, rows_max);
         }
-        sum = cu_warp_sum(sum);
+        for (uint32_t piece = part; piece < n_pieces && rows.n > 0; piece += row_warps) {
+            __pipeline_wait_prior(n_stages - 2);
+            __syncwarp();
+            vec_ask<T>(ps, ahead, stages[warp][(stage + n_stages - 1) % n_stages], lane);
+            ahead = next_place(ahead, n_pieces, part, row_warps, unit_step);
+            vec_piece_of<T>(ps, rows, codes, x, piece, stages[warp][stage], lane, sums);
+            stage = (stage + 1) % n_stages;
+        }
+        float mine = 0.0f; /* of row `lane` */
+#pragma unroll
+        for (int r = 0; r < rows_max; r++) {
+            const float sum = cu_warp_sum(sums[r]);
+            mine = lane == (uint32_t)r ? sum : mine;
+        }
         if (row_warps > 1) {
             __syncthreads();
-            if (lane == 0) {
-                parts[warp] = sum;
+            if (lane < (uint32_t)rows_max) {
+                parts[warp][lane] = mine;
             }
             __syncthreads();
-            for (uint32_t i = 1; part == 0 && i < row_warps; i++) {
-                sum += parts[warp + i];
+            for (uint32_t i = 1; part == 0 && lane < (uint32_t)rows_max && i < row_warps; i++) {
+                mine += parts[warp + i][lane];
             }
         }
-        if (lane == 0 && part == 0 && row < p.m) {
-            finish(p, blockIdx.y, row, sum);
+        if (lane < rows.n && part == 0) {
+            finish(ps.of[rows.product], blockIdx.y, rows.first + lane, mine * factor);
         }
     }
 }
@@ -426,7 +578,11 @@ static bool is_float(tl_dtype dtype) {
 }
 
 static bool by_vec(const struct cu_exec *x, const struct tl_matmul *op) {
-    return op->x.rows <= x->tuning->vec_rows_most;
+    return cu_matmul_is_vec(x, op->x.rows);
+}
+
+bool cu_matmul_is_vec(const struct cu_exec *x, uint32_t n_rows) {
+    return n_rows <= x->tuning->vec_rows_most;
 }
 
 static struct x_codes codes_in(const struct tl_matmul *op, void *scratch, uint64_t *bytes) {
@@ -464,26 +620,69 @@ uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op) 
     return bytes;
 }
 
-template <int T>
-static cudaError_t vec_of(const struct cu_exec *x, const struct tl_matmul *op,
-                          const struct product &p) {
+static struct x_source source_of(const struct cu_products *ps) {
+    struct x_source from = {cu_at<float>(ps->of[0].x), nullptr, nullptr, 0.0f, false};
+    if (ps->norm != nullptr) {
+        from.a = cu_at<const float>(ps->norm->x);
+        from.b = cu_at<const float>(ps->norm->w);
+        from.eps = ps->norm->eps;
+    } else if (ps->glu != nullptr) {
+        from.a = cu_at<const float>(ps->glu->gate);
+        from.b = cu_at<const float>(ps->glu->up);
+        from.silu = ps->glu->act == TL_ACT_SILU;
+    }
+    return from;
+}
+
+static cudaError_t quantise(const struct cu_exec *x, const struct cu_products *ps,
+                            const struct x_codes &codes) {
+    const uint32_t n = ps->of[0].x.rows, k = ps->of[0].x.cols;
+    const dim3 grid(cu_div_up(k / 32, PREP_WARPS), n);
+    return cu_launch(x, grid, PREP_WARPS * CU_WARP, 0,
+                     ps->norm != nullptr  ? k_quantise<FROM_NORM>
+                     : ps->glu != nullptr ? k_quantise<FROM_GLU>
+                                          : k_quantise<FROM_X>,
+                     codes, source_of(ps), k);
+}
+
+static struct product product_of(const struct tl_matmul *op) {
+    return {cu_at<float>(op->y),
+            cu_at<const float>(op->x),
+            cu_at<const uint8_t>(op->w),
+            cu_at<const float>(op->bias),
+            tl_row_bytes(op->w.dtype, op->w.cols),
+            op->x.rows,
+            op->w.rows,
+            op->w.cols,
+            op->softcap,
+            op->accumulate};
+}
+
+template <int T> static cudaError_t vec_of(const struct cu_exec *x, const struct cu_products *ps) {
+    struct products all = {};
     struct x_codes codes = {};
+    for (uint32_t i = 0; i < ps->n; i++) {
+        all.of[i] = product_of(&ps->of[i]);
+        all.units[i] = cu_div_up(all.of[i].m, vec_piece<T>::rows);
+        all.n_units += all.units[i];
+    }
+    all.n_of = ps->n;
     if constexpr (cu_format<T>::elems > 1) {
         uint64_t bytes;
-        codes = codes_in(op, x->scratch, &bytes);
+        codes = codes_in(&ps->of[0], x->scratch, &bytes);
         if (!x->codes_ready) {
-            CU_TRY(cu_launch(x, dim3(cu_div_up(p.k / 32, PREP_WARPS), p.n), PREP_WARPS * CU_WARP, 0,
-                             k_quantise, codes, p.x, p.k));
+            CU_TRY(quantise(x, ps, codes));
         }
+    } else {
+        all.from = source_of(ps);
     }
     /* Few rows are shared by warps, so that the machine has enough of them. */
     const uint64_t wanted = (uint64_t)x->n_sms * x->tuning->vec_sm_warps;
-    const uint32_t row_warps = p.m >= wanted ? 1 : 2 * (uint64_t)p.m >= wanted ? 2 : 4;
-    const uint32_t rows_at_once = VEC_WARPS / row_warps;
-    const uint32_t blocks = cu_div_up(p.m, rows_at_once);
+    const uint32_t row_warps = all.n_units >= wanted ? 1 : 2ull * all.n_units >= wanted ? 2 : 4;
+    const uint32_t blocks = cu_div_up(all.n_units, VEC_WARPS / row_warps);
     const uint32_t most = x->n_sms * 16; /* then each warp has several rows to run through */
-    return cu_launch(x, dim3(blocks < most ? blocks : most, p.n), VEC_WARPS * CU_WARP, 0,
-                     k_matmul_vec<T>, p, codes, row_warps);
+    return cu_launch(x, dim3(blocks < most ? blocks : most, all.of[0].n), VEC_WARPS * CU_WARP, 0,
+                     k_matmul_vec<T>, all, codes, row_warps);
 }
 
 template <int T>
@@ -501,52 +700,44 @@ static cudaError_t tile_of(const struct cu_exec *x, const struct tl_matmul *op,
     }
 }
 
-template <int T> static cudaError_t matmul_of(const struct cu_exec *x, const struct tl_matmul *op) {
-    const struct product p = {cu_at<float>(op->y),
-                              cu_at<const float>(op->x),
-                              cu_at<const uint8_t>(op->w),
-                              cu_at<const float>(op->bias),
-                              tl_row_bytes(op->w.dtype, op->w.cols),
-                              op->x.rows,
-                              op->w.rows,
-                              op->w.cols,
-                              op->softcap,
-                              op->accumulate};
-    return by_vec(x, op) ? vec_of<T>(x, op, p) : tile_of<T>(x, op, p);
+template <int T>
+static cudaError_t matmul_of(const struct cu_exec *x, const struct cu_products *ps) {
+    return by_vec(x, &ps->of[0]) ? vec_of<T>(x, ps)
+                                 : tile_of<T>(x, &ps->of[0], product_of(&ps->of[0]));
 }
 
-cudaError_t cu_matmul(const struct cu_exec *x, const struct tl_matmul *op) {
-    switch (op->w.dtype) {
+cudaError_t cu_matmul(const struct cu_exec *x, const struct cu_products *ps) {
+    switch (ps->of[0].w.dtype) {
     case TL_F32:
-        return matmul_of<TL_F32>(x, op);
+        return matmul_of<TL_F32>(x, ps);
     case TL_F16:
-        return matmul_of<TL_F16>(x, op);
+        return matmul_of<TL_F16>(x, ps);
     case TL_BF16:
-        return matmul_of<TL_BF16>(x, op);
+        return matmul_of<TL_BF16>(x, ps);
     case TL_Q8_0:
-        return matmul_of<TL_Q8_0>(x, op);
+        return matmul_of<TL_Q8_0>(x, ps);
     case TL_Q4_0:
-        return matmul_of<TL_Q4_0>(x, op);
+        return matmul_of<TL_Q4_0>(x, ps);
     case TL_Q4_1:
-        return matmul_of<TL_Q4_1>(x, op);
+        return matmul_of<TL_Q4_1>(x, ps);
     case TL_Q5_0:
-        return matmul_of<TL_Q5_0>(x, op);
+        return matmul_of<TL_Q5_0>(x, ps);
     case TL_Q5_1:
-        return matmul_of<TL_Q5_1>(x, op);
+        return matmul_of<TL_Q5_1>(x, ps);
     case TL_IQ4_NL:
-        return matmul_of<TL_IQ4_NL>(x, op);
+        return matmul_of<TL_IQ4_NL>(x, ps);
     case TL_IQ4_XS:
-        return matmul_of<TL_IQ4_XS>(x, op);
+        return matmul_of<TL_IQ4_XS>(x, ps);
     case TL_Q2_K:
-        return matmul_of<TL_Q2_K>(x, op);
+        return matmul_of<TL_Q2_K>(x, ps);
     case TL_Q3_K:
-        return matmul_of<TL_Q3_K>(x, op);
+        return matmul_of<TL_Q3_K>(x, ps);
     case TL_Q4_K:
-        return matmul_of<TL_Q4_K>(x, op);
+        return matmul_of<TL_Q4_K>(x, ps);
     case TL_Q5_K:
-        return matmul_of<TL_Q5_K>(x, op);
+        return matmul_of<TL_Q5_K>(x, ps);
     case TL_Q6_K:
-        return matmul_of<TL_Q6_K>(x, op);
+        return matmul_of<TL_Q6_K>(x, ps);
     default:
         return cudaErrorInvalidValue;
     }

@@ -136,6 +136,7 @@ static uint8_t *address(const tl_view *v, uint64_t at) {
 
 tl_err cu_copy(tl_stream *s, const tl_view *dst, const tl_view *src) {
     struct cu_dev *const dev = cu_dev_of(s);
+    TL_TRY(cu_settle(s));
     TL_TRY(cu_enter(dev));
     ((struct cu_stream *)s)->codes = (tl_view){0};
     const uint64_t bytes = tl_view_bytes(*src);

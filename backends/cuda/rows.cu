@@ -75,18 +75,24 @@ struct rope_args {
     bool half;
 };
 
-/* A thread a pair of a row, for all heads. The angle in half turns, in double: at position 2^20 a
- * float angle would be off by 0.06. */
+/* Sine and cosine of pair j of row i. The angle in half turns, in double: at position 2^20 a float
+ * angle would be off by 0.06. */
+static __device__ void turn_of(const struct rope_args &a, uint32_t i, uint32_t j, float *s,
+                               float *c) {
+    const double turns = (double)a.pos[i] * (double)a.inv_freq[j] * 0.31830988618379067;
+    sincospif((float)(turns - 2.0 * rint(turns * 0.5)), s, c);
+    *s *= a.scale;
+    *c *= a.scale;
+}
+
+/* A thread a pair of a row, for all heads. */
 static __global__ void k_rope(struct rope_args a) {
     const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x;
     if (j >= a.n_pairs) {
         return;
     }
-    const double turns = (double)a.pos[blockIdx.y] * (double)a.inv_freq[j] * 0.31830988618379067;
     float s, c;
-    sincospif((float)(turns - 2.0 * rint(turns * 0.5)), &s, &c);
-    s *= a.scale;
-    c *= a.scale;
+    turn_of(a, blockIdx.y, j, &s, &c);
     float *const row = a.x + (uint64_t)blockIdx.y * a.cols;
     for (uint32_t at = 0; at < a.cols; at += a.head_dim) {
         float *const p = row + at + (a.half ? j : 2 * j);
@@ -107,9 +113,7 @@ struct glu_args {
 static __global__ void k_glu(struct glu_args a) {
     const uint64_t i = (uint64_t)blockIdx.x * ROW_THREADS + threadIdx.x;
     if (i < a.n) {
-        const float x = a.gate[i];
-        const float u = a.silu ? x : 1.5957691216057307f * (x + 0.044715f * x * x * x);
-        a.y[i] = x / (1.0f + expf(-u)) * a.up[i];
+        a.y[i] = cu_act(a.gate[i], a.silu) * a.up[i];
     }
 }
 
@@ -191,18 +195,12 @@ static __device__ void encode_block(const struct encode_args &a, uint8_t *row, u
     }
 }
 
-typedef struct cu_group<encode_args, 2 * CU_TOGETHER_MAX> encode_group;
-
-/* A warp for 32 columns of a head of a row: block (columns, head, row of an op's keys or values).
- */
-static __global__ void k_kv_encode(const __grid_constant__ encode_group ops, uint32_t depth) {
-    const struct encode_args &a = ops.of[blockIdx.z / depth];
-    const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
-    const uint32_t i = blockIdx.z % depth;
+/* Column j of head h of row i, x; by whole warps, who hold 32 columns behind each other. */
+static __device__ void encode_column(const struct encode_args &a, uint32_t i, uint32_t h,
+                                     uint32_t j, float x) {
     const uint64_t row = (uint64_t)h * a.cap + (uint64_t)a.slot[i];
     uint8_t *const dst = a.dst + row * a.row_bytes;
     const bool inside = j < a.d;
-    const float x = inside ? a.src[((uint64_t)i * a.heads + h) * a.d + j] : 0.0f;
     if (a.dtype == TL_Q8_0 || a.dtype == TL_Q4_0) {
         if (j / CU_WARP * CU_WARP < a.d) { /* whole warps: d is whole blocks */
             encode_block(a, dst, j / CU_WARP, x, j % CU_WARP);
@@ -213,6 +211,62 @@ static __global__ void k_kv_encode(const __grid_constant__ encode_group ops, uin
         ((__nv_bfloat16 *)(void *)dst)[j] = __float2bfloat16_rn(x);
     } else if (inside) {
         ((float *)(void *)dst)[j] = x;
+    }
+}
+
+typedef struct cu_group<encode_args, 2 * CU_TOGETHER_MAX> encode_group;
+
+/* A warp for 32 columns of a head of a row: block (columns, head, row of an op's keys or values).
+ */
+static __global__ void k_kv_encode(const __grid_constant__ encode_group ops, uint32_t depth) {
+    const struct encode_args &a = ops.of[blockIdx.z / depth];
+    const uint32_t j = blockIdx.x * blockDim.x + threadIdx.x, h = blockIdx.y;
+    const uint32_t i = blockIdx.z % depth;
+    encode_column(a, i, h, j, j < a.d ? a.src[((uint64_t)i * a.heads + h) * a.d + j] : 0.0f);
+}
+
+/* Rows of one kind, q or k or v, of which each head is turned, stored, or both. */
+struct turn_line {
+    struct rope_args turn; /* inv_freq NULL: not turned; x and n_pairs else */
+    struct encode_args to[CU_TIERS_MAX];
+    uint32_t heads, n_to;
+};
+
+struct turn_args {
+    struct turn_line of[CU_TURNS_MAX + 2]; /* what is turned; keys and values that are not */
+    uint32_t n_of, d;
+};
+
+/* Block (head of any line, row). The angle is k_rope's, computed for each head: two multiplications
+ * of doubles are nothing beside a launch. */
+static __global__ void k_turn_and_store(const __grid_constant__ struct turn_args a) {
+    __shared__ float row[TL_HEAD_DIM_MAX];
+    uint32_t l = 0, h = blockIdx.x;
+    const uint32_t i = blockIdx.y;
+    while (h >= a.of[l].heads) {
+        h -= a.of[l++].heads;
+    }
+    const struct turn_line &line = a.of[l];
+    const struct rope_args &r = line.turn;
+    float *const x = r.x + ((uint64_t)i * line.heads + h) * a.d;
+    for (uint32_t j = threadIdx.x; j < a.d; j += blockDim.x) {
+        row[j] = x[j];
+    }
+    __syncthreads();
+    for (uint32_t j = threadIdx.x; r.inv_freq != nullptr && j < r.n_pairs; j += blockDim.x) {
+        const uint32_t p = r.half ? j : 2 * j, q = r.half ? j + r.n_pairs : 2 * j + 1;
+        float s, c;
+        turn_of(r, i, j, &s, &c);
+        const float p_was = row[p], q_was = row[q];
+        x[p] = row[p] = p_was * c - q_was * s;
+        x[q] = row[q] = p_was * s + q_was * c;
+    }
+    __syncthreads();
+    for (uint32_t t = 0; t < line.n_to; t++) {
+        for (uint32_t j = threadIdx.x; j < (a.d + CU_WARP - 1) / CU_WARP * CU_WARP;
+             j += blockDim.x) {
+            encode_column(line.to[t], i, h, j, j < a.d ? row[j] : 0.0f);
+        }
     }
 }
 
@@ -284,15 +338,19 @@ cudaError_t cu_rmsnorm(const struct cu_exec *x, const struct tl_rmsnorm *op) {
     return cu_launch(x, op->x.rows, ROW_THREADS, 0, k_rmsnorm, a);
 }
 
+static struct rope_args rope_of(const struct tl_rope *op) {
+    return {cu_at<float>(op->x),
+            cu_at<const int32_t>(op->pos),
+            cu_at<const float>(op->inv_freq),
+            op->x.cols,
+            op->head_dim,
+            op->inv_freq.cols,
+            op->scale,
+            op->pairing == TL_PAIR_HALF};
+}
+
 cudaError_t cu_rope(const struct cu_exec *x, const struct tl_rope *op) {
-    struct rope_args a = {cu_at<float>(op->x),
-                          cu_at<const int32_t>(op->pos),
-                          cu_at<const float>(op->inv_freq),
-                          op->x.cols,
-                          op->head_dim,
-                          op->inv_freq.cols,
-                          op->scale,
-                          op->pairing == TL_PAIR_HALF};
+    struct rope_args a = rope_of(op);
     const uint32_t threads = 32;
     for (uint32_t first = 0; a.n_pairs > 0 && first < op->x.rows; first += 65535) {
         const uint32_t n = op->x.rows - first < 65535 ? op->x.rows - first : 65535;
@@ -349,4 +407,38 @@ cudaError_t cu_kv_encode(const struct cu_exec *x, const struct tl_kv_encode *con
         }
     }
     return cudaSuccess;
+}
+
+/* The line of rows x, a new one where there is none yet. */
+static struct turn_line *line_of(struct turn_args *a, float *x, uint32_t heads) {
+    for (uint32_t i = 0; i < a->n_of; i++) {
+        if (a->of[i].turn.x == x) {
+            return &a->of[i];
+        }
+    }
+    struct turn_line *const line = &a->of[a->n_of++];
+    line->turn.x = x;
+    line->heads = heads;
+    return line;
+}
+
+cudaError_t cu_turn_and_store(const struct cu_exec *x, const struct cu_turns *op) {
+    struct turn_args a = {};
+    a.d = op->ropes[0].head_dim;
+    for (uint32_t i = 0; i < op->n_ropes; i++) {
+        const struct rope_args turn = rope_of(&op->ropes[i]);
+        line_of(&a, turn.x, turn.cols / a.d)->turn = turn;
+    }
+    for (uint32_t i = 0; i < op->n_encodes; i++) {
+        for (int keys = 1; keys >= 0; keys--) {
+            const struct encode_args to = encode_of(&op->encodes[i], keys != 0);
+            struct turn_line *const line = line_of(&a, const_cast<float *>(to.src), to.heads);
+            line->to[line->n_to++] = to;
+        }
+    }
+    uint32_t heads = 0;
+    for (uint32_t i = 0; i < a.n_of; i++) {
+        heads += a.of[i].heads;
+    }
+    return cu_launch(x, dim3(heads, op->ropes[0].x.rows), 128, 0, k_turn_and_store, a);
 }

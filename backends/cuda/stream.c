@@ -50,6 +50,7 @@ void cu_stream_close(tl_stream *base) {
 }
 
 tl_err cu_stream_sync(tl_stream *s) {
+    TL_TRY(cu_settle(s));
     stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s), cudaStreamSynchronize(stream_of(s)->stream), "the work so far");
@@ -80,6 +81,7 @@ void cu_event_close(tl_event *e) {
 }
 
 tl_err cu_event_record(tl_stream *s, tl_event *e) {
+    TL_TRY(cu_settle(s));
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s),
                     cudaEventRecord(((struct cu_event *)e)->event, stream_of(s)->stream),
@@ -87,6 +89,7 @@ tl_err cu_event_record(tl_stream *s, tl_event *e) {
 }
 
 tl_err cu_event_wait(tl_stream *s, tl_event *e) {
+    TL_TRY(cu_settle(s));
     stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s),
@@ -173,18 +176,23 @@ static tl_err end_capture(struct cu_dev *dev, struct cu_graph *g, tl_stream *con
 tl_err cu_capture_end(tl_graph **out, tl_stream *const *streams, uint32_t n) {
     struct cu_dev *const dev = cu_dev_of(streams[0]);
     struct cu_graph *const g = stream_of(streams[0])->recording;
-    const tl_err entered = cu_enter(dev);
+    tl_err err = cu_enter(dev);
+    for (uint32_t i = 0; i < n; i++) { /* into the capture, which ends in any case */
+        const tl_err settled = cu_settle(streams[i]);
+        err = err ? err : settled;
+    }
     const tl_err ended = end_capture(dev, g, streams, n);
     targets_back(streams, n);
-    if (entered || ended) {
+    if (err || ended) {
         cu_graph_close(&g->base);
-        return entered ? entered : ended;
+        return err ? err : ended;
     }
     *out = &g->base;
     return TL_OK;
 }
 
 tl_err cu_graph_run(tl_graph *g, tl_stream *s) {
+    TL_TRY(cu_settle(s));
     stream_of(s)->codes = (tl_view){0};
     TL_TRY(cu_enter(cu_dev_of(s)));
     return cu_check(cu_dev_of(s),

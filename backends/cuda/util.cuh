@@ -87,6 +87,12 @@ static __device__ inline float cu_cap(float value, float cap) {
     return cap != 0.0f ? cap * tanhf(__fdividef(value, cap)) : value;
 }
 
+/* SiLU, or GELU's usual approximation by tanh. */
+static __device__ inline float cu_act(float x, bool silu) {
+    const float u = silu ? x : 1.5957691216057307f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-u));
+}
+
 /* e with most < 2^e, nearly; what is no finite positive number has 0. In -100 .. 126, so that 2^e
  * and 2^(14 - e) are floats. */
 static __device__ inline int cu_exponent(float most) {

@@ -363,49 +363,61 @@ static void test_together(void **state) {
     assert_nothing_left();
 }
 
-/* Goal: products of one x round it once, and round it anew as soon as anything else was done. */
-static void test_codes_kept(void **state) {
-    (void)state;
-    enum { M = 32, K = 64 };
-    fresh(6);
-    tl_dev *dev = NULL;
-    tl_stream *s = NULL;
-    tl_buf *w = NULL, *x = NULL, *y = NULL, *host = NULL;
-    assert_int_equal(tl_dev_open(&dev, tl_backend_find("cuda"), &(struct tl_dev_params){0}), TL_OK);
-    assert_int_equal(tl_stream_open(&s, dev), TL_OK);
-    assert_int_equal(tl_buf_alloc(&w, dev, M * tl_row_bytes(TL_Q8_0, K), TL_MEM_HOST), TL_OK);
-    assert_int_equal(tl_buf_alloc(&x, dev, K * 4, TL_MEM_DEVICE), TL_OK);
-    assert_int_equal(tl_buf_alloc(&host, dev, K * 4, TL_MEM_HOST), TL_OK);
-    assert_int_equal(tl_buf_alloc(&y, dev, 2 * M * 4, TL_MEM_HOST), TL_OK);
-    const tl_view wv = tl_view_of(w, 0, M, K, TL_Q8_0), xv = tl_view_of(x, 0, 1, K, TL_F32);
-    const tl_view hv = tl_view_of(host, 0, 1, K, TL_F32), yv = tl_view_of(y, 0, 2, M, TL_F32);
-    float row[K];
-    for (uint32_t m = 0; m < M; m++) {
-        for (uint32_t k = 0; k < K; k++) {
+/* Every row of w is its number, from 1, all along. */
+static void fill_rows(const tl_view *w) {
+    const uint64_t row_bytes = tl_row_bytes(w->dtype, w->cols);
+    float row[256];
+    assert_true(w->cols <= 256);
+    for (uint32_t m = 0; m < w->rows; m++) {
+        for (uint32_t k = 0; k < w->cols; k++) {
             row[k] = (float)(m + 1);
         }
         assert_true(
-            tl_encode_row(TL_Q8_0, row, (uint8_t *)w->host + m * tl_row_bytes(TL_Q8_0, K), K));
+            tl_encode_row(w->dtype, row, (uint8_t *)tl_view_host(*w) + m * row_bytes, w->cols));
     }
+}
+
+/* Goal: products of one x are one launch where their matrices are of one format, and round x once
+ * whatever the formats; x is rounded anew as soon as anything else was done. */
+static void test_codes_kept(void **state) {
+    (void)state;
+    enum { M = 32, K = 64, N_PRODUCTS = 3, N_BUFS = 5 };
+    fresh(6);
+    tl_dev *dev = NULL;
+    tl_stream *s = NULL;
+    tl_buf *bufs[N_BUFS];
+    assert_int_equal(tl_dev_open(&dev, tl_backend_find("cuda"), &(struct tl_dev_params){0}), TL_OK);
+    assert_int_equal(tl_stream_open(&s, dev), TL_OK);
+    for (int i = 0; i < N_BUFS; i++) {
+        const tl_mem mem = i == 0 ? TL_MEM_DEVICE : TL_MEM_HOST;
+        assert_int_equal(tl_buf_alloc(&bufs[i], dev, (uint64_t)M * K * 4, mem), TL_OK);
+    }
+    const tl_view x = tl_view_of(bufs[0], 0, 1, K, TL_F32),
+                  from = tl_view_of(bufs[1], 0, 1, K, TL_F32);
+    const tl_view y = tl_view_of(bufs[2], 0, N_PRODUCTS, M, TL_F32);
+    const tl_view w = tl_view_of(bufs[3], 0, M, K, TL_Q8_0),
+                  w4 = tl_view_of(bufs[4], 0, M, K, TL_Q4_0);
+    fill_rows(&w);
+    fill_rows(&w4);
     for (uint32_t round = 1; round <= 3; round++) { /* x changes by a copy between the rounds */
         for (uint32_t k = 0; k < K; k++) {
-            ((float *)host->host)[k] = (float)round;
+            ((float *)tl_view_host(from))[k] = (float)round;
         }
-        assert_int_equal(tl_copy(s, xv, hv), TL_OK);
+        assert_int_equal(tl_copy(s, x, from), TL_OK);
         const uint64_t launches = emu_count().n_launches;
-        for (uint32_t i = 0; i < 2; i++) {
-            const struct tl_matmul op = {.y = tl_view_rows(yv, i, 1), .x = xv, .w = wv};
+        for (uint32_t i = 0; i < N_PRODUCTS; i++) {
+            const struct tl_matmul op = {
+                .y = tl_view_rows(y, i, 1), .x = x, .w = i + 1 < N_PRODUCTS ? w : w4};
             assert_int_equal(tl_matmul(s, &op), TL_OK);
         }
-        assert_int_equal(emu_count().n_launches - launches, 3);
         assert_int_equal(tl_stream_sync(s), TL_OK);
-        for (uint32_t i = 0; i < 2 * M; i++) {
+        assert_int_equal(emu_count().n_launches - launches, 3); /* codes, w and w, w4 */
+        for (uint32_t i = 0; i < N_PRODUCTS * M; i++) {
             const double want = (double)round * K * (i % M + 1);
-            assert_true(fabs((double)((float *)y->host)[i] - want) < 1e-2 * want);
+            assert_true(fabs((double)((float *)tl_view_host(y))[i] - want) < 1e-2 * want);
         }
     }
-    tl_buf *bufs[] = {w, x, y, host};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < N_BUFS; i++) {
         tl_buf_free(&bufs[i]);
     }
     tl_stream_close(&s);
