@@ -11,8 +11,7 @@
 
 struct tl_batch {
     tl_session *sessions[TL_BATCH_MAX]; /* borrowed */
-    uint32_t
-        recorded[TL_BATCH_MAX]; /* what tl_session_n_recorded said when the step was recorded */
+    struct tl_session_watch watches[TL_BATCH_MAX];
     uint32_t n;
     const tl_engine *engine; /* borrowed */
     tl_stream *streams[TL_LANE_COUNT];
@@ -53,7 +52,6 @@ static tl_err record(tl_batch *b) {
         each[i].scratch = tl_session_scratch(b->sessions[i]);
         each[i].record = &b->parts[i];
         tl_schedule_clear(&b->parts[i]); /* where it failed half way */
-        b->recorded[i] = tl_session_n_recorded(b->sessions[i]);
     }
     TL_TRY(open_scratch(b));
     TL_TRY(tl_decode_record_batch(&all, each, b->n));
@@ -68,6 +66,9 @@ static tl_err open_parts(tl_batch *b) {
     return record(b);
 }
 
+/* Layers of a session are about to change: the next step is recorded anew. */
+static void forget_step(void *user) { tl_replay_close(&((tl_batch *)user)->replay); }
+
 tl_err tl_batch_open(tl_batch **out, tl_session *const *sessions, uint32_t n) {
     TL_ASSERT(n > 0 && n <= TL_BATCH_MAX);
     tl_batch *b = calloc(1, sizeof *b);
@@ -78,7 +79,12 @@ tl_err tl_batch_open(tl_batch **out, tl_session *const *sessions, uint32_t n) {
     b->engine = tl_session_engine(sessions[0]);
     for (uint32_t i = 0; i < n; i++) {
         TL_ASSERT(tl_session_engine(sessions[i]) == b->engine);
+        for (uint32_t j = 0; j < i; j++) {
+            TL_ASSERT(sessions[i] != sessions[j]);
+        }
         b->sessions[i] = sessions[i];
+        b->watches[i] = (struct tl_session_watch){.on_change = forget_step, .user = b};
+        tl_session_watch(b->sessions[i], &b->watches[i]);
     }
     const tl_err err = open_parts(b);
     if (err) {
@@ -103,6 +109,7 @@ void tl_batch_close(tl_batch **batch) {
     tl_schedule_free(&b->step);
     for (uint32_t i = 0; i < b->n; i++) {
         tl_schedule_free(&b->parts[i]);
+        tl_session_unwatch(b->sessions[i], &b->watches[i]);
     }
     tl_scratch_close(&b->scratch);
     for (int lane = 0; lane < TL_LANE_COUNT; lane++) {
@@ -112,17 +119,12 @@ void tl_batch_close(tl_batch **batch) {
     *batch = NULL;
 }
 
-static bool is_stale(const tl_batch *b) {
-    bool stale = b->replay == NULL;
-    for (uint32_t i = 0; i < b->n; i++) {
-        stale = stale || b->recorded[i] != tl_session_n_recorded(b->sessions[i]);
-    }
-    return stale;
-}
-
 tl_err tl_batch_step(tl_batch *b, const uint32_t *ids) {
     tl_stream *const stream = b->streams[TL_LANE_COMPUTE];
-    if (is_stale(b)) {
+    for (uint32_t i = 0; i < b->n; i++) { /* what one refuses must not have touched another */
+        TL_TRY(tl_session_check_step(b->sessions[i], ids[i]));
+    }
+    if (b->replay == NULL) {
         TL_TRY(record(b));
     }
     uint32_t *const to = tl_view_host(b->scratch.ids);
@@ -130,13 +132,18 @@ tl_err tl_batch_step(tl_batch *b, const uint32_t *ids) {
     for (uint32_t i = 0; i < b->n; i++) { /* what they left on streams of their own */
         TL_TRY(tl_stream_sync(tl_session_stream(b->sessions[i])));
     }
-    for (uint32_t i = 0; i < b->n; i++) {
-        TL_TRY(tl_session_begin_step(b->sessions[i], ids[i], stream));
+    tl_err err = TL_OK;
+    for (uint32_t i = 0; i < b->n && !err; i++) {
+        err = tl_session_begin_step(b->sessions[i], ids[i], stream);
         to[i] = ids[i];
         pos[i] = (int32_t)tl_session_n(b->sessions[i]);
     }
-    TL_TRY(tl_replay_run(b->replay));
-    TL_TRY(tl_stream_sync(stream));
+    err = err ? err : tl_replay_run(b->replay);
+    /* After an error too: sessions go on on streams of their own. */
+    const tl_err synced = tl_stream_sync(stream);
+    if (err || synced) {
+        return err ? err : synced;
+    }
     const float *const logits = tl_view_host(b->scratch.logits);
     for (uint32_t i = 0; i < b->n; i++) {
         const size_t n_vocab = b->scratch.logits.cols;

@@ -22,9 +22,10 @@ typedef struct tl_batch tl_batch;
 TL_MUST tl_err tl_batch_open(tl_batch **out, tl_session *const *sessions, uint32_t n);
 void tl_batch_close(tl_batch **b);
 
-/* Appends ids[i] to session i, whose logits are behind it then. An error of tl_session_step's kinds
- * leaves all sessions with the tokens they had. Allocates nothing, unless a session's layers
- * changed their policy since the last step. */
+/* Appends ids[i] to session i, whose logits are behind it then. TL_ERR_MEMORY and TL_ERR_FORMAT of
+ * one that cannot take its token, as from tl_session_step, leave all sessions as they were; any
+ * other error leaves them with the tokens they had and no logits. Allocates nothing, unless a
+ * session's layers changed their policy since the last step. */
 TL_MUST tl_err tl_batch_step(tl_batch *b, const uint32_t *ids);
 
 /* Bytes one step must move at the present depths: all weights once, and the cache rows that each

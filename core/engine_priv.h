@@ -24,14 +24,24 @@ const struct tl_policy *tl_session_policies(const tl_session *s);
 /* The policy that layers found dense will change to, and the score above which they are; NULL where
  * none will. */
 const struct tl_policy *tl_session_dense(const tl_session *s, double *above);
-/* For steps of several sessions at once (batch.c). What steps of this one select is in its scratch;
- * the number is another one whenever its step was recorded anew, since layers changed. */
+/* For steps of several sessions at once (batch.c). What steps of this one select is in its scratch.
+ */
 struct tl_scratch;
 struct tl_scratch *tl_session_scratch(tl_session *s);
 /* Of tl_session_step_bytes, those of weights. */
 uint64_t tl_session_weight_bytes(const tl_session *s);
-uint32_t tl_session_n_recorded(const tl_session *s);
-/* Checks the id and makes all ready for a step behind which the session holds it too; compression
+/* Who recorded ops of a session's layers hears before those change, which frees buffers. The watch
+ * is its owner's, who takes it out before the session is closed. */
+struct tl_session_watch {
+    void (*on_change)(void *user);
+    void *user;
+    struct tl_session_watch *next;
+};
+void tl_session_watch(tl_session *s, struct tl_session_watch *watch);
+void tl_session_unwatch(tl_session *s, struct tl_session_watch *watch);
+/* The errors of a step that leave the session as it is: a full context, an id that is none. */
+TL_MUST tl_err tl_session_check_step(const tl_session *s, uint32_t id);
+/* Checks that and makes all ready for a step behind which the session holds it too; compression
  * that became due is enqueued on `stream`. */
 TL_MUST tl_err tl_session_begin_step(tl_session *s, uint32_t id, tl_stream *stream);
 /* The step has happened: logits (n_vocab), copied where they are not the session's own. */

@@ -31,8 +31,8 @@ struct tl_session {
     uint32_t identify_rows; /* 0: done, or nobody asked */
     tl_gauges *gauges;      /* owned; NULL where nobody asked */
     uint32_t gauge_every;
-    uint64_t n_steps;    /* that were run, whatever was rewound since */
-    uint32_t n_recorded; /* times that the step was recorded */
+    uint64_t n_steps;                 /* that were run, whatever was rewound since */
+    struct tl_session_watch *watches; /* borrowed */
     bool has_logits;
     bool has_chosen;     /* scratch.idx is of the last step */
     uint32_t logits_row; /* of scratch.logits */
@@ -86,7 +86,6 @@ static tl_err record_step(tl_session *s) {
     struct tl_pass pass = pass_of(s);
     tl_replay_close(&s->replay);
     tl_schedule_clear(&s->step);
-    s->n_recorded++;
     pass.record = &s->step;
     TL_TRY(tl_decode_record_step(&pass));
     tl_schedule_arrange(&s->step);
@@ -383,6 +382,9 @@ static tl_err settle_layers(tl_session *s) {
     }
     s->finds_dense = false;
     tl_replay_close(&s->replay); /* it knows buffers that are about to be freed */
+    for (const struct tl_session_watch *w = s->watches; w != NULL; w = w->next) {
+        w->on_change(w->user);
+    }
     tl_err err = TL_OK;
     for (uint32_t il = 0; !err && il < s->kv->n_layers; il++) {
         if (may_become_dense(s, il)) {
@@ -508,6 +510,8 @@ static tl_err run_step(tl_session *s) {
     }
     return TL_OK;
 }
+
+tl_err tl_session_check_step(const tl_session *s, uint32_t id) { return check_ids(s, &id, 1); }
 
 tl_err tl_session_begin_step(tl_session *s, uint32_t id, tl_stream *stream) {
     TL_TRY(check_ids(s, &id, 1));
@@ -666,7 +670,20 @@ const struct tl_policy *tl_session_policies(const tl_session *s) { return s->pol
 struct tl_scratch *tl_session_scratch(tl_session *s) {
     return &s->scratch;
 }
-uint32_t tl_session_n_recorded(const tl_session *s) { return s->n_recorded; }
+
+void tl_session_watch(tl_session *s, struct tl_session_watch *watch) {
+    watch->next = s->watches;
+    s->watches = watch;
+}
+
+void tl_session_unwatch(tl_session *s, struct tl_session_watch *watch) {
+    for (struct tl_session_watch **at = &s->watches; *at != NULL; at = &(*at)->next) {
+        if (*at == watch) {
+            *at = watch->next;
+            return;
+        }
+    }
+}
 
 const struct tl_policy *tl_session_dense(const tl_session *s, double *above) {
     *above = s->dense_above;

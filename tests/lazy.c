@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_STREAMS_MAX = 8 };
+enum { N_STREAMS_MAX = 32 };
 
 struct lazy_event {
     tl_event base;
