@@ -126,18 +126,17 @@ static tl_err fetch_rows(const struct tl_pass *p, uint32_t il) {
     if (layer->hot.k.buf == NULL) {
         return TL_OK;
     }
-    return tl_pass_emit(
-        p, (struct tl_op){.verb = TL_VERB_FETCH,
-                          .layer = il,
-                          .u.fetch = {.hot = layer->hot,
-                                      .home = layer->home,
-                                      .idx = tl_choice_of(p, il).idx,
-                                      .slot = slots_of(p, il),
-                                      .owner = layer->owner,
-                                      .used = layer->used,
-                                      .hand = layer->hand,
-                                      .counts = tl_view_rows(p->scratch->counts, il, 1),
-                                      .row0 = first_row(p, il)}});
+    return tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_FETCH,
+                                          .layer = il,
+                                          .u.fetch = {.hot = layer->hot,
+                                                      .home = layer->home,
+                                                      .idx = tl_choice_of(p, il).idx,
+                                                      .slot = slots_of(p, il),
+                                                      .owner = layer->owner,
+                                                      .used = layer->used,
+                                                      .hand = layer->hand,
+                                                      .counts = tl_pass_counts(p, il, false),
+                                                      .row0 = first_row(p, il)}});
 }
 
 static tl_err attend_slots(const struct tl_pass *p, uint32_t il,

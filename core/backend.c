@@ -23,7 +23,9 @@ static usage_kind kind_of(const tl_buf *buf) {
     return buf->is_wrapped ? USAGE_WRAPPED : buf->mem == TL_MEM_DEVICE ? USAGE_DEVICE : USAGE_HOST;
 }
 
-static void count_in(const tl_buf *buf) {
+static void count_in(tl_buf *buf, bool is_wrapped) {
+    buf->is_wrapped = is_wrapped;
+    buf->twin = NULL;
     struct tl_dev_account *const a = buf->dev->account;
     const usage_kind kind = kind_of(buf);
     const uint_fast64_t now = atomic_fetch_add(&a->now[kind], buf->bytes) + buf->bytes;
@@ -145,8 +147,7 @@ tl_err tl_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem) {
     TL_ASSERT(mem == TL_MEM_DEVICE || mem == TL_MEM_HOST);
     TL_TRY(dev->backend->buf_alloc(out, dev, bytes, mem));
     TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes && (*out)->mem == mem);
-    (*out)->is_wrapped = false;
-    count_in(*out);
+    count_in(*out, false);
     return TL_OK;
 }
 
@@ -201,8 +202,7 @@ tl_err tl_buf_wrap(tl_buf **out, tl_dev *dev, const void *host, uint64_t bytes) 
     }
     TL_TRY(err);
     TL_ASSERT((*out)->dev == dev && (*out)->bytes == bytes);
-    (*out)->is_wrapped = true;
-    count_in(*out);
+    count_in(*out, true);
     return TL_OK;
 }
 

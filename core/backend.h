@@ -52,6 +52,9 @@ typedef struct tl_buf {
     uint64_t bytes;
     tl_mem mem;
     bool is_wrapped; /* core's: the bytes are the caller's */
+    /* Core's, borrowed: host memory of as many bytes that a step copies here before it reads them;
+     * NULL: none. */
+    struct tl_buf *twin;
 } tl_buf;
 
 /* A value; owns nothing. Rows are tl_row_bytes(dtype, cols) apart. buf == NULL: an absent view. */
@@ -501,6 +504,11 @@ tl_view tl_view_reshape(tl_view v, uint32_t rows, uint32_t cols);
 uint64_t tl_view_bytes(tl_view v);
 /* First byte for the CPU; the buffer must have `host`. */
 void *tl_view_host(tl_view v);
+/* Where the host writes and reads what v is to hold: the same bytes of its buffer's twin, or v. */
+static inline tl_view tl_view_twin(tl_view v) {
+    v.buf = v.buf->twin != NULL ? v.buf->twin : v.buf;
+    return v;
+}
 /* True where a byte belongs to both; absent views overlap nothing. */
 bool tl_view_overlap(const tl_view *a, const tl_view *b);
 

@@ -74,7 +74,7 @@ static tl_err fetch_channels(const struct tl_pass *p, uint32_t il, tl_view q, bo
                                                                    layer->columns.keys.cols),
                                                    .want = want,
                                                    .held = part_of(s->held[il % 2], heads, k),
-                                                   .counts = tl_view_rows(s->channel_counts, il, 1),
+                                                   .counts = tl_pass_counts(p, il, true),
                                                    .n_blocks = layer->n_blocks_view,
                                                    .keys = layer->columns.keys,
                                                    .keep = keep}});

@@ -164,6 +164,40 @@ tl_err tl_decode_logits(const struct tl_pass *pass, tl_view x) {
                                      .softcap = m->shape.logit_softcap});
 }
 
+/* ---- steps ---- */
+
+static tl_err copy(const struct tl_pass *p, tl_view dst, tl_view src) {
+    return tl_pass_emit(p, (struct tl_op){.verb = TL_VERB_COPY,
+                                          .layer = (uint32_t)NO_LAYER,
+                                          .u.copy = {.dst = dst, .src = src}});
+}
+
+/* True where what a step reads and counts is device memory, and is copied there and back. */
+static bool is_far(const struct tl_pass *p) { return p->kv->numbers.buf != NULL; }
+
+tl_view tl_pass_counts(const struct tl_pass *p, uint32_t il, bool channels) {
+    const struct tl_scratch *const s = p->scratch;
+    const tl_view all = is_far(p) ? s->tallies : s->tallies_from;
+    return tl_view_rows(all, il + (channels ? p->model->shape.n_layers : 0), 1);
+}
+
+/* The numbers of p's cache to where `all`'s step reads them. */
+static tl_err step_head(const struct tl_pass *all, const struct tl_pass *p) {
+    if (!is_far(p)) {
+        return TL_OK;
+    }
+    TL_TRY(copy(all, p->kv->numbers, p->kv->numbers_from));
+    return p->scratch->tallies.buf != NULL
+               ? copy(all, p->scratch->tallies, p->scratch->tallies_from)
+               : TL_OK;
+}
+
+static tl_err step_tail(const struct tl_pass *all, const struct tl_pass *p) {
+    return is_far(p) && p->scratch->tallies.buf != NULL
+               ? copy(all, p->scratch->tallies_from, p->scratch->tallies)
+               : TL_OK;
+}
+
 /* What layer il sees of its cache, for one sequence. */
 static tl_err attend_alone(const struct tl_pass *p, uint32_t il, const struct rows *r) {
     TL_TRY(tl_attend_step_begin(p, il, &r->a));
@@ -177,12 +211,14 @@ tl_err tl_decode_record_step(const struct tl_pass *pass) {
     TL_ASSERT(pass->record != NULL);
     const tl_view x = tl_view_rows(pass->scratch->x, 0, 1);
     const struct rows r = rows_of(pass->scratch, x, pass->kv->pos);
+    TL_TRY(step_head(pass, pass));
     TL_TRY(embed(pass, x));
     for (uint32_t il = 0; il < pass->model->shape.n_layers; il++) {
         TL_TRY(project(pass, il, &r));
         TL_TRY(attend_alone(pass, il, &r));
         TL_TRY(output_and_ffn(pass, il, &r));
     }
+    TL_TRY(step_tail(pass, pass));
     return tl_decode_logits(pass, x);
 }
 
@@ -269,7 +305,16 @@ static tl_err add_lists(const struct tl_pass *all, const struct tl_pass *each, u
 tl_err tl_decode_record_batch(const struct tl_pass *all, const struct tl_pass *each, uint32_t n) {
     TL_ASSERT(all->record != NULL && n > 0 && n <= TL_LOGIT_ROWS);
     const tl_view x = tl_view_rows(all->scratch->x, 0, n);
-    const struct rows r = rows_of(all->scratch, x, tl_view_rows(all->scratch->pos, 0, n));
+    const tl_view pos = tl_view_rows(all->scratch->pos, 0, n);
+    const tl_view step_pos = tl_view_rows(all->scratch->step_pos, 0, n);
+    const bool far = is_far(&each[0]);
+    const struct rows r = rows_of(all->scratch, x, far ? step_pos : pos);
+    for (uint32_t i = 0; i < n; i++) {
+        TL_TRY(step_head(all, &each[i]));
+    }
+    if (far) {
+        TL_TRY(copy(all, step_pos, pos));
+    }
     TL_TRY(embed(all, x));
     for (uint32_t il = 0; il < all->model->shape.n_layers; il++) {
         TL_TRY(project(all, il, &r));
@@ -279,6 +324,9 @@ tl_err tl_decode_record_batch(const struct tl_pass *all, const struct tl_pass *e
         }
         TL_TRY(add_lists(all, each, n));
         TL_TRY(output_and_ffn(all, il, &r));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        TL_TRY(step_tail(all, &each[i]));
     }
     return tl_decode_logits(all, x);
 }

@@ -41,6 +41,10 @@ struct tl_scratch {
     tl_view n_rows, stage_rows, sink_rows, n_blocks; /* (1, 1) i32, host */
     tl_view counts; /* (n_layers, 2) i32, host: rows hit and fetched by this step, see tl_fetch */
     tl_view channel_counts; /* the same of channels, see tl_channel_fetch */
+    /* (2 n_layers, 2) i32: both behind each other, and on the device, where fetches count on
+     * devices with memory of their own; a step copies them there and back. With topk only. */
+    tl_view tallies_from, tallies;
+    tl_view step_pos; /* (n_chunk, 1) i32, device: pos as a step of several sequences reads it */
 };
 
 /* What the policies of a cache ask of the scratch. */
@@ -67,6 +71,9 @@ struct tl_pass {
     /* Prompts only: where the layer at hand attends its exact rows; NULL: in their home. */
     struct tl_stage *stage;
 };
+
+/* Where a step counts the rows, or the channels, that layer il hits and fetches: (1, 2) i32. */
+tl_view tl_pass_counts(const struct tl_pass *pass, uint32_t il, bool channels);
 
 /* One op of layer il: recorded or enqueued. */
 TL_MUST tl_err tl_pass_emit(const struct tl_pass *pass, struct tl_op op);

@@ -31,7 +31,9 @@ static uint32_t smallest_cap(const struct tl_forecast_params *p) {
 
 static tl_err open_parts(tl_forecast *f) {
     const struct tl_forecast_params *const p = &f->params;
-    TL_TRY(tl_dev_open(&f->dev, &tl_backend_paper, &(struct tl_dev_params){0}));
+    const bool unified = p->card->link_bytes_per_s <= 0;
+    TL_TRY(tl_dev_open(&f->dev, &tl_backend_paper,
+                       &(struct tl_dev_params){.debug = unified ? TL_PAPER_UNIFIED : NULL}));
     TL_TRY(p->weights != NULL ? tl_model_open(&f->model, p->weights, p->shape, f->dev, NULL)
                               : tl_model_open_blank(&f->model, p->shape, &p->blank, f->dev));
     TL_TRY(tl_kv_open(&f->kv, p->shape, p->policies, NULL, f->dev, smallest_cap(p)));

@@ -143,6 +143,10 @@ uint64_t tl_kv_number_bytes(const struct tl_shape *shape) {
     return ((uint64_t)first_zero(shape) + shape->n_kv_heads) * sizeof(int32_t);
 }
 
+uint64_t tl_kv_far_number_bytes(const struct tl_shape *shape) {
+    return (uint64_t)first_zero(shape) * sizeof(int32_t);
+}
+
 /* ---- opening ---- */
 
 static tl_err open_view(const tl_kv *kv, struct tl_kv_layer *layer, uint64_t rows, uint64_t cols,
@@ -317,18 +321,22 @@ static void free_tiers(struct tl_kv_layer *layer) {
     layer->n_bufs = 0;
 }
 
+/* Where steps read their numbers. */
+static tl_buf *ints_read(const tl_kv *kv) { return kv->far_ints != NULL ? kv->far_ints : kv->ints; }
+
 static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *policy,
                          struct tl_kv_layer *layer) {
     const uint32_t first = N_SHARED_INTS + il * N_STEP_INTS;
+    tl_buf *const ints = ints_read(kv);
     const struct tl_policy at = tl_kv_policy_at(kv->shape, il, policy, kv->cap);
     *layer = (struct tl_kv_layer){
         .policy = tl_kv_layer_policy(kv->shape, il, &at),
         .model_window = kv->shape->windowed[il] ? kv->shape->window : 0,
-        .slot = one_int(kv->ints, first),
-        .n_window = one_int(kv->ints, first + 1),
-        .window_pos = one_int(kv->ints, first + 2),
-        .n_blocks_view = one_int(kv->ints, first + 3),
-        .n_old = one_int(kv->ints, first + 4),
+        .slot = one_int(ints, first),
+        .n_window = one_int(ints, first + 1),
+        .window_pos = one_int(ints, first + 2),
+        .n_blocks_view = one_int(ints, first + 3),
+        .n_old = one_int(ints, first + 4),
     };
     const tl_err err = open_tiers(kv, layer, il);
     if (err) {
@@ -337,10 +345,26 @@ static tl_err open_layer(const tl_kv *kv, uint32_t il, const struct tl_policy *p
     return err;
 }
 
-static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
+/* Numbers in host memory would be read across the link by every block of every kernel. */
+static tl_err open_ints(tl_kv *kv) {
+    const uint32_t n = first_zero(kv->shape);
+    struct tl_dev_caps caps;
+    tl_dev_get_caps(kv->dev, &caps);
     TL_TRY(tl_buf_alloc(&kv->ints, kv->dev, tl_kv_number_bytes(kv->shape), TL_MEM_HOST));
-    kv->pos = one_int(kv->ints, 0);
-    kv->n_rows_view = one_int(kv->ints, 1);
+    if (!caps.unified) {
+        TL_TRY(
+            tl_buf_alloc(&kv->far_ints, kv->dev, tl_kv_far_number_bytes(kv->shape), TL_MEM_DEVICE));
+        kv->far_ints->twin = kv->ints;
+        kv->numbers = tl_view_of(kv->far_ints, 0, n, 1, TL_I32);
+        kv->numbers_from = tl_view_of(kv->ints, 0, n, 1, TL_I32);
+    }
+    kv->pos = one_int(ints_read(kv), 0);
+    kv->n_rows_view = one_int(ints_read(kv), 1);
+    return TL_OK;
+}
+
+static tl_err open_layers(tl_kv *kv, const struct tl_policy *policies) {
+    TL_TRY(open_ints(kv));
     kv->no_hands = tl_view_of(kv->ints, first_zero(kv->shape) * sizeof(int32_t),
                               kv->shape->n_kv_heads, 1, TL_I32);
     for (uint32_t il = 0; il < kv->n_layers; il++) {
@@ -378,6 +402,7 @@ void tl_kv_close(tl_kv **kv) {
     for (uint32_t il = 0; (*kv)->layers != NULL && il < (*kv)->n_layers; il++) {
         free_tiers(&(*kv)->layers[il]);
     }
+    tl_buf_free(&(*kv)->far_ints);
     tl_buf_free(&(*kv)->ints);
     free((*kv)->layers);
     free(*kv);
@@ -464,7 +489,9 @@ static tl_err promote(struct tl_kv_layer *layer, uint32_t n_rows, tl_stream *str
                            n_rows - window_origin(layer), stream);
 }
 
-static void set_int(tl_view v, uint32_t value) { *(int32_t *)tl_view_host(v) = (int32_t)value; }
+static void set_int(tl_view v, uint32_t value) {
+    *(int32_t *)tl_view_host(tl_view_twin(v)) = (int32_t)value;
+}
 
 /* What the step behind n rows reads. */
 static void set_step_ints(const tl_kv *kv, uint32_t n) {

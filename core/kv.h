@@ -42,9 +42,9 @@ struct tl_kv_layer {
     struct tl_kv_rows hot;
     tl_view owner, used, hand; /* of the hot set, see struct tl_fetch; device memory as it is */
     uint32_t n_blocks;         /* compressed, or let go */
-    /* What a decode step reads, (1, 1) i32 each, host memory: the window slot of the new row, the
-     * window's rows with it, its last row's position as the window counts (for the model's
-     * window), blocks, rows in them. */
+    /* What a decode step reads, (1, 1) i32 each, of tl_kv.ints or its copy: the window slot of the
+     * new row, the window's rows with it, its last row's position as the window counts (for the
+     * model's window), blocks, rows in them. */
     tl_view slot, n_window, window_pos, n_blocks_view, n_old;
 };
 
@@ -58,21 +58,26 @@ struct tl_kv_bytes {
 
 typedef struct tl_kv {
     struct tl_kv_layer *layers;   /* owned, n_layers of them */
-    tl_buf *ints;                 /* owned: what steps read */
+    tl_buf *ints;                 /* owned, host: what the host writes for a step */
+    tl_buf *far_ints;             /* owned, device, its twin; NULL where the device is unified */
     tl_dev *dev;                  /* borrowed */
     const struct tl_shape *shape; /* borrowed */
     const tl_books *books;        /* borrowed, or NULL */
     uint32_t n_layers;
     uint32_t cap;             /* rows a layer can hold */
     uint32_t n_rows;          /* rows every layer holds */
-    tl_view pos, n_rows_view; /* (1, 1) i32, host: position of the new row; rows with it */
-    tl_view no_hands;         /* (n_kv_heads, 1) i32, host, zeros: what empties a hot set */
+    tl_view pos, n_rows_view; /* (1, 1) i32 as a layer's: position of the new row; rows with it */
+    /* (any, 1) i32: all numbers that steps read, and what a step's first op copies there; both
+     * absent where the device is unified, since there the host writes what kernels read. */
+    tl_view numbers, numbers_from;
+    tl_view no_hands; /* (n_kv_heads, 1) i32, host, zeros: what empties a hot set */
 } tl_kv;
 
 uint64_t tl_kv_device_bytes(const struct tl_kv_bytes *bytes);
 uint64_t tl_kv_host_bytes(const struct tl_kv_bytes *bytes);
-/* Host: what steps read, beside the layers' tiers. */
+/* Host: what steps read, beside the layers' tiers; and device, where that is memory of its own. */
 uint64_t tl_kv_number_bytes(const struct tl_shape *shape);
+uint64_t tl_kv_far_number_bytes(const struct tl_shape *shape);
 
 /* Blocks that a layer of this policy has compressed when it holds n rows. */
 uint32_t tl_kv_n_blocks(const struct tl_policy *policy, uint32_t n);

@@ -8,22 +8,27 @@
 
 static uint32_t dev_count(void) { return 1; }
 
+struct paper_dev {
+    tl_dev base;
+    bool unified;
+};
+
 static tl_err dev_open(tl_dev **out, const struct tl_dev_params *params) {
-    (void)params;
-    tl_dev *const dev = calloc(1, sizeof *dev);
+    struct paper_dev *const dev = calloc(1, sizeof *dev);
     if (dev == NULL) {
         return TL_ERR_MEMORY;
     }
-    dev->backend = &tl_backend_paper;
-    *out = dev;
+    dev->base.backend = &tl_backend_paper;
+    dev->unified = params->debug != NULL && strcmp(params->debug, TL_PAPER_UNIFIED) == 0;
+    *out = &dev->base;
     return TL_OK;
 }
 
 static void dev_close(tl_dev *dev) { free(dev); }
 
 static void dev_caps(tl_dev *dev, struct tl_dev_caps *out) {
-    (void)dev;
     memcpy(out->name, "paper", sizeof "paper");
+    out->unified = ((const struct paper_dev *)dev)->unified;
     out->codebooks = true;
 }
 

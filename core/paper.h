@@ -12,6 +12,9 @@ extern "C" {
 
 /* Not in tl_backends. Host memory is real (callers write to it); ops, copies included, and captures
  * are TL_ERR_UNSUPPORTED or absent. */
+/* tl_dev_params.debug with which device and host memory are one. */
+#define TL_PAPER_UNIFIED "unified"
+
 extern const tl_backend tl_backend_paper;
 
 #ifdef __cplusplus

@@ -119,6 +119,7 @@ void tl_plan_memory(const struct tl_shape *shape, const struct tl_plan_params *p
     const struct tl_scratch_needs needs = tl_plan_scratch(shape, params);
     tl_scratch_bytes(shape, &needs, &plan.scratch, &plan.host_scratch);
     plan.host_scratch += tl_kv_number_bytes(shape);
+    plan.scratch += params->far ? tl_kv_far_number_bytes(shape) : 0;
     if (params->identify) {
         uint64_t device = 0, host = 0;
         tl_identify_bytes(shape, params->n_ctx, params->identify_codecs, params->identify_gives,

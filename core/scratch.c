@@ -48,7 +48,9 @@ static void carve_device(struct carve *c, const struct tl_shape *s,
         out->score = carve(c, s->n_heads, cap, TL_F32);
         out->idx = carve(c, s->n_layers * s->n_kv_heads, needs->topk_max, TL_I32);
         out->slots = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
+        out->tallies = carve(c, 2 * s->n_layers, 2, TL_I32);
     }
+    out->step_pos = carve(c, n, 1, TL_I32);
     if (needs->channels_max > 0) {
         const uint32_t cap = (uint32_t)tl_align_up(needs->cap, TL_BLOCK);
         const uint32_t k = (uint32_t)tl_min_u64(needs->channels_max, s->head_dim);
@@ -73,11 +75,14 @@ static void carve_host(struct carve *c, const struct tl_shape *s,
     out->stage_rows = carve(c, 1, 1, TL_I32);
     out->sink_rows = carve(c, 1, 1, TL_I32);
     out->n_blocks = carve(c, 1, 1, TL_I32);
-    out->counts = carve(c, s->n_layers, 2, TL_I32);
+    out->tallies_from = carve(c, 2 * s->n_layers, 2, TL_I32);
+    if (c->buf != NULL) {
+        out->counts = tl_view_rows(out->tallies_from, 0, s->n_layers);
+        out->channel_counts = tl_view_rows(out->tallies_from, s->n_layers, s->n_layers);
+    }
     if (needs->topk_max > 0) {
         out->looked = carve(c, s->n_kv_heads, needs->topk_max, TL_I32);
     }
-    out->channel_counts = carve(c, s->n_layers, 2, TL_I32);
 }
 
 void tl_scratch_bytes(const struct tl_shape *shape, const struct tl_scratch_needs *needs,

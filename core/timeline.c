@@ -54,7 +54,7 @@ static void add_rows(const struct counter *c, const struct tl_kv_rows *kv, uint6
 }
 
 static uint64_t number_in(const tl_view *v) {
-    const int32_t n = *(const int32_t *)tl_view_host(*v);
+    const int32_t n = *(const int32_t *)tl_view_host(tl_view_twin(*v));
     return n > 0 ? (uint64_t)n : 0;
 }
 

@@ -25,6 +25,7 @@ struct emu_options {
     uint64_t fail_device_alloc, fail_pinned_alloc, fail_other;
     uint64_t fault_launch; /* the n-th kernel breaks the device: every later call says so */
     bool busy;             /* the card belongs to another process */
+    bool watch_pinned;     /* count kernels that touch pinned memory: emu_counts.n_far */
 };
 /* One card of capability 8.6 with 3 multiprocessors and 8 GiB. Never while anything is allocated.
  */
@@ -34,6 +35,7 @@ void emu_configure(const struct emu_options *options);
 /* What is allocated or open: memory of both kinds, streams, events, graphs. */
 struct emu_counts {
     uint64_t device_bytes, pinned_bytes, n_objects, n_launches, n_other;
+    uint64_t n_far; /* kernels run that read or wrote pinned memory, while that was watched */
 };
 struct emu_counts emu_count(void);
 

@@ -4,10 +4,12 @@
 #include "emu.h"
 #include "fibers.hpp"
 
+#include <csignal>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <new>
+#include <sys/mman.h>
 #include <vector>
 
 namespace {
@@ -16,6 +18,7 @@ enum {
     SHARED_BYTES_MAX = 99 << 10,  // sm_86
     SHARED_BYTES_FREE = 48 << 10, // without being asked for
     PARAM_BYTES_MAX = 4 << 10,    // of a kernel, on all that we compile for
+    PAGE_BYTES = 4 << 10,
 };
 
 // One thing to do; records and waits name an event and its count of records.
@@ -76,6 +79,42 @@ cudaError_t answer(cudaError_t err) {
 }
 
 bool fails(uint64_t *countdown) { return *countdown > 0 && --*countdown == 0; }
+
+// While a kernel is watched pinned memory is out of bounds; the first touch of a piece is noticed and
+// opens it.
+bool was_touched;
+
+void open_pinned(int rights) {
+    for (const auto &piece : the_device.pinned_memory) {
+        mprotect(piece.first, (piece.second + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES, rights);
+    }
+}
+
+void on_touch(int, siginfo_t *info, void *) {
+    const uintptr_t at = (uintptr_t)info->si_addr;
+    for (const auto &piece : the_device.pinned_memory) {
+        const uintptr_t first = (uintptr_t)piece.first;
+        if (at >= first && at < first + (piece.second + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES) {
+            was_touched = true;
+            open_pinned(PROT_READ | PROT_WRITE);
+            return;
+        }
+    }
+    signal(SIGSEGV, SIG_DFL); // somebody else's: it happens again
+}
+
+void run_watched(const std::function<void()> &run) {
+    struct sigaction watch = {}, before = {};
+    watch.sa_sigaction = on_touch;
+    watch.sa_flags = SA_SIGINFO;
+    sigaction(SIGSEGV, &watch, &before);
+    was_touched = false;
+    open_pinned(PROT_NONE);
+    run();
+    open_pinned(PROT_READ | PROT_WRITE);
+    sigaction(SIGSEGV, &before, nullptr);
+    the_device.counts.n_far += was_touched;
+}
 
 // Of calls that need the card: an earlier fault, somebody else's card, a failure that was asked for.
 cudaError_t admitted() {
@@ -204,7 +243,8 @@ cudaError_t allocate(void **out, size_t bytes, std::map<void *, uint64_t> &of, u
         return answer(cudaErrorMemoryAllocation);
     }
     // Not malloc: tests count what the engine allocates on the host, and make it fail.
-    void *const p = operator new((bytes + 255) / 256 * 256, std::align_val_t(256), std::nothrow);
+    void *const p = operator new((bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES,
+                                 std::align_val_t(PAGE_BYTES), std::nothrow);
     if (p == nullptr) {
         return answer(cudaErrorMemoryAllocation);
     }
@@ -226,7 +266,7 @@ cudaError_t release(void *p, std::map<void *, uint64_t> &of, uint64_t &used) {
     drain_all();
     used -= at->second;
     of.erase(at);
-    operator delete(p, std::align_val_t(256));
+    operator delete(p, std::align_val_t(PAGE_BYTES));
     return cudaSuccess;
 }
 
@@ -262,6 +302,8 @@ cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes, c
     return enqueue_work(s, [grid, block, shared_bytes, fn, fault] {
         if (fault) {
             the_device.sticky = cudaErrorIllegalAddress;
+        } else if (the_device.options.watch_pinned) {
+            run_watched([&] { run_grid(grid, block, shared_bytes, fn); });
         } else {
             run_grid(grid, block, shared_bytes, fn);
         }
@@ -285,7 +327,7 @@ void emu_configure(const struct emu_options *options) {
     const guard held(lock);
     the_device.options = *options;
     the_device.sticky = the_device.last = cudaSuccess;
-    the_device.counts.n_launches = the_device.counts.n_other = 0;
+    the_device.counts.n_launches = the_device.counts.n_other = the_device.counts.n_far = 0;
     emu::set_seed(options->seed);
 }
 

@@ -1,5 +1,6 @@
-/* The recorded decode step on the emulated card: how many kernels it launches, for real shapes
- * whose weights are blank, since nothing is run. */
+/* The recorded decode step on the emulated card: how many kernels it launches for real shapes,
+ * which of them touch host memory, and whether ops that wait for each other change anything.
+ * Weights are blank where only that is asked. */
 #include "core/decode.h"
 #include "core/named_shapes.h"
 #include "core/plan.h"
@@ -101,6 +102,53 @@ static void test_launches(void **state) {
                       tl_dtype_info(cases[i].weights)->name, cases[i].preset,
                       (unsigned long long)s.n_launches, n_layers);
         assert_int_equal(s.n_launches, cases[i].outside + cases[i].of_layer * n_layers);
+        close_step(&s);
+    }
+}
+
+/* Kernels of a step that have business with host memory: the embedding reads its token, the last
+ * product writes logits, new rows go home, rows and channels come from there, or are attended
+ * there. */
+static uint32_t count_far(const struct step *s) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->schedule.n; i++) {
+        const struct tl_op *const op = &s->schedule.ops[i];
+        n +=
+            op->verb == TL_VERB_GATHER || op->verb == TL_VERB_FETCH ||
+            op->verb == TL_VERB_CHANNEL_FETCH ||
+            (op->verb == TL_VERB_MATMUL && op->u.matmul.y.buf->mem == TL_MEM_HOST) ||
+            (op->verb == TL_VERB_CHANNELS && op->u.channels.most.buf->mem == TL_MEM_HOST) ||
+            (op->verb == TL_VERB_ATTEND && op->u.attend.kv.k.buf->mem == TL_MEM_HOST) ||
+            (op->verb == TL_VERB_ATTEND_SLOTS && op->u.attend_slots.kv.k.buf->mem == TL_MEM_HOST) ||
+            (op->verb == TL_VERB_KV_ENCODE && op->u.kv_encode.dst.k.buf->mem == TL_MEM_HOST);
+    }
+    return n;
+}
+
+/* Goal: no kernel of a step reads a count across the link, whatever the preset: numbers come to the
+ * card by one copy at the head of the step; tallies of fetches by another, and go back at its end.
+ */
+static void test_numbers(void **state) {
+    (void)state;
+    for (size_t i = 0; tl_presets[i].name != NULL; i++) {
+        struct step s;
+        open_step(&s, "qwen2.5-0.5b", TL_Q8_0, tl_presets[i].name, 2);
+        uint32_t n_copies = 0;
+        for (uint32_t j = 0; j < s.schedule.n; j++) {
+            n_copies += s.schedule.ops[j].verb == TL_VERB_COPY;
+        }
+        const bool selects = s.kv->layers[1].policy.select == TL_SELECT_TOPK;
+        assert_int_equal(n_copies, selects ? 3 : 1);
+        struct emu_options o = emu_defaults();
+        o.watch_pinned = true;
+        emu_configure(&o);
+        tl_kv_pretend(s.kv, 1500);
+        assert_int_equal(tl_replay_run(s.replay), TL_OK);
+        assert_int_equal(tl_stream_sync(s.streams[0]), TL_OK);
+        const uint64_t n_far = emu_count().n_far, most = count_far(&s);
+        print_message("%-10s %llu kernels touch host memory, at most %llu have to\n",
+                      tl_presets[i].name, (unsigned long long)n_far, (unsigned long long)most);
+        assert_true(n_far >= 2 && n_far <= most);
         close_step(&s);
     }
 }
@@ -304,6 +352,7 @@ static void test_sentences(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_sentences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
