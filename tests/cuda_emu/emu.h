@@ -24,6 +24,11 @@ struct emu_options {
     /* The n-th call from now on fails, counted from 1; 0: none does. */
     uint64_t fail_device_alloc, fail_pinned_alloc, fail_other;
     uint64_t fault_launch; /* the n-th kernel breaks the device: every later call says so */
+    /* This call, counted from 1, of the entry point of this name fails; NULL: none. */
+    const char *fail_entry;
+    uint64_t fail_entry_call;
+    uint64_t fault_kernel; /* the n-th kernel that was not launched before breaks the device */
+    uint64_t fault_run;    /* the n-th run of any, those of graphs too */
     bool busy;             /* the card belongs to another process */
     bool watch_pinned;     /* count kernels that touch pinned memory: emu_counts.n_far */
 };
@@ -35,9 +40,16 @@ void emu_configure(const struct emu_options *options);
 /* What is allocated or open: memory of both kinds, streams, events, graphs. */
 struct emu_counts {
     uint64_t device_bytes, pinned_bytes, n_objects, n_launches, n_other;
+    uint64_t n_kernels, n_run; /* different kernels launched; runs of them */
     uint64_t n_far; /* kernels run that read or wrote pinned memory, while that was watched */
 };
 struct emu_counts emu_count(void);
+/* Entry points of the runtime that were called since the last emu_configure; returns how many. */
+struct emu_entry {
+    const char *name;
+    uint64_t n_calls;
+};
+uint32_t emu_entries(struct emu_entry *out, uint32_t cap);
 
 #ifdef __cplusplus
 }

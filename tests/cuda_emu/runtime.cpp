@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <new>
 #include <sys/mman.h>
 #include <vector>
@@ -54,11 +55,17 @@ struct emu_stream {
 
 namespace {
 
+struct less_text {
+    bool operator()(const char *a, const char *b) const { return strcmp(a, b) < 0; }
+};
+
 struct device {
     emu_options options;
     emu_counts counts;
     std::map<void *, uint64_t> device_memory, pinned_memory;
     std::vector<emu_stream *> streams;
+    std::map<const char *, uint64_t, less_text> entries; // calls of each
+    std::set<const void *> kernels;          // that were launched
     cudaError_t sticky, last;
 };
 
@@ -117,21 +124,24 @@ void run_watched(const std::function<void()> &run) {
 }
 
 // Of calls that need the card: an earlier fault, somebody else's card, a failure that was asked for.
-cudaError_t admitted() {
+cudaError_t admitted(const char *entry) {
     device &d = the_device;
     d.counts.n_other++;
+    const uint64_t call = ++d.entries[entry];
     if (d.sticky != cudaSuccess) {
         return d.sticky;
     }
     if (d.options.busy) {
         return cudaErrorDevicesUnavailable;
     }
-    return fails(&d.options.fail_other) ? cudaErrorLaunchFailure : cudaSuccess;
+    const bool named = d.options.fail_entry != nullptr && call == d.options.fail_entry_call &&
+                       strcmp(d.options.fail_entry, entry) == 0;
+    return named || fails(&d.options.fail_other) ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 #define ADMIT()                                    \
     do {                                           \
-        const cudaError_t admitted_ = admitted();  \
+        const cudaError_t admitted_ = admitted(__func__); \
         if (admitted_ != cudaSuccess) {            \
             return answer(admitted_);              \
         }                                          \
@@ -298,9 +308,16 @@ cudaError_t launch(cudaStream_t s, dim3 grid, dim3 block, size_t shared_bytes, c
         return answer(cudaErrorInvalidValue);
     }
     d.counts.n_launches++;
-    const bool fault = fails(&d.options.fault_launch);
+    const bool is_new = d.kernels.insert(kernel).second;
+    d.counts.n_kernels = d.kernels.size();
+    const bool fault =
+        fails(&d.options.fault_launch) || (is_new && fails(&d.options.fault_kernel));
     return enqueue_work(s, [grid, block, shared_bytes, fn, fault] {
-        if (fault) {
+        the_device.counts.n_run++;
+        if (the_device.sticky != cudaSuccess) {
+            return; // inside a graph that broke it
+        }
+        if (fault || fails(&the_device.options.fault_run)) {
             the_device.sticky = cudaErrorIllegalAddress;
         } else if (the_device.options.watch_pinned) {
             run_watched([&] { run_grid(grid, block, shared_bytes, fn); });
@@ -328,7 +345,21 @@ void emu_configure(const struct emu_options *options) {
     the_device.options = *options;
     the_device.sticky = the_device.last = cudaSuccess;
     the_device.counts.n_launches = the_device.counts.n_other = the_device.counts.n_far = 0;
+    the_device.counts.n_kernels = the_device.counts.n_run = 0;
+    the_device.entries.clear();
+    the_device.kernels.clear();
     emu::set_seed(options->seed);
+}
+
+uint32_t emu_entries(struct emu_entry *out, uint32_t cap) {
+    const guard held(lock);
+    uint32_t n = 0;
+    for (const auto &entry : the_device.entries) {
+        if (n < cap) {
+            out[n++] = {entry.first, entry.second};
+        }
+    }
+    return n;
 }
 
 struct emu_counts emu_count(void) {
@@ -583,7 +614,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out) {
     for (emu_stream *each : g->streams) {
         each->graph = nullptr;
     }
-    if (admitted() != cudaSuccess || g->broken || !joined) {
+    if (admitted(__func__) != cudaSuccess || g->broken || !joined) {
         delete g;
         *out = nullptr;
         return answer(cudaErrorStreamCaptureInvalidated);
