@@ -67,8 +67,15 @@ def filler(r, pool, haystack=None):
             at[0] = (at[0] + 1) % len(pool)
             return pool[at[0]]
         return book
-    if kind < 0.65:
-        return lambda: NOISE
+    if kind < 0.68:
+        few = NOISE.split(". ") if r.random() < 0.4 else [note(r) for _ in range(r.randint(2, 7))]
+        few = [s.rstrip(".") + "." for s in few]
+        turn = [0]
+
+        def again():
+            turn[0] += 1
+            return few[turn[0] % len(few)]
+        return again
     if kind < 0.75:
         few = [note(r) for _ in range(3)]
         return lambda: r.choice(few)
@@ -330,7 +337,7 @@ def variables(r, size, pool):
         at = sorted(r.random() for _ in line)
         facts += list(zip(at, line))
     facts = [f for _, f in sorted(facts)]
-    doc = document(r, pool if r.random() < 0.3 else [], 0 if bare else size, facts)
+    doc = document(r, pool if r.random() < 0.4 else [], 0 if bare else size, facts)
     out = []
     order = list(range(chains))
     r.shuffle(order)
@@ -455,6 +462,34 @@ def facts(r, size, pool):
     return out
 
 
+QUOTES = ["What does the text say about {w}?", "What does it say about {w}?", "Quote the text about {w}.", "Find {w} in the text.", "What about {w}?",
+          "Where does the text mention {w}?", "Tell me about {w}.", "What is said about {w}?"]
+
+
+def quotes(r, size, pool):
+    """A word of any text at all, and how the text goes on from it to the end of the sentence."""
+    give = filler(r, pool)
+    body, have = [], 0
+    while have < size:
+        body.append(give())
+        have += len(body[-1]) + 1
+    doc = r.choice([" ", " ", "\n"]).join(body)
+    count, turns = {}, []
+    for w in doc.split():
+        count[w] = count.get(w, 0) + 1
+    for s in r.sample(body, min(len(body), max(4, size // 1500))):
+        words = s.split()
+        able = [i for i, w in enumerate(words[:-2]) if w.isalpha() and len(w) > 3 and count[w] == 1]
+        if not able or len(s) > 400:
+            continue
+        i = r.choice(able)
+        rest = s[s.index(words[i]):].strip().split("\n")[0]
+        turns.append((r.choice(QUOTES).format(w=words[i]), "The text says: ... " + rest))
+    if not turns:
+        return facts(r, size, pool)
+    return ask_document(r, doc, turns)
+
+
 # Stories, talk, books ----------------------------------------------------------------------------------------------
 
 def tale(r, size, pool):
@@ -538,8 +573,8 @@ def book(r, size, pool):
 
 
 MAKERS = {"needles": needles, "recall": recall, "values": values, "several": several, "chains": chains,
-          "facts": facts, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
-SHARES = {"needles": 40, "recall": 10, "values": 10, "several": 10, "chains": 10, "facts": 24, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
+          "facts": facts, "quotes": quotes, "variables": variables, "passkey": passkey, "tale": tale, "talk": talk, "book": book}
+SHARES = {"needles": 40, "recall": 10, "values": 10, "several": 10, "chains": 10, "facts": 24, "quotes": 8, "variables": 14, "passkey": 2, "tale": 9, "talk": 8, "book": 3}
 
 
 def mix(shares, length):
