@@ -64,15 +64,29 @@ void kept_step(tl_session *s, const uint32_t *ids, uint32_t n) {
     }
 }
 
-void kept_save(tl_session *s, const char *path, const char *app) {
-    tl_session_lock *lock = NULL;
-    assert_int_equal(tl_session_lock_open(&lock, path, NULL), TL_OK);
-    const struct tl_session_save what = {.kv = "test", .app = tl_str_from(app)};
-    assert_int_equal(tl_session_save(s, lock, &what), TL_OK);
-    tl_session_lock_close(&lock);
+void kept_small_tailor(struct tl_policy *policies, uint32_t n) {
+    for (uint32_t il = 0; il < n; il++) {
+        policies[il] = tl_preset_find("tailor")->policy;
+        policies[il].topk = 32;
+        policies[il].hot = 64;
+        policies[il].sink = 4;
+        policies[il].recent = 40;
+    }
 }
 
-/* A session resumed from a file, with the file's policies. */
+tl_err kept_try_save(tl_session *s, const char *path, const char *app) {
+    tl_session_lock *lock = NULL;
+    TL_TRY(tl_session_lock_open(&lock, path, NULL));
+    const tl_err err =
+        tl_session_save(s, lock, &(struct tl_session_save){.kv = "test", .app = tl_str_from(app)});
+    tl_session_lock_close(&lock);
+    return err;
+}
+
+void kept_save(tl_session *s, const char *path, const char *app) {
+    assert_int_equal(kept_try_save(s, path, app), TL_OK);
+}
+
 tl_session *kept_resume(tl_engine *engine, const char *path, uint32_t n_ctx) {
     tl_session_lock *lock = NULL;
     tl_session_file *file = NULL;

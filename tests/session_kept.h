@@ -29,6 +29,10 @@ tl_session *kept_session(struct kept *f, uint32_t n_ctx);
 void kept_feed(tl_session *s, const uint32_t *ids, uint32_t n);
 void kept_step(tl_session *s, const uint32_t *ids, uint32_t n);
 void kept_save(tl_session *s, const char *path, const char *app);
+/* For sessions that a device may fail: `tailor` so small that rows leave the window and the hot
+ * set, in n layers; and a save that may fail. */
+void kept_small_tailor(struct tl_policy *policies, uint32_t n);
+TL_MUST tl_err kept_try_save(tl_session *s, const char *path, const char *app);
 /* A session resumed from a file, with the file's policies. */
 tl_session *kept_resume(tl_engine *engine, const char *path, uint32_t n_ctx);
 /* The same tokens and the same logits, bit for bit. */

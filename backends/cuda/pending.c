@@ -19,7 +19,7 @@
  *           norm+codes q+k+v rope+rope+store attend join codes o norm+codes gate+up
  *           act+codes down                                                               11
  *
- * where the matrices of a launch are of one format (tests/cuda_emu/test_cuda.c counts them). Bytes
+ * where the matrices of a launch are of one format (tests/cuda_emu/test_step.c counts them). Bytes
  * stay what they were but for 40 KiB (q and k of Llama 3.1 8B are read and written once, not twice)
  * beside 416 MiB of weights: what is won are round trips of an idle card, 7 or 8 a layer. */
 #include "cuda.h"
@@ -104,16 +104,23 @@ static bool joins_products(const struct cu_exec *x, const struct cu_pending *p,
     return true;
 }
 
+/* Ends what waits; the op that calls is yet to be added. */
+static tl_err begin_products(struct cu_stream *s, enum cu_maker maker) {
+    TL_TRY(cu_settle(&s->base));
+    TL_TRY(cu_enter(cu_dev_of(&s->base)));
+    s->pending.kind = CU_PRODUCTS;
+    s->pending.maker = maker;
+    s->pending.n_products = 0;
+    return TL_OK;
+}
+
 tl_err cu_pend_matmul(tl_stream *base, const struct tl_matmul *op) {
     struct cu_stream *const s = (struct cu_stream *)base;
     struct cu_pending *const p = &s->pending;
     const struct cu_exec x = cu_exec_of(base);
     TL_TRY(cu_enter(cu_dev_of(base)));
     if (!joins_products(&x, p, op)) {
-        TL_TRY(cu_settle(base));
-        p->kind = CU_PRODUCTS;
-        p->maker = CU_MAKES_NOTHING;
-        p->n_products = 0;
+        TL_TRY(begin_products(s, CU_MAKES_NOTHING));
     }
     p->products[p->n_products++] = *op;
     return cu_matmul_is_vec(&x, op->x.rows) ? TL_OK : cu_settle(base);
@@ -129,11 +136,7 @@ static bool may_make(const struct cu_exec *x, const tl_view *made, const tl_view
 tl_err cu_pend_rmsnorm(tl_stream *base, const struct tl_rmsnorm *op) {
     struct cu_stream *const s = (struct cu_stream *)base;
     const struct cu_exec x = cu_exec_of(base);
-    TL_TRY(cu_settle(base));
-    TL_TRY(cu_enter(cu_dev_of(base)));
-    s->pending.kind = CU_PRODUCTS;
-    s->pending.maker = CU_MAKES_NORM;
-    s->pending.n_products = 0;
+    TL_TRY(begin_products(s, CU_MAKES_NORM));
     s->pending.norm = *op;
     return !op->accumulate && may_make(&x, &op->y, &op->x, &op->w, false) ? TL_OK : cu_settle(base);
 }
@@ -141,11 +144,7 @@ tl_err cu_pend_rmsnorm(tl_stream *base, const struct tl_rmsnorm *op) {
 tl_err cu_pend_glu(tl_stream *base, const struct tl_glu *op) {
     struct cu_stream *const s = (struct cu_stream *)base;
     const struct cu_exec x = cu_exec_of(base);
-    TL_TRY(cu_settle(base));
-    TL_TRY(cu_enter(cu_dev_of(base)));
-    s->pending.kind = CU_PRODUCTS;
-    s->pending.maker = CU_MAKES_GLU;
-    s->pending.n_products = 0;
+    TL_TRY(begin_products(s, CU_MAKES_GLU));
     s->pending.glu = *op;
     /* Each element is made by the thread that read its two: y may be one of them, whole. */
     const bool in_place = (same_view(&op->y, &op->gate) && !tl_view_overlap(&op->y, &op->up)) ||

@@ -20,32 +20,17 @@ struct trial {
     uint32_t n_saves, n_saved; /* files written; tokens in the last */
 };
 
-static void policy_of(struct tl_policy *policies, uint32_t n) {
-    for (uint32_t il = 0; il < n; il++) {
-        policies[il] = tl_preset_find("tailor")->policy;
-        policies[il].topk = 32;
-        policies[il].hot = 64;
-        policies[il].sink = 4;
-        policies[il].recent = 40;
-    }
-}
-
 static tl_err save(tl_session *s, struct trial *t) {
-    tl_session_lock *lock = NULL;
-    TL_TRY(tl_session_lock_open(&lock, kept_path("state"), NULL));
-    const tl_err err = tl_session_save(s, lock, &(struct tl_session_save){.kv = "test"});
-    tl_session_lock_close(&lock);
-    if (err == TL_OK) {
-        t->n_saves++;
-        t->n_saved = tl_session_n(s);
-    }
-    return err;
+    TL_TRY(kept_try_save(s, kept_path("state"), ""));
+    t->n_saves++;
+    t->n_saved = tl_session_n(s);
+    return TL_OK;
 }
 
 static tl_err live(tl_engine *e, tl_session **s, const uint32_t *ids, uint32_t n_rounds,
                    struct trial *t) {
     struct tl_policy policies[64];
-    policy_of(policies, 64);
+    kept_small_tailor(policies, 64);
     const struct tl_session_params params = {.n_ctx = N_CTX, .n_chunk = 64, .policies = policies};
     TL_TRY(tl_session_open(s, e, &params));
     TL_TRY(tl_session_feed(*s, &(struct tl_feed){.ids = ids, .n = N_FED}));
