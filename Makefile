@@ -2,13 +2,13 @@
 #   make            build/release/tailor
 #   make chat       that, and a chat: MODEL=path.gguf for your own, ARGS='--temp 0' for options
 #   make test       everything CI runs     make bench  speed of MODEL     make install  PREFIX=/usr/local
-#   make asan | tsan | fuzz | check | format | clean
+#   make asan | tsan | fuzz | check | soak | format | clean
 MODEL ?= models/demo.gguf
 ARGS ?=
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
-.PHONY: all chat bench test asan tsan fuzz check format clean install
+.PHONY: all chat bench test asan tsan fuzz check soak format clean install
 all: build/release/tailor
 	@:
 
@@ -38,6 +38,9 @@ fuzz: build/setup-test.done
 
 check:
 	@scripts/check.sh
+
+soak: build/setup-test.done
+	@scripts/soak.sh $(MINUTES)
 
 format:
 	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
