@@ -246,8 +246,9 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
         snprintf(name, sizeof name, "%.*s", (int)tl_min_u64(n, sizeof name - 1), argv[i]);
         const struct option *const o = find_option(name, command);
         if (o == NULL) {
+            const bool names_model = argv[i][0] != '-' && find_option("-m", command) != NULL;
             const char *const instead =
-                argv[i][0] != '-' ? "a model is named by -m FILE" : cli_others_option(name);
+                names_model ? "a model is named by -m FILE" : cli_others_option(name);
             cli_error("%s: unknown option '%s' (%s%ssee tailor %s --help)", argv[0], argv[i],
                       instead != NULL ? instead : "", instead != NULL ? "; " : "", argv[0]);
             return false;

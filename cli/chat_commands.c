@@ -373,9 +373,10 @@ static bool is_length(const char *name) {
 static bool set_number(struct chat *chat, const char *name, const char *value) {
     char *end = NULL;
     const double number = strtod(value, &end);
+    const bool whole = value[strspn(value, "0123456789")] == '\0';
     const bool valid = *value != '\0' && *end == '\0' && number >= 0 && number <= 9e15;
     const bool is_seed = strcmp(name, "seed") == 0, is_n = is_length(name);
-    if (valid && (is_seed || is_n)) {
+    if (valid && whole && (is_seed || is_n)) {
         if (is_seed) {
             chat->sampling.seed = strtoull(value, NULL, 10);
         } else {
@@ -389,8 +390,9 @@ static bool set_number(struct chat *chat, const char *name, const char *value) {
         if (strcmp(name, s->name) != 0 && (s->other == NULL || strcmp(name, s->other) != 0)) {
             continue;
         }
-        if (!valid || !(number >= s->low && number <= s->high)) {
-            cli_error("/set: %s is a number from %g to %g", s->name, s->low, s->high);
+        if (!valid || (s->whole && !whole) || !(number >= s->low && number <= s->high)) {
+            cli_error("/set: %s is a %snumber from %g to %g", s->name, s->whole ? "whole " : "",
+                      s->low, s->high);
             return false;
         }
         void *const field = (char *)&chat->sampling + s->off;

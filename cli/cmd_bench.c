@@ -304,7 +304,11 @@ int cmd_bench(const struct cli_args *args) {
         return 2;
     }
     b.n_ctx = args->n_ctx != 0 ? args->n_ctx : needed_ctx(&b);
-    snprintf(b.presets, sizeof b.presets, "%s", cli_kv(args, b.n_ctx));
+    const int len = snprintf(b.presets, sizeof b.presets, "%s", cli_kv(args, b.n_ctx, 0));
+    if ((size_t)len >= sizeof b.presets) {
+        cli_error("--kv: too long a list");
+        return 2;
+    }
     char first[sizeof b.presets];
     snprintf(first, sizeof first, "%.*s", (int)strcspn(b.presets, ","), b.presets);
     struct cli_args sized = *args;

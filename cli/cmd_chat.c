@@ -8,24 +8,43 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { LINE_BYTES_MAX = 1 << 26 };
+
 struct lines {
     struct chat chat;
     bool prompts; /* a person types: show "> " */
+    bool failed;  /* the input is no lines; an error was written */
 };
 
-/* One line without its newline; false at the end of input or on Ctrl+C. */
-static bool read_line(tl_bytes *out) {
+/* A message is a C string further on: what would be lost behind a NUL is not sent in part. */
+static bool end_line(tl_bytes *line) {
+    if (line->len > 0 && line->data[line->len - 1] == '\r') {
+        line->len--; /* a file from Windows */
+    }
+    if (line->len > 0 && memchr(line->data, '\0', line->len) != NULL) {
+        cli_error("a line with a NUL byte in it is left out");
+        line->len = 0;
+    }
+    return tl_bytes_add(line, "", 0) == TL_OK;
+}
+
+/* One line without its end; false at the end of input or on Ctrl+C. */
+static bool read_line(struct lines *lines, tl_bytes *out) {
     out->len = 0;
     for (int c; (c = getchar()) != EOF;) {
         const char byte = (char)c;
         if (byte == '\n') {
-            return tl_bytes_add(out, "", 0) == TL_OK;
+            return end_line(out);
         }
-        if (tl_bytes_add(out, &byte, 1)) {
+        lines->failed = out->len == LINE_BYTES_MAX;
+        if (lines->failed) {
+            cli_error("a line is longer than %d bytes", LINE_BYTES_MAX);
+        }
+        if (lines->failed || tl_bytes_add(out, &byte, 1)) {
             return false;
         }
     }
-    return out->len > 0 && !cli_interrupted() && tl_bytes_add(out, "", 0) == TL_OK;
+    return out->len > 0 && !cli_interrupted() && end_line(out);
 }
 
 static void show_prompt(const struct lines *lines, const char *text) {
@@ -45,12 +64,13 @@ static bool takes_more(const struct lines *lines, tl_bytes *text) {
 }
 
 /* A message: one line, or several (chat_unquote). */
-static bool read_message(const struct lines *lines, tl_bytes *line, tl_bytes *out) {
+static bool read_message(struct lines *lines, tl_bytes *line, tl_bytes *out) {
     tl_bytes all = {0};
     bool ok = true, whole = false;
     for (const char *prompt = "> "; ok && !whole; prompt = "| ") {
         show_prompt(lines, prompt);
-        ok = read_line(line) && tl_bytes_add_str(&all, *prompt == '|' ? "\n" : "") == TL_OK &&
+        ok = read_line(lines, line) &&
+             tl_bytes_add_str(&all, *prompt == '|' ? "\n" : "") == TL_OK &&
              tl_bytes_add(&all, line->data, line->len) == TL_OK;
         if (ok && !takes_more(lines, &all)) {
             ok = chat_unquote(all.data, &whole, out) == TL_OK;
@@ -116,7 +136,7 @@ static int talk(struct lines *lines) {
     show_prompt(lines, "\n");
     tl_bytes_free(&line);
     tl_bytes_free(&message);
-    return code;
+    return code == 0 && lines->failed ? 1 : code;
 }
 
 static int chat_lines(const struct cli_args *args) {

@@ -188,7 +188,9 @@ static tl_err add_preset(struct plan *p, const char *kv, const tl_log *log) {
     struct tl_policies set;
     TL_TRY(cli_policies(p->args, kv, p->shape.n_layers, p->weights, &set, log));
     struct tl_policy *const layers = calloc(p->shape.n_layers, sizeof *layers);
-    tl_err err = layers != NULL ? TL_OK : TL_ERR_MEMORY;
+    const struct tl_plan_params params = {.policies = set.layers,
+                                          .dense = set.finds_dense ? &set.dense : NULL};
+    tl_err err = layers != NULL ? tl_plan_check_codecs(&p->shape, &params, log) : TL_ERR_MEMORY;
     for (uint32_t i = 0; !err && i < p->n_ctxs; i++) {
         err = add_forecast(p, kv, p->ctxs[i], &set, layers);
     }
@@ -199,7 +201,11 @@ static tl_err add_preset(struct plan *p, const char *kv, const tl_log *log) {
 
 static tl_err add_presets(struct plan *p, const tl_log *log) {
     char kvs[512];
-    snprintf(kvs, sizeof kvs, "%s", p->args->kv != NULL ? p->args->kv : "full,tailor");
+    const char *const both = tl_codec_fits(p->shape.head_dim) ? "full,tailor" : "full";
+    const int len = snprintf(kvs, sizeof kvs, "%s", p->args->kv != NULL ? p->args->kv : both);
+    if ((size_t)len >= sizeof kvs) {
+        return tl_fail(log, TL_ERR_FORMAT, "--kv: too long a list");
+    }
     size_t n = 1;
     for (const char *c = kvs; *c != '\0'; c++) {
         n += *c == ',';

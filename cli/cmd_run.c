@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct run {
@@ -363,18 +364,61 @@ static int report(const struct run *run) {
     return run->interrupted || run->answer.stop == CLI_STOP_INTERRUPT ? 130 : 0;
 }
 
+static bool is_same_file(const char *path, const struct stat *st) {
+    struct stat other;
+    return path != NULL && stat(path, &other) == 0 && other.st_dev == st->st_dev &&
+           other.st_ino == st->st_ino;
+}
+
+/* Logits say nothing of themselves, so that any file could be older ones. But a model or a session
+ * by a mistyped name, or what this run reads (the model is in use), is not written over. */
+static bool may_write_logits(const struct cli_args *a) {
+    static const char *const kept[] = {"GGUF", TL_SESSION_FILE_MAGIC};
+    const char *const inputs[] = {a->model, a->file, a->kv, a->session};
+    char head[sizeof TL_SESSION_FILE_MAGIC] = "";
+    struct stat st;
+    if (stat(a->logits, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return true;
+    }
+    bool may = true;
+    FILE *const f = fopen(a->logits, "rb");
+    const size_t n = f != NULL ? fread(head, 1, sizeof head - 1, f) : 0;
+    if (f != NULL) {
+        fclose(f);
+    }
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        may = may && (n < strlen(kept[i]) || memcmp(head, kept[i], strlen(kept[i])) != 0);
+    }
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        may = may && !is_same_file(inputs[i], &st);
+    }
+    if (!may) {
+        cli_error("%s: there is a file of another kind, which is not overwritten", a->logits);
+    }
+    return may;
+}
+
+static int open_logits(struct run *run) {
+    const char *const path = run->args->logits;
+    if (path == NULL) {
+        return 0;
+    }
+    if (!may_write_logits(run->args)) {
+        return 1;
+    }
+    run->logits = fopen(path, "wb");
+    if (run->logits == NULL) {
+        cli_error("%s: %s", path, strerror(errno));
+    }
+    return run->logits != NULL ? 0 : 1;
+}
+
 static int run_loaded(struct run *run) {
     run->n_vocab = tl_engine_model(run->loaded.engine)->shape.n_vocab;
     int code = read_next(run);
     code = code != 0 ? code : read_prompt(run);
     code = code != 0 ? code : check_prompt(run);
-    if (code == 0 && run->args->logits != NULL) {
-        run->logits = fopen(run->args->logits, "wb");
-        if (run->logits == NULL) {
-            cli_error("%s: %s", run->args->logits, strerror(errno));
-            code = 1;
-        }
-    }
+    code = code != 0 ? code : open_logits(run);
     if (code == 0) {
         cli_interrupt_install();
         code = feed_and_generate(run);

@@ -51,7 +51,7 @@ int cli_session_params(const struct cli_args *args, struct tl_session_params *ou
 }
 
 static const char *kv_of(const struct cli_args *args, const struct tl_shape *shape) {
-    return cli_kv(args, args->n_ctx != 0 ? args->n_ctx : shape->n_ctx_train);
+    return cli_kv(args, args->n_ctx != 0 ? args->n_ctx : shape->n_ctx_train, shape->head_dim);
 }
 
 /* The cache options as they were written, for sentences and to know them again. */

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
     const char *name;
@@ -51,11 +52,24 @@ static bool is_help(const char *arg) {
     return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
 }
 
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_command_help(const struct command *command) {
+    printf("tailor %s %s\n%s\n\n", command->name, command->usage, command->summary);
+    cli_print_options(command->bit);
+}
+
 static int run_command(const struct command *command, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (is_help(argv[i])) {
-            printf("tailor %s %s\n%s\n\n", command->name, command->usage, command->summary);
-            cli_print_options(command->bit);
+            print_command_help(command);
             return 0;
         }
     }
@@ -79,26 +93,41 @@ static int checked_exit(int code) {
     return code;
 }
 
+/* A mapped model that somebody cuts short, or whose disk fails, is no fault of this program. The
+ * full screen has a handler of its own, which puts the terminal back. */
+static void on_lost_page(int signal_number) {
+    (void)signal_number;
+    static const char text[] = "tailor: a file in use was cut short or cannot be read any more\n";
+    const ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    _exit(1);
+}
+
 int main(int argc, char **argv) {
     setlocale(LC_CTYPE, "");
+    signal(SIGBUS, on_lost_page);
     signal(SIGPIPE, SIG_IGN); /* a reader that leaves is a failed write, not a death */
     signal(SIGXFSZ, SIG_IGN); /* and so is a limit on the size of files */
     if (argc < 2) {
         print_help();
         return 2;
     }
+    const struct command *command = find_command(argv[argc > 2 ? 2 : 1]);
     if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
-        print_help();
+        if (command != NULL) { /* tailor help COMMAND */
+            print_command_help(command);
+        } else {
+            print_help();
+        }
         return checked_exit(0);
     }
     if (strcmp(argv[1], "--version") == 0) {
         puts("tailor " TL_VERSION);
         return checked_exit(0);
     }
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            return checked_exit(run_command(&commands[i], argc - 1, argv + 1));
-        }
+    command = find_command(argv[1]);
+    if (command != NULL) {
+        return checked_exit(run_command(command, argc - 1, argv + 1));
     }
     const char *const instead = cli_others_program(argv[1]);
     cli_error("unknown command '%s' (%s%ssee tailor --help)", argv[1],

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { CLI_FILE_MAX = 1 << 30 };
+
 /* A progress line may stand on the terminal: an error or a note starts at its beginning. */
 static const char *line_start(void) { return cli_stderr_is_tty() ? "\r\033[K" : ""; }
 
@@ -123,36 +125,36 @@ bool cli_print_json(json_t *object) {
     return true;
 }
 
-bool cli_read_file(const char *path, tl_bytes *out) {
+tl_err cli_read_file_log(const char *path, tl_bytes *out, const tl_log *log) {
     const bool standard = strcmp(path, "-") == 0;
     FILE *const f = standard ? stdin : fopen(path, "rb");
     struct stat st;
     if (f == NULL || fstat(fileno(f), &st) != 0) {
-        cli_error("%s: %s", path, strerror(errno));
-        return false;
+        return tl_fail(log, TL_ERR_IO, "%s: %s", path, strerror(errno));
     }
-    bool ok = !S_ISDIR(st.st_mode);
-    if (!ok) {
-        errno = EISDIR;
-    }
+    int failed = S_ISDIR(st.st_mode) ? EISDIR : 0;
     char block[65536];
-    for (size_t n = 1; ok && n > 0;) {
+    for (size_t n = 1; !failed && n > 0;) {
         n = fread(block, 1, sizeof block, f);
-        if (tl_bytes_add(out, block, n)) {
-            errno = ENOMEM;
-            ok = false;
-        } else if (ferror(f)) {
-            ok = false;
-        }
-    }
-    if (!ok) {
-        cli_error("%s: %s", path, strerror(errno));
-        tl_bytes_free(out);
+        failed = ferror(f)                          ? errno
+                 : out->len + n > CLI_FILE_MAX      ? EFBIG
+                 : tl_bytes_add(out, block, n) != 0 ? ENOMEM
+                                                    : 0;
     }
     if (!standard) {
         fclose(f);
     }
-    return ok;
+    if (failed) {
+        tl_bytes_free(out);
+        return tl_fail(log, TL_ERR_IO, "%s: %s", path, strerror(failed));
+    }
+    return TL_OK;
+}
+
+bool cli_read_file(const char *path, tl_bytes *out) {
+    struct cli_log log = {0};
+    const tl_log to = cli_log_of(&log);
+    return cli_read_file_log(path, out, &to) == TL_OK;
 }
 
 /* Written by the handler alone; that is what sig_atomic_t is for. */

@@ -40,8 +40,11 @@ TL_MUST tl_err cli_osc52(const char *text, size_t n, tl_bytes *out);
 /* One JSON object and a newline on stdout; takes the reference. False after an error line. */
 bool cli_print_json(json_t *object);
 
-/* The whole file, "-" is standard input. False after an error line. Free with tl_bytes_free. */
+/* The whole file, "-" is standard input; more than a gigabyte (a device that never ends, a wrong
+ * name) is an error. False after an error line. Free with tl_bytes_free. */
 bool cli_read_file(const char *path, tl_bytes *out);
+/* The same, with the sentence in a log. */
+TL_MUST tl_err cli_read_file_log(const char *path, tl_bytes *out, const tl_log *log);
 
 /* Ctrl+C: the first sets a flag, a second one while it is set ends the process at once (exit 130).
  * SIGTERM and SIGHUP end as they do. */

@@ -25,8 +25,11 @@ tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *set, con
             p->recent = window[1];
         }
     }
-    char list[512];
-    snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
+    char list[2048];
+    const int len = snprintf(list, sizeof list, "%s", args->kv_set != NULL ? args->kv_set : "");
+    if ((size_t)len >= sizeof list) {
+        return tl_fail(log, TL_ERR_FORMAT, "--kv-set: more than %zu bytes", sizeof list - 1);
+    }
     char *rest = list;
     for (char *knob; (knob = strtok_r(rest, ",", &rest)) != NULL;) {
         char *const equals = strchr(knob, '=');
@@ -60,9 +63,7 @@ tl_err cli_read_policies(const char *kv, const tl_weights *weights, struct tl_po
         return list_presets(kv, log);
     }
     tl_bytes text = {0};
-    if (!cli_read_file(kv, &text)) {
-        return TL_ERR_IO;
-    }
+    TL_TRY(cli_read_file_log(kv, &text, log));
     const uint64_t hash = weights != NULL ? tl_model_hash(weights) : 0;
     const tl_err err = tl_policy_file_read((tl_str){text.data, text.len}, kv, hash, set, log);
     tl_bytes_free(&text);
@@ -99,11 +100,11 @@ bool cli_has_kv_options(const struct cli_args *args) {
            args->topk != CLI_UNSET;
 }
 
-const char *cli_kv(const struct cli_args *args, uint32_t n_ctx) {
+const char *cli_kv(const struct cli_args *args, uint32_t n_ctx, uint32_t head_dim) {
     if (args->kv != NULL) {
         return args->kv;
     }
-    return tl_preset_default(cli_has_kv_options(args) ? UINT32_MAX : n_ctx)->name;
+    return tl_preset_default(cli_has_kv_options(args) ? UINT32_MAX : n_ctx, head_dim)->name;
 }
 
 void cli_print_presets(void) {

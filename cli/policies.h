@@ -16,9 +16,9 @@ TL_MUST tl_err cli_read_policies(const char *kv, const tl_weights *weights, stru
 TL_MUST tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *set,
                                const tl_log *log);
 
-/* The cache that is asked for, or the default for that many tokens: `tailor` where a knob of its is
- * given. */
-const char *cli_kv(const struct cli_args *args, uint32_t n_ctx);
+/* The cache that is asked for, or the default for that many tokens and heads of that size (0: not
+ * known yet): `tailor` where a knob of its is given. */
+const char *cli_kv(const struct cli_args *args, uint32_t n_ctx, uint32_t head_dim);
 
 /* The presets with what they do, and every knob with its value in each of them: to stdout. */
 void cli_print_presets(void);

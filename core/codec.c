@@ -61,9 +61,11 @@ uint32_t tl_codec_value_group(uint32_t head_dim) {
     return group;
 }
 
+bool tl_codec_fits(uint32_t head_dim) { return head_dim % 8 == 0; }
+
 uint64_t tl_codec_key_bytes(tl_codec codec, uint32_t head_dim) {
     const struct layout l = key_layout(codec, head_dim);
-    TL_ASSERT(head_dim % 8 == 0);
+    TL_ASSERT(tl_codec_fits(head_dim));
     if (tl_vq_is(codec)) {
         return tl_vq_block_bytes(codec, head_dim);
     }
@@ -72,7 +74,7 @@ uint64_t tl_codec_key_bytes(tl_codec codec, uint32_t head_dim) {
 
 uint64_t tl_codec_value_bytes(tl_codec codec, uint32_t head_dim) {
     const struct layout l = value_layout(codec, head_dim);
-    TL_ASSERT(head_dim % 8 == 0);
+    TL_ASSERT(tl_codec_fits(head_dim));
     if (tl_vq_is(codec)) {
         return tl_vq_block_bytes(codec, head_dim);
     }

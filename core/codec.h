@@ -61,8 +61,11 @@ uint32_t tl_codec_stretch(tl_codec codec);
 /* Channels that share a value's scale: the largest divisor of head_dim up to 64. */
 uint32_t tl_codec_value_group(uint32_t head_dim);
 
-/* Bytes of a block of TL_BLOCK rows of one KV head; a multiple of 4. head_dim is a multiple of 8.
- */
+/* Whether rows of such heads can be compressed: codes fill whole bytes of a row, so that head_dim
+ * must be a multiple of 8. */
+bool tl_codec_fits(uint32_t head_dim);
+
+/* Bytes of a block of TL_BLOCK rows of one KV head; a multiple of 4. head_dim fits. */
 uint64_t tl_codec_key_bytes(tl_codec codec, uint32_t head_dim);
 uint64_t tl_codec_value_bytes(tl_codec codec, uint32_t head_dim);
 

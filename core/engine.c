@@ -42,6 +42,11 @@ static tl_err open_named_device(tl_engine *e, const struct tl_engine_params *p) 
     for (size_t i = 0; tl_backends[i] != NULL; i++) {
         const tl_backend *const b = tl_backends[i];
         const uint32_t n = b->dev_count_auto != NULL ? b->dev_count_auto() : b->dev_count();
+        if (n > 0 && p->device >= n) {
+            return tl_fail(&p->log, TL_ERR_UNSUPPORTED,
+                           "backend auto has no device %u: it takes %s, which found %u here",
+                           p->device, b->name, n);
+        }
         if (n > 0) {
             e->backend = b;
             return tl_dev_open(&e->dev, e->backend, &dev);

@@ -199,6 +199,9 @@ static bool preset_fits(const struct tl_shape *shape, const struct tl_plan_param
     p.dense = preset->n_dense == 0 ? preset->dense : NULL;
     p.n_stages = 1;
     struct tl_memory_plan plan;
+    if (tl_plan_check_codecs(shape, &p, NULL)) {
+        return false;
+    }
     tl_plan_memory(shape, &p, &plan);
     return fits(&plan, budget);
 }
@@ -328,14 +331,27 @@ static bool has_codebook(const struct tl_policy *p) {
     return tl_vq_is(p->k_codec) || tl_vq_is(p->v_codec);
 }
 
-static tl_err check_codecs(const struct tl_shape *shape, const struct tl_plan_params *params,
-                           const tl_log *log) {
-    bool needed = params->dense != NULL && has_codebook(params->dense);
+static bool has_codec(const struct tl_policy *p) {
+    return p->select != TL_SELECT_ALL &&
+           (p->k_codec != TL_CODEC_NONE || p->v_codec != TL_CODEC_NONE);
+}
+
+tl_err tl_plan_check_codecs(const struct tl_shape *shape, const struct tl_plan_params *params,
+                            const tl_log *log) {
+    bool codebook = params->dense != NULL && has_codebook(params->dense);
+    bool codec = params->dense != NULL && has_codec(params->dense);
     for (uint32_t il = 0; il < shape->n_layers; il++) {
-        const struct tl_policy p = policy_of(shape, params, il);
-        needed = needed || has_codebook(&p);
+        const struct tl_policy p = tl_kv_layer_policy(shape, il, &params->policies[il]);
+        codebook = codebook || has_codebook(&p);
+        codec = codec || has_codec(&p);
     }
-    return needed && params->no_codebooks
+    if (codec && !tl_codec_fits(shape->head_dim)) {
+        return tl_fail(log, TL_ERR_UNSUPPORTED,
+                       "cache: codecs take heads of a multiple of 8 channels, this model's have "
+                       "%u; --kv full, offload and quest have none",
+                       shape->head_dim);
+    }
+    return codebook && params->no_codebooks
                ? tl_fail(log, TL_ERR_UNSUPPORTED,
                          "cache: codecs vq-* have no kernels on this device yet; the backend cpu "
                          "has them")
@@ -344,7 +360,7 @@ static tl_err check_codecs(const struct tl_shape *shape, const struct tl_plan_pa
 
 tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
                       const struct tl_budget *budget, const tl_log *log) {
-    TL_TRY(check_codecs(shape, params, log));
+    TL_TRY(tl_plan_check_codecs(shape, params, log));
     const uint32_t asked = params->n_ctx;
     const uint32_t limit = (uint32_t)tl_min_u64(TL_CTX_MAX, UINT32_MAX / 2 / shape->n_kv_heads);
     const uint32_t wanted = asked != 0 ? asked : (uint32_t)tl_min_u64(shape->n_ctx_train, limit);

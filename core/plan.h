@@ -76,11 +76,16 @@ struct tl_dev_caps;
 struct tl_budget tl_budget_of(const struct tl_dev_caps *caps, uint64_t device_bytes,
                               uint64_t host_bytes);
 
+/* TL_ERR_UNSUPPORTED with a sentence where a policy has a codec that the device lacks or that the
+ * model's heads do not fit. A plan of the others may be computed; n_ctx may be 0. */
+TL_MUST tl_err tl_plan_check_codecs(const struct tl_shape *shape,
+                                    const struct tl_plan_params *params, const tl_log *log);
+
 /* Makes a plan that fits of one that may not: n_ctx, where it is 0, becomes as much of the model's
  * own context as fits, n_chunk 0 becomes 512 and is at most n_ctx, n_stages 2 where there is room.
  * Where even so it does not fit, TL_ERR_MEMORY with the verdict's sentence; what was cut or is
- * larger than the model was made for is said. TL_ERR_UNSUPPORTED: a policy asks for what the device
- * lacks. */
+ * larger than the model was made for is said. TL_ERR_UNSUPPORTED: as
+ * tl_plan_check_codecs. */
 TL_MUST tl_err tl_plan_settle(const struct tl_shape *shape, struct tl_plan_params *params,
                               const struct tl_budget *budget, const tl_log *log);
 

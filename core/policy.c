@@ -121,8 +121,8 @@ const struct tl_preset *tl_preset_find(const char *name) {
     return NULL;
 }
 
-const struct tl_preset *tl_preset_default(uint32_t n_ctx) {
-    return tl_preset_find(n_ctx <= SMALL_CTX ? "full" : "tailor");
+const struct tl_preset *tl_preset_default(uint32_t n_ctx, uint32_t head_dim) {
+    return tl_preset_find(n_ctx <= SMALL_CTX || !tl_codec_fits(head_dim) ? "full" : "tailor");
 }
 
 static bool has_sketch(const struct tl_policy *p) {

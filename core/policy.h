@@ -73,8 +73,8 @@ extern const struct tl_preset tl_presets[];               /* ends with a NULL na
 const struct tl_preset *tl_preset_find(const char *name); /* NULL: none */
 
 /* How n_ctx tokens are kept where nobody says: `tailor`; `full` as long as the exact cache is so
- * small that there is little to save. */
-const struct tl_preset *tl_preset_default(uint32_t n_ctx);
+ * small that there is little to save, and where codecs do not take heads of that size. */
+const struct tl_preset *tl_preset_default(uint32_t n_ctx, uint32_t head_dim);
 
 /* Names as the command line and policy files spell them, NULL-terminated, indexed by the enums. */
 extern const char *const tl_codec_names[],

@@ -52,8 +52,8 @@ static uint64_t get_u64(const uint8_t *at) { return get_u32(at) | (uint64_t)get_
 
 /* Magic, version and size, before anything else of the file counts. */
 static tl_err check_kind(const tl_session_file *f) {
-    const size_t magic_bytes = strlen(TL_SF_MAGIC);
-    if (f->bytes < magic_bytes || memcmp(f->data, TL_SF_MAGIC, magic_bytes) != 0) {
+    const size_t magic_bytes = strlen(TL_SESSION_FILE_MAGIC);
+    if (f->bytes < magic_bytes || memcmp(f->data, TL_SESSION_FILE_MAGIC, magic_bytes) != 0) {
         return tl_fail(&f->log, TL_ERR_FORMAT, "%s: is not a session file%s", f->name,
                        f->bytes == 0 ? ", it is empty" : "");
     }

@@ -27,6 +27,7 @@ extern "C" {
 #endif
 
 enum { TL_SESSION_FILE_VERSION = 1 };
+#define TL_SESSION_FILE_MAGIC "TAILORKV"
 
 /* The right to use a session file, until it is closed: one process at a time has it. PATH.lock
  * stands for it (and is removed with it; one left by a killed process does no harm). */

@@ -29,7 +29,6 @@ enum {
     TL_SF_APP_BYTES_MAX = 1 << 30,
     TL_SF_BOUNCE_BYTES = 1 << 20, /* device memory goes through host memory in pieces of this */
 };
-#define TL_SF_MAGIC "TAILORKV"
 
 struct tl_sf_section {
     uint32_t kind, layer;

@@ -165,7 +165,7 @@ static tl_err write_head(struct writer *w, uint64_t head_bytes) {
     if (head == NULL) {
         return TL_ERR_MEMORY;
     }
-    memcpy(head, TL_SF_MAGIC, 8);
+    memcpy(head, TL_SESSION_FILE_MAGIC, 8);
     put_u32(head + TL_SF_AT_VERSION, TL_SESSION_FILE_VERSION);
     put_u32(head + TL_SF_AT_N_SECTIONS, w->n);
     put_u64(head + TL_SF_AT_BYTES, w->at);

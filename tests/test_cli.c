@@ -68,6 +68,9 @@ static void test_failures(void **state) {
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids '1 2 3 4 5' -c 4", 1, "5 tokens");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend abacus", 1, "abacus");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --backend cpu --device 7", 1, "7");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --device 7", 1, "auto has no device 7");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 --kv /tmp", 1, "/tmp: Is a directory");
+    expect_error("run -m " GOLDEN "smollm-9-3.gguf -f /dev/zero", 1, "/dev/zero: File too large");
     expect_error("run -m " GOLDEN "smollm-9-3.gguf --ids 1 -n 0 --logits /nonexistent/x", 1,
                  "/nonexistent/x");
     expect_error("template --template /nonexistent --messages /nonexistent", 1, "/nonexistent");
@@ -80,11 +83,14 @@ static void test_help_and_version(void **state) {
     assert_int_equal(ran.code, 0);
     assert_string_equal(ran.out.data, "tailor " TL_VERSION "\n");
     done(&ran);
-    ran = tailor("run --help");
-    assert_int_equal(ran.code, 0);
-    assert_non_null(strstr(ran.out.data, "--n-predict"));
-    assert_int_equal(ran.err.len, 0);
-    done(&ran);
+    static const char *const asked[] = {"run --help", "help run", "--help run"};
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        ran = tailor(asked[i]);
+        assert_int_equal(ran.code, 0);
+        assert_non_null(strstr(ran.out.data, "--n-predict"));
+        assert_int_equal(ran.err.len, 0);
+        done(&ran);
+    }
     ran = tailor("devices --json");
     assert_int_equal(ran.code, 0);
     json_t *const devices = json_loads(ran.out.data, 0, NULL);

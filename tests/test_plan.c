@@ -364,6 +364,44 @@ static void test_every_plan_adds_up(void **state) {
     }
 }
 
+/* Goal: codes fill whole bytes of a row, so that heads of 100 channels (OpenLLaMA 3B's) can be kept
+ * exactly only: a preset with codecs is refused with one sentence, none is recommended, and none is
+ * the default. */
+static void test_heads_without_codecs(void **state) {
+    (void)state;
+    const struct tl_named_shape *const named = tl_named_shape_find("llama-3.1-8b");
+    struct tl_shape shape;
+    tl_named_shape_get(named, &shape);
+    shape.head_dim = 100;
+    for (const struct tl_preset *p = tl_presets; p->name != NULL; p++) {
+        struct tl_policy policies[64];
+        for (uint32_t i = 0; i < 64; i++) {
+            policies[i] = i < p->n_dense ? *p->dense : p->policy;
+        }
+        const bool exact = strcmp(p->name, "full") == 0 || strcmp(p->name, "offload") == 0 ||
+                           strcmp(p->name, "quest") == 0;
+        struct kept_log kept = {0};
+        const tl_log log = keep_log(&kept);
+        struct tl_plan_params params = {
+            .n_ctx = 8192, .policies = policies, .dense = p->n_dense == 0 ? p->dense : NULL};
+        const struct tl_budget none = {0}, small = {.device = 1 << 20, .unified = true};
+        assert_int_equal(tl_plan_settle(&shape, &params, &none, &log),
+                         exact ? TL_OK : TL_ERR_UNSUPPORTED);
+        assert_int_equal(kept.n_errors, !exact);
+        assert_true(exact || strstr(kept.sentence, "heads of a multiple of 8 channels") != NULL);
+        struct tl_verdict verdict;
+        if (exact) {
+            assert_int_equal(tl_plan_judge(&shape, &params, &small, &verdict), TL_OK);
+        }
+        for (uint32_t i = 0; exact && i < verdict.n_presets; i++) {
+            assert_true(strcmp(verdict.presets[i], "full") == 0 ||
+                        strcmp(verdict.presets[i], "offload") == 0);
+        }
+    }
+    assert_string_equal(tl_preset_default(1 << 20, 100)->name, "full");
+    assert_string_equal(tl_preset_default(1 << 20, 96)->name, "tailor");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cards_by_name),
@@ -374,6 +412,7 @@ int main(void) {
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_forecast_is_the_session),
         cmocka_unit_test(test_every_plan_adds_up),
+        cmocka_unit_test(test_heads_without_codecs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
