@@ -125,6 +125,7 @@ int chat_say(struct chat *chat, const char *text, size_t n) {
     const size_t n_document = chat->talk.document.len;
     tl_err err = cli_conversation_add_user(&chat->talk, text, n);
     if (err) {
+        show(chat, CHAT_DRAFT, text, n);
         return chat_failed(chat, err);
     }
     show(chat, CHAT_USER, text, n);

@@ -266,7 +266,7 @@ static int run_load(struct chat *chat, const char *rest) {
         return 0;
     }
     json_error_t error;
-    json_t *const whole = json_loadb(text.data, text.len, 0, &error);
+    json_t *const whole = json_loadb(text.data, text.len, JSON_ALLOW_NUL, &error);
     const json_t *const list = json_is_array(whole) ? whole : json_object_get(whole, "messages");
     tl_bytes_free(&text);
     if (!json_is_array(list)) {

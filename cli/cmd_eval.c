@@ -49,6 +49,13 @@ static void say_unknown(const struct cli_eval *e, const char *asked) {
     cli_error("--task: '%s' is none of all, ppl, kld%s", asked, names);
 }
 
+static void print_kinds(void) {
+    puts("--task: all, ppl, kld, or tasks by name:");
+    for (size_t i = 0; cli_task_kind_name(i) != NULL; i++) {
+        printf("  %s\n", cli_task_kind_name(i));
+    }
+}
+
 static bool is_file_task(const struct cli_eval *e, const char *name) {
     for (size_t i = 0; i < e->n_tasks; i++) {
         if (strcmp(e->tasks[i].name.data, name) == 0) {
@@ -412,6 +419,10 @@ int cmd_eval(const struct cli_args *args) {
                  .n_windows = args->n_samples != 0 ? args->n_samples : 1,
                  .seed = args->has_seed ? args->seed : 1}};
     struct cli_eval *const e = &c.eval;
+    if (args->tasks != NULL && strcmp(args->tasks, "help") == 0 && args->tasks_file == NULL) {
+        print_kinds();
+        return 0;
+    }
     if (args->model == NULL || (args->tasks == NULL && args->tasks_file == NULL)) {
         cli_error("eval: needs -m MODEL and --task LIST or --tasks-file FILE");
         return 2;

@@ -36,28 +36,6 @@ static const struct tl_shape *shape_of(const struct fit *fit) {
     return &tl_engine_model(fit->loaded.engine)->shape;
 }
 
-/* The first byte that does not belong to a text, or -1. */
-static int64_t not_text_at(const tl_bytes *text) {
-    for (size_t i = 0; i < text->len;) {
-        const unsigned char c = (unsigned char)text->data[i];
-        const size_t n = c < 0x80   ? 1
-                         : c < 0xc2 ? 0
-                         : c < 0xe0 ? 2
-                         : c < 0xf0 ? 3
-                         : c < 0xf5 ? 4
-                                    : 0;
-        bool good = c != 0 && n > 0 && n <= text->len - i;
-        for (size_t j = 1; good && j < n; j++) {
-            good = ((unsigned char)text->data[i + j] & 0xc0) == 0x80;
-        }
-        if (!good) {
-            return (int64_t)i;
-        }
-        i += n;
-    }
-    return -1;
-}
-
 /* The text and the places for what comes out: all that can be known to be wrong before a model is
  * loaded. */
 static int open_files(struct fit *fit) {
@@ -65,7 +43,7 @@ static int open_files(struct fit *fit) {
     if (!cli_read_file(a->file, &fit->text)) {
         return 1;
     }
-    const int64_t at = not_text_at(&fit->text);
+    const int64_t at = cli_not_text_at(fit->text.data, fit->text.len);
     if (at >= 0) {
         cli_error("%s: not a text: byte %lld is no UTF-8", a->file, (long long)at);
         return 1;

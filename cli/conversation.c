@@ -62,6 +62,14 @@ tl_err cli_conversation_reset(struct cli_conversation *c, const char *system) {
 
 tl_err cli_conversation_add_document(struct cli_conversation *c, const char *name,
                                      const tl_bytes *text) {
+    const int64_t at = cli_not_text_at(text->data, text->len);
+    if (at >= 0) {
+        return tl_fail(&c->log, TL_ERR_FORMAT, "%s: not a text: byte %lld is no UTF-8", name,
+                       (long long)at);
+    }
+    if (cli_not_text_at(name, strlen(name)) >= 0) {
+        return tl_fail(&c->log, TL_ERR_FORMAT, "%s: the name is no UTF-8", name);
+    }
     TL_TRY(tl_bytes_add_str(&c->document, "Document "));
     TL_TRY(tl_bytes_add_str(&c->document, name));
     TL_TRY(tl_bytes_add_str(&c->document, ":\n\n"));

@@ -157,6 +157,29 @@ bool cli_read_file(const char *path, tl_bytes *out) {
     return cli_read_file_log(path, out, &to) == TL_OK;
 }
 
+int64_t cli_not_text_at(const char *data, size_t n) {
+    for (size_t i = 0; i < n;) {
+        const unsigned char *const c = (const unsigned char *)data + i;
+        const size_t len = c[0] < 0x80   ? 1
+                           : c[0] < 0xc2 ? 0
+                           : c[0] < 0xe0 ? 2
+                           : c[0] < 0xf0 ? 3
+                           : c[0] < 0xf5 ? 4
+                                         : 0;
+        bool good = c[0] != 0 && len > 0 && len <= n - i;
+        for (size_t k = 1; good && k < len; k++) {
+            good = (c[k] & 0xc0) == 0x80;
+        }
+        /* Longer than need be, a half of a pair, or beyond the last code point. */
+        if (!good || (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
+            (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f)) {
+            return (int64_t)i;
+        }
+        i += len;
+    }
+    return -1;
+}
+
 /* Written by the handler alone; that is what sig_atomic_t is for. */
 static volatile sig_atomic_t n_interrupts;
 

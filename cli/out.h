@@ -46,6 +46,9 @@ bool cli_read_file(const char *path, tl_bytes *out);
 /* The same, with the sentence in a log. */
 TL_MUST tl_err cli_read_file_log(const char *path, tl_bytes *out, const tl_log *log);
 
+/* The first byte that does not belong to a text, which is UTF-8 without NUL; -1: all do. */
+int64_t cli_not_text_at(const char *data, size_t n);
+
 /* Ctrl+C: the first sets a flag, a second one while it is set ends the process at once (exit 130).
  * SIGTERM and SIGHUP end as they do. */
 void cli_interrupt_install(void);

@@ -86,14 +86,57 @@ static void test_chat_odd_lines(void **state) {
     done(&ran);
 }
 
+/* Goal: a document that is no text is refused when it is named and costs no message; a conversation
+ * with a NUL in it, which a model can write, is kept and found again. */
+static void test_chat_odd_documents(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes, *says;
+    } files[] = {{"caf\xe9", "byte 3 is no UTF-8"},      {"ab\xe0\x80\x80", "byte 2 is no UTF-8"},
+                 {"\xed\xa0\x80", "byte 0 is no UTF-8"}, {"\xf4\x90\x80\x80", "byte 0 is no UTF-8"},
+                 {"\xc3", "byte 0 is no UTF-8"},         {"\xf0\x9f\x98\x80 caf\xc3\xa9", NULL}};
+    char path[256], say[2048], args[1024];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s", scratch("doc"));
+        write_file(path, files[i].bytes, strlen(files[i].bytes));
+        const int n = snprintf(say, sizeof say, "/read %s\nhello\n/context\n", path);
+        write_file(scratch("say"), say, (size_t)n);
+        snprintf(args, sizeof args, "chat --backend cpu -m " GOLDEN "smollm-9-3.gguf -n 2 <%s",
+                 scratch("say"));
+        struct ran ran = tailor(args);
+        assert_int_equal(ran.code, 0);
+        assert_true(files[i].says == NULL || strstr(ran.err.data, files[i].says) != NULL);
+        assert_int_equal(n_lines(&ran.err), files[i].says != NULL ? 2 : 1); /* no template: one */
+        assert_non_null(strstr(ran.out.data, "2 messages"));
+        done(&ran);
+    }
+    static const char kept[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"a\\u0000b\"}]}";
+    write_file(scratch("kept"), kept, sizeof kept - 1);
+    snprintf(path, sizeof path, "%s", scratch("kept"));
+    const int n = snprintf(say, sizeof say, "/load %s\n/save %s2\n/load %s2\n", path, path, path);
+    write_file(scratch("say"), say, (size_t)n);
+    struct ran ran = tailor(args);
+    assert_int_equal(n_lines(&ran.err), 1);
+    assert_non_null(strstr(ran.out.data, "kept2: 1 messages"));
+    done(&ran);
+}
+
+static void test_task_help(void **state) {
+    (void)state;
+    struct ran ran = tailor("eval --task help");
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.out.data, "niah_multikey1"));
+    done(&ran);
+}
+
 int main(void) {
     if (!program_begin()) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logits_place),
-        cmocka_unit_test(test_model_cut_short),
-        cmocka_unit_test(test_chat_odd_lines),
+        cmocka_unit_test(test_logits_place),   cmocka_unit_test(test_model_cut_short),
+        cmocka_unit_test(test_chat_odd_lines), cmocka_unit_test(test_chat_odd_documents),
+        cmocka_unit_test(test_task_help),
     };
     return program_end(cmocka_run_group_tests(tests, NULL, NULL));
 }
