@@ -5,6 +5,7 @@
 #include "out.h"
 #include "policies.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -103,7 +104,19 @@ static void on_lost_page(int signal_number) {
     _exit(1);
 }
 
+/* A standard stream that is closed would be the next file that is opened: a prompt from the bytes
+ * of a model, an answer into a session. It fails instead, as a closed one does. */
+static void hold_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            const int held = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+            (void)held; /* the lowest number that is free, which is fd */
+        }
+    }
+}
+
 int main(int argc, char **argv) {
+    hold_standard_streams();
     setlocale(LC_CTYPE, "");
     signal(SIGBUS, on_lost_page);
     signal(SIGPIPE, SIG_IGN); /* a reader that leaves is a failed write, not a death */

@@ -121,6 +121,30 @@ static void test_chat_odd_documents(void **state) {
     done(&ran);
 }
 
+/* Goal: a standard stream that is closed is a failure of what needs it, not the next file that the
+ * program opens. */
+static void test_closed_streams(void **state) {
+    (void)state;
+    static const struct {
+        const char *args;
+        int code;
+    } cases[] = {{"run --backend cpu -m %s -f - -n 2 <&- 2>%s/err", 1},
+                 {"run --backend cpu -m %s --ids '5 6' -n 2 >&- 2>%s/err", 1},
+                 {"tokenize -m %s -p hello >&- 2>%s/err", 1},
+                 {"run --backend cpu -m %s --ids '5 6' -n 2 <&- >/dev/null 2>%s/err", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char args[512], command[1024];
+        snprintf(args, sizeof args, cases[i].args, GOLDEN "smollm-9-3.gguf", scratch_dir);
+        snprintf(command, sizeof command, "'%s' %s", TL_TAILOR, args);
+        const int status = system(command);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), cases[i].code);
+        tl_bytes err = read_file(scratch("err"));
+        assert_int_equal(n_lines(&err), cases[i].code);
+        tl_bytes_free(&err);
+    }
+}
+
 static void test_task_help(void **state) {
     (void)state;
     struct ran ran = tailor("eval --task help");
@@ -136,7 +160,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_place),   cmocka_unit_test(test_model_cut_short),
         cmocka_unit_test(test_chat_odd_lines), cmocka_unit_test(test_chat_odd_documents),
-        cmocka_unit_test(test_task_help),
+        cmocka_unit_test(test_closed_streams), cmocka_unit_test(test_task_help),
     };
     return program_end(cmocka_run_group_tests(tests, NULL, NULL));
 }
