@@ -235,7 +235,7 @@ bool cli_parse(struct cli_args *out, unsigned command, int argc, char **argv) {
                             .repeat_penalty = CLI_UNSET_FLOAT,
                             .repeat_last = CLI_UNSET};
     for (int i = 1; i < argc; i++) {
-        if (command == CLI_TOP && argv[i][0] != '-') {
+        if (command == CLI_TOP && argv[i][0] != '-' && args.pid == NULL) {
             args.pid = argv[i];
             continue;
         }

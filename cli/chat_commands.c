@@ -5,6 +5,7 @@
 #include "new_file.h"
 #include "others.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -222,8 +223,9 @@ static int run_save(struct chat *chat, const char *rest) {
         cli_error("/save: which file?");
         return 0;
     }
-    json_t *const object = json_pack("{s:s,s:s,s:O}", "model", chat->args.model, "kv",
-                                     chat->loaded->kv, "messages", chat->talk.messages);
+    json_t *const object =
+        json_pack("{s:o,s:o,s:O}", "model", cli_json_text(chat->args.model), "kv",
+                  cli_json_text(chat->loaded->kv), "messages", chat->talk.messages);
     char *const text = object != NULL ? json_dumps(object, JSON_INDENT(1)) : NULL;
     json_decref(object);
     if (text == NULL) {
@@ -376,9 +378,15 @@ static bool set_number(struct chat *chat, const char *name, const char *value) {
     const bool whole = value[strspn(value, "0123456789")] == '\0';
     const bool valid = *value != '\0' && *end == '\0' && number >= 0 && number <= 9e15;
     const bool is_seed = strcmp(name, "seed") == 0, is_n = is_length(name);
-    if (valid && whole && (is_seed || is_n)) {
+    errno = 0;
+    const unsigned long long seed = is_seed ? strtoull(value, NULL, 10) : 0;
+    if ((is_seed || is_n) && (*value == '\0' || !whole || errno != 0 || (is_n && !valid))) {
+        cli_error("/set: %s is a whole number", name);
+        return false;
+    }
+    if (is_seed || is_n) {
         if (is_seed) {
-            chat->sampling.seed = strtoull(value, NULL, 10);
+            chat->sampling.seed = seed;
         } else {
             chat->n_predict =
                 number == 0 ? CLI_UNSET : (uint32_t)tl_min_u64((uint64_t)number, CLI_UNSET - 1);
@@ -408,8 +416,8 @@ static bool set_number(struct chat *chat, const char *name, const char *value) {
         return false;
     }
     cli_error(
-        "/set: '%s' is none of temp, top-k, top-p, min-p, repeat-penalty, repeat-last-n, seed, n%s",
-        name, is_seed || is_n ? " with a whole number" : "");
+        "/set: '%s' is none of temp, top-k, top-p, min-p, repeat-penalty, repeat-last-n, seed, n",
+        name);
     return false;
 }
 
@@ -697,7 +705,8 @@ static void unknown_command(tl_str name) {
     const char *const instead = cli_others_command(word + 1);
     for (size_t i = 0; i < N_COMMANDS && instead == NULL; i++) {
         const bool begins = name.len > 1 && strncmp(commands[i].name, word, strlen(word)) == 0;
-        const size_t far = begins ? 0 : cli_word_distance(word, commands[i].name, TYPOS_MAX);
+        size_t far = begins ? 0 : cli_word_distance(word, commands[i].name, TYPOS_MAX);
+        far = far + 1 < name.len ? far : best; /* else nothing of it is left */
         nearest = far < best ? commands[i].name : nearest;
         best = far < best ? far : best;
     }

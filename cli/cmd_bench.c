@@ -160,9 +160,9 @@ static void print_row(const struct bench *b, const struct result *r) {
 
 static json_t *json_row(const struct bench *b, const struct result *r) {
     const double each = r->decode_tps / r->n_sequences, rate = (double)r->step_bytes * each;
-    return json_pack("{s:i,s:s,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:f,s:f}", "depth", (int)r->depth,
-                     "kv", b->loaded.kv, "sequences", (int)r->n_sequences, "prefill_tokens_per_s",
-                     r->prefill_tps, "decode_tokens_per_s", r->decode_tps,
+    return json_pack("{s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:f,s:f}", "depth", (int)r->depth,
+                     "kv", cli_json_text(b->loaded.kv), "sequences", (int)r->n_sequences,
+                     "prefill_tokens_per_s", r->prefill_tps, "decode_tokens_per_s", r->decode_tps,
                      "decode_tokens_per_s_each", each, "times_one", r->times_one, "p50_ms",
                      r->step.p50_ms, "p95_ms", r->step.p95_ms, "step_bytes",
                      (json_int_t)r->step_bytes, "bytes_per_s", rate, "bandwidth_fraction",
@@ -267,11 +267,11 @@ static tl_err measure_presets(struct bench *b, json_t *rows) {
 static bool print_json(const struct bench *b, json_t *rows) {
     struct tl_dev_caps caps;
     tl_engine_caps(b->loaded.engine, &caps);
-    return cli_print_json(json_pack("{s:s,s:s,s:s,s:s,s:f,s:i,s:i,s:O}", "model", b->args->model,
-                                    "backend", tl_engine_backend(b->loaded.engine), "device",
-                                    caps.name, "kernels", caps.kernels, "device_bytes_per_s",
-                                    b->bytes_per_s, "prefill", (int)b->n_prefill, "decode",
-                                    (int)b->n_decode, "rows", rows));
+    return cli_print_json(
+        json_pack("{s:o,s:s,s:s,s:s,s:f,s:i,s:i,s:O}", "model", cli_json_text(b->args->model),
+                  "backend", tl_engine_backend(b->loaded.engine), "device", caps.name, "kernels",
+                  caps.kernels, "device_bytes_per_s", b->bytes_per_s, "prefill", (int)b->n_prefill,
+                  "decode", (int)b->n_decode, "rows", rows));
 }
 
 static int measure_all(struct bench *b) {
@@ -291,6 +291,28 @@ static int measure_all(struct bench *b) {
     return cli_interrupted() ? 130 : 0;
 }
 
+/* All presets are looked for before the first one is measured. */
+static bool parse_presets(struct bench *b) {
+    char list[sizeof b->presets];
+    const int len = snprintf(b->presets, sizeof b->presets, "%s", cli_kv(b->args, b->n_ctx, 0));
+    if ((size_t)len >= sizeof b->presets) {
+        cli_error("--kv: too long a list");
+        return false;
+    }
+    memcpy(list, b->presets, sizeof list);
+    char *rest = list;
+    size_t n = 0;
+    for (char *kv; (kv = strtok_r(rest, ",", &rest)) != NULL; n++) {
+        if (!cli_kv_exists(kv)) {
+            return false;
+        }
+    }
+    if (n == 0) {
+        cli_error("--kv: names no preset");
+    }
+    return n > 0;
+}
+
 int cmd_bench(const struct cli_args *args) {
     struct bench b = {.args = args,
                       .n_prefill = args->n_prefill != CLI_UNSET ? args->n_prefill : N_PREFILL,
@@ -304,13 +326,12 @@ int cmd_bench(const struct cli_args *args) {
         return 2;
     }
     b.n_ctx = args->n_ctx != 0 ? args->n_ctx : needed_ctx(&b);
-    const int len = snprintf(b.presets, sizeof b.presets, "%s", cli_kv(args, b.n_ctx, 0));
-    if ((size_t)len >= sizeof b.presets) {
-        cli_error("--kv: too long a list");
+    if (!parse_presets(&b)) {
         return 2;
     }
     char first[sizeof b.presets];
-    snprintf(first, sizeof first, "%.*s", (int)strcspn(b.presets, ","), b.presets);
+    const char *const begin = b.presets + strspn(b.presets, ",");
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(begin, ","), begin);
     struct cli_args sized = *args;
     sized.n_ctx = b.n_ctx;
     sized.kv = first;

@@ -76,6 +76,9 @@ static bool read_message(struct lines *lines, tl_bytes *line, tl_bytes *out) {
             ok = chat_unquote(all.data, &whole, out) == TL_OK;
         }
     }
+    if (!ok && all.len > 0 && !lines->failed && !cli_interrupted()) {
+        cli_error("a message of several lines has no end and is left out");
+    }
     tl_bytes_free(&all);
     return ok;
 }

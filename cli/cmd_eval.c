@@ -3,13 +3,13 @@
  * is shown even when the run is interrupted or fails. */
 #include "commands.h"
 #include "eval_measure.h"
+#include "policies.h"
 
 #include "core/policy.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { N_CTX_DEFAULT = 4096, N_SAMPLES_DEFAULT = 5, NAMES_MAX = 64 };
 
@@ -100,9 +100,9 @@ static bool add_all(struct command *c) {
 static bool parse_tasks(struct command *c) {
     const struct cli_args *const a = c->eval.args;
     const char *asked[NAMES_MAX];
-    snprintf(c->tasks, sizeof c->tasks, "%s", a->tasks != NULL ? a->tasks : "all");
+    const int len = snprintf(c->tasks, sizeof c->tasks, "%s", a->tasks != NULL ? a->tasks : "all");
     const int n = cut_list(c->tasks, asked, NAMES_MAX);
-    if (n < 0) {
+    if (n < 0 || (size_t)len >= sizeof c->tasks) {
         cli_error("--task: needs between 1 and %d names", NAMES_MAX);
         return false;
     }
@@ -140,8 +140,7 @@ static bool parse_lists(struct command *c) {
     }
     report->n_presets = (uint32_t)n_presets;
     for (int i = 0; i < n_presets; i++) { /* the last one must not fail behind all the others */
-        if (tl_preset_find(report->presets[i]) == NULL && access(report->presets[i], R_OK) != 0) {
-            cli_error("--kv: '%s' is neither a preset nor a policy file", report->presets[i]);
+        if (!cli_kv_exists(report->presets[i])) {
             return false;
         }
     }
@@ -209,8 +208,8 @@ static bool read_text(struct cli_eval *e) {
 static bool add_task(struct cli_eval *e, const json_t *object, const char *where, size_t number) {
     const char *const path = e->args->tasks_file;
     const char *const slash = strrchr(path, '/');
-    char name[64];
-    snprintf(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    char name[256];
+    tl_text_copy(name, sizeof name, tl_str_from(slash != NULL ? slash + 1 : path));
     name[strcspn(name, ".")] = '\0';
     struct cli_task *const grown = realloc(e->tasks, (e->n_tasks + 1) * sizeof *grown);
     if (grown != NULL) {
@@ -293,7 +292,7 @@ static uint32_t ctx_below(const struct cli_eval *e, uint32_t n_ctx) {
 static tl_err warn_if_missing(struct cli_eval *e, const char *name) {
     uint64_t n = 0;
     for (size_t i = 0; i < e->report.n_lines; i++) {
-        if (strncmp(e->report.lines[i].task, name, CLI_TASK_NAME_MAX - 1) == 0) {
+        if (strcmp(e->report.lines[i].task, name) == 0) {
             return TL_OK;
         }
     }
@@ -349,11 +348,11 @@ static tl_err measure_all(struct command *c) {
 static bool print_json(const struct cli_eval *e) {
     struct tl_dev_caps caps;
     tl_engine_caps(e->loaded.engine, &caps);
-    return cli_print_json(
-        json_pack("{s:s,s:s,s:s,s:s,s:I,s:b,s:b,s:o}", "model", e->args->model, "backend",
-                  tl_engine_backend(e->loaded.engine), "device", caps.name, "kernels", caps.kernels,
-                  "seed", (json_int_t)e->seed, "chat_template", e->talk.template_text.len > 0,
-                  "interrupted", cli_interrupted(), "results", cli_eval_report_json(&e->report)));
+    return cli_print_json(json_pack(
+        "{s:o,s:s,s:s,s:s,s:I,s:b,s:b,s:o}", "model", cli_json_text(e->args->model), "backend",
+        tl_engine_backend(e->loaded.engine), "device", caps.name, "kernels", caps.kernels, "seed",
+        (json_int_t)e->seed, "chat_template", e->talk.template_text.len > 0, "interrupted",
+        cli_interrupted(), "results", cli_eval_report_json(&e->report)));
 }
 
 static bool write_plot(struct cli_eval *e) {

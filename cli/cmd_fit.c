@@ -52,7 +52,15 @@ static int open_files(struct fit *fit) {
         !cli_new_file_open(&fit->policy_file, a->output, "\"tailor_policy\"")) {
         return 1;
     }
-    return a->plot == NULL || cli_new_file_open(&fit->plot_file, a->plot, "<svg") ? 0 : 1;
+    if (a->plot != NULL && !cli_new_file_open(&fit->plot_file, a->plot, "<svg")) {
+        return 1;
+    }
+    const char *const place = fit->policy_file.target;
+    if (place[0] != '\0' && strcmp(place, fit->plot_file.target) == 0) {
+        cli_error("%s: the policy and the picture cannot be one file", a->plot);
+        return 1;
+    }
+    return 0;
 }
 
 static int load_engine(struct fit *fit) {

@@ -74,10 +74,10 @@ static bool print_json(const tl_weights *w) {
         snprintf(key, sizeof key, "%.*s", (int)tl_min_u64(m->key.len, 255), m->key.data);
         json_object_set_new(metas, key, json_meta(m)); /* fails for a key that is not UTF-8 */
     }
-    return cli_print_json(json_pack("{s:s,s:i,s:I,s:o,s:o}", "file", tl_weights_path(w),
-                                    "gguf_version", (int)tl_weights_version(w), "bytes",
-                                    (json_int_t)tl_weights_bytes(w), "metadata", metas, "tensors",
-                                    json_tensors(w)));
+    return cli_print_json(
+        json_pack("{s:o,s:i,s:I,s:o,s:o}", "file", cli_json_text(tl_weights_path(w)),
+                  "gguf_version", (int)tl_weights_version(w), "bytes",
+                  (json_int_t)tl_weights_bytes(w), "metadata", metas, "tensors", json_tensors(w)));
 }
 
 static void print_metas(const tl_weights *w) {

@@ -136,7 +136,7 @@ static tl_err add_row(struct plan *p, const char *kv, uint32_t n_ctx, const stru
                       tl_forecast *f) {
     struct cli_plan_row *const row = &p->report.rows[p->report.n_rows];
     *row = (struct cli_plan_row){.n_ctx = n_ctx, .beyond = n_ctx > p->shape.n_ctx_train};
-    snprintf(row->kv, sizeof row->kv, "%s", kv);
+    tl_text_copy(row->kv, sizeof row->kv, tl_str_from(kv));
     const struct tl_plan_params params = {.n_ctx = n_ctx,
                                           .n_chunk = N_CHUNK,
                                           .policies = set->layers,
@@ -218,7 +218,7 @@ static tl_err add_presets(struct plan *p, const tl_log *log) {
     for (char *kv; (kv = strtok_r(rest, ",", &rest)) != NULL;) {
         TL_TRY(add_preset(p, kv, log));
     }
-    return TL_OK;
+    return p->report.n_rows > 0 ? TL_OK : tl_fail(log, TL_ERR_FORMAT, "--kv: names no preset");
 }
 
 /* ---- the command ---- */

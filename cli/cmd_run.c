@@ -307,13 +307,13 @@ static bool print_json(const struct run *run) {
                  (unsigned long long)hash_logits(logits, run->n_vocab));
     }
     return cli_print_json(json_pack(
-        "{s:s#,s:o,s:I,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:o,s:o,s:s,s:o}", "text",
+        "{s:s#,s:o,s:I,s:I,s:I,s:s,s:f,s:o,s:s,s:s,s:s,s:o,s:I,s:I,s:I,s:o,s:o,s:s,s:o}", "text",
         run->answer.text.data != NULL ? run->answer.text.data : "", run->answer.text.len, "tokens",
         tokens, "resumed_tokens", (json_int_t)run->n_base, "prompt_tokens",
         (json_int_t)run->prompt.n, "generated_tokens", (json_int_t)run->answer.ids.n, "stop",
         cli_stop_name(run->answer.stop), "prefill_ms", run->prefill_ms, "decode_ms",
         json_decode_ms(run), "backend", tl_engine_backend(run->loaded.engine), "device", caps.name,
-        "kernels", caps.kernels, "kv", run->loaded.kv, "builtin_codebooks",
+        "kernels", caps.kernels, "kv", cli_json_text(run->loaded.kv), "builtin_codebooks",
         (json_int_t)tl_session_builtin_books(run->loaded.session), "ctx",
         (json_int_t)tl_session_ctx(run->loaded.session), "seed", (json_int_t)run->sampler.seed,
         "memory", json_memory(run), "traffic", json_traffic(&traffic), "logits_hash", hash,

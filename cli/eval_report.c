@@ -4,6 +4,7 @@
  * decades where presets differ by orders of magnitude. */
 #include "eval_report.h"
 
+#include "out.h"
 #include "svg.h"
 
 #include <math.h>
@@ -36,8 +37,7 @@ static struct cli_eval_line *find_line(struct cli_eval_report *report, const cha
                                        uint32_t n_ctx, cli_metric metric) {
     for (size_t i = 0; i < report->n_lines; i++) {
         struct cli_eval_line *const line = &report->lines[i];
-        if (line->n_ctx == n_ctx && line->metric == metric &&
-            strncmp(line->task, task, sizeof line->task - 1) == 0) {
+        if (line->n_ctx == n_ctx && line->metric == metric && strcmp(line->task, task) == 0) {
             return line;
         }
     }
@@ -59,8 +59,7 @@ tl_err cli_eval_report_set(struct cli_eval_report *report, const char *task, uin
             report->cap = cap;
         }
         line = &report->lines[report->n_lines++];
-        *line = (struct cli_eval_line){.n_ctx = n_ctx, .metric = metric};
-        snprintf(line->task, sizeof line->task, "%s", task);
+        *line = (struct cli_eval_line){.task = task, .n_ctx = n_ctx, .metric = metric};
     }
     line->values[preset] = value;
     line->n[preset] = n;
@@ -68,6 +67,8 @@ tl_err cli_eval_report_set(struct cli_eval_report *report, const char *task, uin
 }
 
 /* ---- table ---- */
+
+enum { NAME_SHOWN_MAX = 256 };
 
 static int column_width(const char *preset) {
     const size_t n = strlen(preset);
@@ -89,7 +90,9 @@ void cli_eval_report_table(const struct cli_eval_report *report, FILE *out) {
     for (size_t l = 0; l < report->n_lines; l++) {
         const struct cli_eval_line *const line = &report->lines[l];
         const struct metric *const m = &metrics[line->metric];
-        fprintf(out, "%-16s %8u  %-12s", line->task, line->n_ctx, m->label);
+        char name[NAME_SHOWN_MAX];
+        tl_text_copy(name, sizeof name, tl_str_from(line->task));
+        fprintf(out, "%-16s %8u  %-12s", name, line->n_ctx, m->label);
         for (uint32_t i = 0; i < report->n_presets; i++) {
             const int width = column_width(report->presets[i]);
             if (line->n[i] == 0) {
@@ -112,9 +115,9 @@ static bool same_row(const struct cli_eval_line *a, const struct cli_eval_line *
 /* The n lines of a task and context, as one object for preset i. */
 static json_t *json_row(const struct cli_eval_report *report, const struct cli_eval_line *lines,
                         size_t n, uint32_t i) {
-    json_t *const row =
-        json_pack("{s:s,s:I,s:s,s:I}", "task", lines->task, "ctx", (json_int_t)lines->n_ctx, "kv",
-                  report->presets[i], "n", (json_int_t)lines->n[i]);
+    json_t *const row = json_pack("{s:o,s:I,s:o,s:I}", "task", cli_json_text(lines->task), "ctx",
+                                  (json_int_t)lines->n_ctx, "kv", cli_json_text(report->presets[i]),
+                                  "n", (json_int_t)lines->n[i]);
     for (size_t l = 0; l < n; l++) {
         const double value = lines[l].values[i];
         json_object_set_new(row, metrics[lines[l].metric].key,

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { CLI_PRESETS_MAX = 16, CLI_TASK_NAME_MAX = 64 };
+enum { CLI_PRESETS_MAX = 16 };
 
 typedef enum cli_metric {
     CLI_METRIC_SCORE, /* 0 .. 1 */
@@ -26,7 +26,7 @@ typedef enum cli_metric {
 } cli_metric;
 
 struct cli_eval_line {
-    char task[CLI_TASK_NAME_MAX]; /* cut where it is longer */
+    const char *task; /* borrowed */
     uint32_t n_ctx;
     cli_metric metric;
     double values[CLI_PRESETS_MAX];

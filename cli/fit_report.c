@@ -1,6 +1,8 @@
 /* Table and policy file; the picture is in fit_plot.c. */
 #include "fit_report.h"
 
+#include "out.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,12 +113,6 @@ static void add_knobs(json_t *root, const char *kv_set) {
     }
 }
 
-/* Names come from files and command lines, and need not be UTF-8. */
-static json_t *json_name(const char *text) {
-    json_t *const name = json_string(text);
-    return name != NULL ? name : json_string("?");
-}
-
 json_t *cli_fit_report_json(const struct cli_fit_report *report) {
     json_t *const dense = json_array(), *const layers = json_array(), *const parts = json_array();
     for (uint32_t il = 0; il < report->n_layers; il++) {
@@ -141,11 +137,11 @@ json_t *cli_fit_report_json(const struct cli_fit_report *report) {
     if (report->books != NULL) {
         json_object_set_new(root, "codebooks", tl_books_json(report->books));
     }
-    json_t *const measured =
-        json_pack("{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model", json_name(report->model_name),
-                  "text", json_name(report->text_name), "tokens", (int)report->n_tokens, "queries",
-                  (int)report->layers[0].found->n_queries, "tau", report->tau, "fit",
-                  tl_fit_names[report->fit], "dense", dense, "mass_parts", parts, "layers", layers);
+    json_t *const measured = json_pack(
+        "{s:o,s:o,s:i,s:i,s:f,s:s,s:O,s:o,s:o}", "model", cli_json_text(report->model_name), "text",
+        cli_json_text(report->text_name), "tokens", (int)report->n_tokens, "queries",
+        (int)report->layers[0].found->n_queries, "tau", report->tau, "fit",
+        tl_fit_names[report->fit], "dense", dense, "mass_parts", parts, "layers", layers);
     if (report->indexes != NULL) {
         json_object_set_new(measured, "indexes", cli_fit_indexes_json(report->indexes));
     }

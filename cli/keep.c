@@ -3,6 +3,8 @@
  * the command's defaults. 64-bit numbers are hexadecimal text: JSON's are signed. */
 #include "keep.h"
 
+#include "out.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -114,10 +116,9 @@ static json_t *sampler_json(const struct tl_sampler_params *p, const tl_sampler 
 }
 
 static json_t *app_json(const struct cli_keep_what *what) {
-    json_t *const kv = json_string(what->kv); /* NULL: a path that is no UTF-8 */
-    json_t *const app = json_pack("{s:s,s:o,s:o}", "by", name_of(what->args), "kv",
-                                  kv != NULL ? kv : json_string("a file"), "sampler",
-                                  sampler_json(what->params, what->sampler));
+    json_t *const app =
+        json_pack("{s:s,s:o,s:o}", "by", name_of(what->args), "kv", cli_json_text(what->kv),
+                  "sampler", sampler_json(what->params, what->sampler));
     const bool whole =
         app != NULL && what->more != NULL && json_object_update(app, what->more) == 0;
     json_decref(what->more);

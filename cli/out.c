@@ -159,25 +159,25 @@ bool cli_read_file(const char *path, tl_bytes *out) {
 
 int64_t cli_not_text_at(const char *data, size_t n) {
     for (size_t i = 0; i < n;) {
-        const unsigned char *const c = (const unsigned char *)data + i;
-        const size_t len = c[0] < 0x80   ? 1
-                           : c[0] < 0xc2 ? 0
-                           : c[0] < 0xe0 ? 2
-                           : c[0] < 0xf0 ? 3
-                           : c[0] < 0xf5 ? 4
-                                         : 0;
-        bool good = c[0] != 0 && len > 0 && len <= n - i;
-        for (size_t k = 1; good && k < len; k++) {
-            good = (c[k] & 0xc0) == 0x80;
-        }
-        /* Longer than need be, a half of a pair, or beyond the last code point. */
-        if (!good || (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
-            (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f)) {
+        const unsigned len = tl_utf8_len((const uint8_t *)data + i, n - i);
+        if (len == 0 || data[i] == '\0') {
             return (int64_t)i;
         }
         i += len;
     }
     return -1;
+}
+
+json_t *cli_json_text(const char *text) {
+    const tl_str whole = tl_str_from(text);
+    json_t *json = json_stringn(whole.data, whole.len);
+    char *const copy = json == NULL ? malloc(whole.len + 1) : NULL;
+    if (copy != NULL) {
+        tl_text_copy(copy, whole.len + 1, whole);
+        json = json_string(copy);
+    }
+    free(copy);
+    return json;
 }
 
 /* Written by the handler alone; that is what sig_atomic_t is for. */

@@ -40,6 +40,10 @@ TL_MUST tl_err cli_osc52(const char *text, size_t n, tl_bytes *out);
 /* One JSON object and a newline on stdout; takes the reference. False after an error line. */
 bool cli_print_json(json_t *object);
 
+/* A name from a command line or a file as a JSON string: what is no UTF-8 becomes '?'. NULL: out of
+ * memory. */
+json_t *cli_json_text(const char *text);
+
 /* The whole file, "-" is standard input; more than a gigabyte (a device that never ends, a wrong
  * name) is an error. False after an error line. Free with tl_bytes_free. */
 bool cli_read_file(const char *path, tl_bytes *out);

@@ -107,6 +107,14 @@ const char *cli_kv(const struct cli_args *args, uint32_t n_ctx, uint32_t head_di
     return tl_preset_default(cli_has_kv_options(args) ? UINT32_MAX : n_ctx, head_dim)->name;
 }
 
+bool cli_kv_exists(const char *kv) {
+    const bool exists = tl_preset_find(kv) != NULL || access(kv, R_OK) == 0;
+    if (!exists) {
+        cli_error("--kv: '%s' is neither a preset nor a policy file", kv);
+    }
+    return exists;
+}
+
 void cli_print_presets(void) {
     enum { WIDTH = 10 };
     puts("--kv PRESET, or a policy file (tailor fit):");

@@ -20,6 +20,10 @@ TL_MUST tl_err cli_apply_knobs(const struct cli_args *args, struct tl_policies *
  * known yet): `tailor` where a knob of its is given. */
 const char *cli_kv(const struct cli_args *args, uint32_t n_ctx, uint32_t head_dim);
 
+/* Whether it is a preset or a file that can be read; false after an error line. Before work begins
+ * that would be lost. */
+bool cli_kv_exists(const char *kv);
+
 /* The presets with what they do, and every knob with its value in each of them: to stdout. */
 void cli_print_presets(void);
 

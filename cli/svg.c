@@ -15,16 +15,14 @@ tl_err cli_svg_add(tl_bytes *out, const char *fmt, ...) {
 }
 
 tl_err cli_svg_text(tl_bytes *out, const char *text) {
-    for (const char *c = text; *c != '\0'; c++) {
+    char shown[512];
+    tl_text_copy(shown, sizeof shown, tl_str_from(text));
+    for (const char *c = shown; *c != '\0'; c++) {
         const char *const entity = *c == '&'   ? "&amp;"
                                    : *c == '<' ? "&lt;"
                                    : *c == '>' ? "&gt;"
                                                : NULL;
-        if (entity != NULL) {
-            TL_TRY(tl_bytes_add_str(out, entity));
-        } else {
-            TL_TRY(tl_bytes_add(out, (unsigned char)*c < 0x20 ? "?" : c, 1));
-        }
+        TL_TRY(entity != NULL ? tl_bytes_add_str(out, entity) : tl_bytes_add(out, c, 1));
     }
     return TL_OK;
 }

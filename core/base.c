@@ -82,6 +82,25 @@ void tl_bytes_free(tl_bytes *b) {
     *b = (tl_bytes){0};
 }
 
+void tl_text_copy(char *out, size_t cap, tl_str text) {
+    size_t n = 0;
+    for (size_t i = 0; i < text.len;) {
+        const uint8_t *const p = (const uint8_t *)text.data + i;
+        const unsigned len = tl_utf8_len(p, text.len - i);
+        const bool control =
+            len == 1 ? p[0] < 0x20 || p[0] == 0x7f : len == 2 && p[0] == 0xC2 && p[1] < 0xA0;
+        const bool shown = len > 0 && !control;
+        const size_t n_out = shown ? len : 1;
+        if (n + n_out >= cap) {
+            break;
+        }
+        memcpy(out + n, shown ? (const char *)p : "?", n_out);
+        n += n_out;
+        i += len > 0 ? len : 1;
+    }
+    out[n] = '\0';
+}
+
 uint64_t tl_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

@@ -67,6 +67,33 @@ tl_str tl_str_from(const char *c_string);
 bool tl_str_eq(tl_str a, tl_str b);
 bool tl_str_is(tl_str a, const char *c_string);
 
+/* The length of the code point that starts at p (n bytes left, n > 0), or 0 when it is malformed:
+ * no overlong forms, no surrogates, nothing above U+10FFFF. */
+static inline unsigned tl_utf8_len(const uint8_t *p, size_t n) {
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    const unsigned len = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+    if (p[0] < 0xC2 || p[0] > 0xF4 || n < len) {
+        return 0;
+    }
+    const uint8_t low = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
+    const uint8_t high = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
+    if (p[1] < low || p[1] > high) {
+        return 0;
+    }
+    for (unsigned i = 2; i < len; i++) {
+        if ((p[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+    }
+    return len;
+}
+
+/* Copies as many whole characters as fit and a NUL; what is no UTF-8 or a control character becomes
+ * '?': names from outside, on their way to terminals and JSON. cap > 0. */
+void tl_text_copy(char *out, size_t cap, tl_str text);
+
 /* A growable byte buffer, always NUL-terminated behind `len` once anything was added.
  * Zero-initialise; tl_bytes_free empties it. Adding fails only with TL_ERR_MEMORY. */
 typedef struct tl_bytes {

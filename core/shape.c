@@ -400,11 +400,7 @@ tl_err tl_shape_read(const tl_weights *w, uint32_t n_ctx, struct tl_shape *out) 
     TL_TRY(read_family(w, &shape));
     tl_str name = {0};
     TL_TRY(tl_meta_get_str(w, "general.name", TL_OPTIONAL, &name));
-    snprintf(shape.name, sizeof shape.name, "%.*s", (int)tl_min_u64(name.len, 127),
-             name.len > 0 ? name.data : "");
-    for (char *c = shape.name; *c != '\0'; c++) {
-        *c = (unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c;
-    }
+    tl_text_copy(shape.name, sizeof shape.name, name);
     TL_TRY(read_sizes(w, &shape));
     TL_TRY(read_head_dim(w, &shape));
     TL_TRY(read_scalars(w, &shape));

@@ -122,15 +122,15 @@ void tl_stats_describe(struct tl_stats *stats, const tl_engine *e, const tl_sess
     stats->size = sizeof *stats;
     const char *const path = tl_weights_path(tl_engine_weights(e));
     const char *const slash = strrchr(path, '/');
-    snprintf(stats->model, sizeof stats->model, "%s",
-             shape->name[0] != '\0' ? shape->name
-             : slash != NULL        ? slash + 1
-                                    : path);
+    tl_text_copy(stats->model, sizeof stats->model,
+                 tl_str_from(shape->name[0] != '\0' ? shape->name
+                             : slash != NULL        ? slash + 1
+                                                    : path));
     snprintf(stats->family, sizeof stats->family, "%s", shape->family->name);
     snprintf(stats->backend, sizeof stats->backend, "%s", tl_engine_backend(e));
     snprintf(stats->device, sizeof stats->device, "%s", caps.name);
     snprintf(stats->kernels, sizeof stats->kernels, "%s", caps.kernels);
-    snprintf(stats->kv, sizeof stats->kv, "%s", kv);
+    tl_text_copy(stats->kv, sizeof stats->kv, tl_str_from(kv));
     stats->unified = caps.unified;
     stats->n_layers = shape->n_layers;
     stats->n_layers_shown = (uint32_t)tl_min_u64(shape->n_layers, TL_STATS_LAYERS_MAX);

@@ -173,29 +173,6 @@ TL_MUST tl_err tl_pre_split(const tl_pre *pre, tl_str text, tl_ids *cuts, tl_ids
 #define TL_SPM_SPACE "\xE2\x96\x81"
 enum { TL_SPM_SPACE_LEN = 3 };
 
-/* The length of the code point that starts at p (n bytes left, n > 0), or 0 when it is malformed:
- * no overlong forms, no surrogates, nothing above U+10FFFF. */
-static inline unsigned tl_utf8_len(const uint8_t *p, size_t n) {
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    const unsigned len = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || n < len) {
-        return 0;
-    }
-    const uint8_t low = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
-    const uint8_t high = p[0] == 0xED ? 0x9F : p[0] == 0xF4 ? 0x8F : 0xBF;
-    if (p[1] < low || p[1] > high) {
-        return 0;
-    }
-    for (unsigned i = 2; i < len; i++) {
-        if ((p[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    return len;
-}
-
 /* The value of a well-formed code point. */
 static inline uint32_t tl_utf8_value(const uint8_t *p, unsigned len) {
     uint32_t value = len == 1 ? p[0] : p[0] & (0xFFu >> (len + 1));

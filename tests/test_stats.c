@@ -355,15 +355,43 @@ static void bench(void) {
     tl_engine_close(&engine);
 }
 
+/* Goal: names reach terminals and JSON as whole characters, none of which is a control. */
+static void test_text_copy(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t cap;
+        const char *copy;
+    } cases[] = {{"plain", 16, "plain"},
+                 {"plain", 6, "plain"},
+                 {"plain", 5, "plai"},
+                 {"plain", 1, ""},
+                 {"", 1, ""},
+                 {"\xc3\xa9\xc3\xa9", 5, "\xc3\xa9\xc3\xa9"},
+                 {"\xc3\xa9\xc3\xa9", 4, "\xc3\xa9"},
+                 {"\xf0\x9f\x98\x80", 4, ""},
+                 {"a\033[1m\tb\x7f", 16, "a?[1m?b?"},
+                 {"\xc2\x9b"
+                  "5m\xc2\xa0",
+                  16, "?5m\xc2\xa0"},
+                 {"caf\xe9", 16, "caf?"},
+                 {"\xed\xa0\x80", 16, "???"},
+                 {"\xe2\x82", 16, "??"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char copy[16];
+        tl_text_copy(copy, cases[i].cap, tl_str_from(cases[i].text));
+        assert_string_equal(copy, cases[i].copy);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         bench();
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_torn_reads),
-        cmocka_unit_test(test_bad_pages),
-        cmocka_unit_test(test_session),
+        cmocka_unit_test(test_text_copy), cmocka_unit_test(test_no_torn_reads),
+        cmocka_unit_test(test_bad_pages), cmocka_unit_test(test_session),
         cmocka_unit_test(test_hists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
