@@ -259,11 +259,17 @@ void full_edit_outside(struct full *f) {
     char path[] = "/tmp/tailor-prompt-XXXXXX";
     const int fd = mkstemp(path);
     const size_t n = f->edit.text.len;
-    if (fd < 0 || (n > 0 && write(fd, f->edit.text.data, n) != (ssize_t)n)) {
+    const bool written = fd >= 0 && (n == 0 || write(fd, f->edit.text.data, n) == (ssize_t)n);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (!written) {
         full_hint(f, "no file for the editor can be written");
+        if (fd >= 0) {
+            unlink(path);
+        }
         return;
     }
-    close(fd);
     tui_screen_leave(f->screen);
     const bool ok = run_editor(path);
     tui_screen_enter(f->screen);

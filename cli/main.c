@@ -95,7 +95,7 @@ static int checked_exit(int code) {
 }
 
 /* A mapped model that somebody cuts short, or whose disk fails, is no fault of this program. The
- * full screen has a handler of its own, which puts the terminal back. */
+ * full screen puts the terminal back before. */
 static void on_lost_page(int signal_number) {
     (void)signal_number;
     static const char text[] = "tailor: a file in use was cut short or cannot be read any more\n";

@@ -61,6 +61,8 @@ static struct {
 } restore = {.errors = -1, .true_stderr = -1};
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+enum { N_CRASHES = sizeof crash_signals / sizeof crash_signals[0] };
+static struct sigaction crash_before[N_CRASHES]; /* what the program does of itself */
 
 /* What would end the process without a word; after these it leaves in order. While another program
  * has the terminal, its keys for SIGINT, SIGQUIT and SIGTSTP are that program's. */
@@ -124,8 +126,15 @@ static void on_crash(int signal_number) {
         write_all(STDOUT_FILENO, restore.text, restore.n);
         tcsetattr(STDIN_FILENO, TCSANOW, &restore.modes);
         release_errors();
+        if (restore.true_stderr >= 0) {
+            dup2(restore.true_stderr, STDERR_FILENO); /* for who comes next */
+        }
     }
-    signal(signal_number, SIG_DFL);
+    for (size_t i = 0; i < N_CRASHES; i++) {
+        if (crash_signals[i] == signal_number) {
+            sigaction(signal_number, &crash_before[i], NULL);
+        }
+    }
     raise(signal_number);
 }
 
@@ -136,8 +145,8 @@ static bool install_handlers(void) {
     static char crash_stack[CRASH_STACK]; /* a stack that overflowed is no place for a handler */
     const stack_t stack = {.ss_sp = crash_stack, .ss_size = sizeof crash_stack};
     sigaltstack(&stack, NULL);
-    for (size_t i = 0; i < sizeof crash_signals / sizeof crash_signals[0]; i++) {
-        sigaction(crash_signals[i], &crash, NULL);
+    for (size_t i = 0; i < N_CRASHES; i++) {
+        sigaction(crash_signals[i], &crash, &crash_before[i]);
     }
     for (size_t i = 0; i < N_ENDS; i++) {
         sigaction(end_signals[i], &end, NULL);
@@ -159,8 +168,8 @@ static void remove_handlers(void) {
     signal(SIGTSTP, SIG_DFL);
     signal(SIGWINCH, SIG_DFL);
     signal(SIGCONT, SIG_DFL);
-    for (size_t i = 0; i < sizeof crash_signals / sizeof crash_signals[0]; i++) {
-        signal(crash_signals[i], SIG_DFL);
+    for (size_t i = 0; i < N_CRASHES; i++) {
+        sigaction(crash_signals[i], &crash_before[i], NULL);
     }
 }
 

@@ -142,6 +142,16 @@ for signal in TERM HUP SEGV ABRT; do
     restored
 done
 
+# ---- a model that is cut short while it is used ----
+cp "$model" "$work/cut.gguf"
+start "$tailor chat -m $work/cut.gguf"
+wait_for '^ ready'
+: >"$work/cut.gguf"
+line 'hello'
+wait_for 'a file in use was cut short'
+wait_for '^code 1'
+restored
+
 # ---- left with messages waiting: they are not begun ----
 start "$tailor chat -m $model --ignore-eos -c 100000"
 wait_for 'say something'
