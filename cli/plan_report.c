@@ -130,7 +130,7 @@ static const char *lane_name(tl_lane lane) {
 }
 
 void cli_plan_print_schedule(const tl_schedule *s, const struct tl_op_time *times) {
-    puts("\n   op  verb            layer  stream    waits for  device bytes   link bytes   "
+    puts("\n   op  verb            layer  stream    waits for  launches  device bytes   link bytes   "
          "begins us     ends us");
     for (uint32_t i = 0; i < s->n; i++) {
         const struct tl_op *const op = &s->ops[i];
@@ -143,8 +143,8 @@ void cli_plan_print_schedule(const tl_schedule *s, const struct tl_op_time *time
         } else if (op->wait != TL_WAIT_NONE) {
             snprintf(wait, sizeof wait, "%u", op->wait);
         }
-        printf("%5u  %-14s  %5s  %-8s  %9s  %12llu %12llu  %10.1f  %10.1f\n", i,
-               tl_verb_name(op->verb), layer, lane_name(op->lane), wait,
+        printf("%5u  %-14s  %5s  %-8s  %9s  %8u  %12llu %12llu  %10.1f  %10.1f\n", i,
+               tl_verb_name(op->verb), layer, lane_name(op->lane), wait, times[i].n_launches,
                (unsigned long long)times[i].cost.device_bytes,
                (unsigned long long)times[i].cost.link_bytes, times[i].start_us, times[i].end_us);
     }
@@ -164,9 +164,10 @@ json_t *cli_plan_json_schedule(const tl_schedule *s, const struct tl_op_time *ti
                                                          : json_integer(op->wait);
         json_array_append_new(
             list,
-            json_pack("{s:s,s:o,s:s,s:o,s:I,s:I,s:f,s:f}", "op", tl_verb_name(op->verb), "layer",
+            json_pack("{s:s,s:o,s:s,s:o,s:I,s:I,s:I,s:f,s:f}", "op", tl_verb_name(op->verb), "layer",
                       op->layer == UINT32_MAX ? json_null() : json_integer(op->layer), "stream",
-                      lane_name(op->lane), "waits_for", wait, "device_bytes",
+                      lane_name(op->lane), "waits_for", wait, "launches",
+                      (json_int_t)times[i].n_launches, "device_bytes",
                       (json_int_t)times[i].cost.device_bytes, "link_bytes",
                       (json_int_t)times[i].cost.link_bytes, "start_us", times[i].start_us, "end_us",
                       times[i].end_us));
@@ -192,9 +193,10 @@ static json_t *json_step(const struct tl_timeline *t) {
         json_object_set_new(parts, tl_part_names[i], json_real(t->part_us[i] / 1e3));
     }
     json_object_set_new(parts, "waiting", json_real(t->waiting_us / 1e3));
-    return json_pack("{s:f,s:o,s:f,s:I,s:I}", "total", t->step_us / 1e3, "parts", parts,
-                     "second_stream", t->second_us / 1e3, "device_bytes",
-                     (json_int_t)t->device_bytes, "link_bytes", (json_int_t)t->link_bytes);
+    return json_pack("{s:f,s:o,s:f,s:I,s:I,s:I}", "total", t->step_us / 1e3, "parts", parts,
+                     "second_stream", t->second_us / 1e3, "launches", (json_int_t)t->n_launches,
+                     "device_bytes", (json_int_t)t->device_bytes, "link_bytes",
+                     (json_int_t)t->link_bytes);
 }
 
 static json_t *json_advice(const struct tl_verdict *v) {

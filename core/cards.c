@@ -5,6 +5,8 @@
  * part of a rate an op reaches is the same for all cards until somebody measures one. */
 #include "cards.h"
 
+#include "launches.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,26 +16,28 @@
 #define PCIE4(lanes) ((lanes)*0.8 * 1.969e9)
 #define PCIE5(lanes) ((lanes)*0.8 * 3.938e9)
 #define MEMORY(gib) (uint64_t)((gib)*GIB)
-/* Of a recorded step on a discrete card: 2 us an op, 1.5 us to see a byte across the link. */
+/* Of a recorded step on a discrete card: 2 us a launch, 1.5 us to see a byte across the link. */
 #define DISCRETE                                                                                   \
     .link_latency_s = 1.5e-6, .launch_s = 2e-6, .reserved = (uint64_t)1 << 29,                     \
     .reached = {[TL_COST_WEIGHTS] = 0.85f, [TL_COST_ROWS] = 0.8f, [TL_COST_CODES] = 0.6f,          \
                 [TL_COST_SMALL] = 0.3f,    [TL_COST_LINK] = 0.9f, [TL_COST_PROMPT] = 0.5f}
+/* One that the CUDA backend runs. */
+#define CUDA DISCRETE, .launching = &tl_launching_cuda
 
 const struct tl_card tl_cards[] = {
     {"rtx-3060", "NVIDIA GeForce RTX 3060 12GB", .bytes_per_s = 360e9,
      .link_bytes_per_s = PCIE4(16), .f16_flops = 25.6e12, .i8_ops = 102e12, .bytes = MEMORY(12),
-     DISCRETE},
+     CUDA},
     {"rtx-3090", "NVIDIA GeForce RTX 3090", .bytes_per_s = 936e9, .link_bytes_per_s = PCIE4(16),
-     .f16_flops = 71e12, .i8_ops = 284e12, .bytes = MEMORY(24), DISCRETE},
+     .f16_flops = 71e12, .i8_ops = 284e12, .bytes = MEMORY(24), CUDA},
     {"rtx-4090", "NVIDIA GeForce RTX 4090", .bytes_per_s = 1008e9, .link_bytes_per_s = PCIE4(16),
-     .f16_flops = 165e12, .i8_ops = 661e12, .bytes = MEMORY(24), DISCRETE},
+     .f16_flops = 165e12, .i8_ops = 661e12, .bytes = MEMORY(24), CUDA},
     {"rtx-5090", "NVIDIA GeForce RTX 5090", .bytes_per_s = 1792e9, .link_bytes_per_s = PCIE5(16),
-     .f16_flops = 210e12, .i8_ops = 838e12, .bytes = MEMORY(32), DISCRETE},
+     .f16_flops = 210e12, .i8_ops = 838e12, .bytes = MEMORY(32), CUDA},
     {"a100", "NVIDIA A100 80GB", .bytes_per_s = 2039e9, .link_bytes_per_s = PCIE4(16),
-     .f16_flops = 312e12, .i8_ops = 624e12, .bytes = (uint64_t)80e9, DISCRETE},
+     .f16_flops = 312e12, .i8_ops = 624e12, .bytes = (uint64_t)80e9, CUDA},
     {"h200", "NVIDIA H200", .bytes_per_s = 4800e9, .link_bytes_per_s = PCIE5(16),
-     .f16_flops = 989e12, .i8_ops = 1979e12, .bytes = (uint64_t)141e9, DISCRETE},
+     .f16_flops = 989e12, .i8_ops = 1979e12, .bytes = (uint64_t)141e9, CUDA},
     {"rx-7900-xtx", "AMD Radeon RX 7900 XTX", .bytes_per_s = 960e9, .link_bytes_per_s = PCIE4(16),
      .f16_flops = 122.8e12, .i8_ops = 122.8e12, .bytes = MEMORY(24), DISCRETE},
     {"arc-b580", "Intel Arc B580", .bytes_per_s = 456e9, .link_bytes_per_s = PCIE4(8),
@@ -176,7 +180,7 @@ static tl_err set_field(struct tl_card *card, char *item, bool first, const tl_l
 
 tl_err tl_card_parse(const char *text, struct tl_card *out, const tl_log *log) {
     struct tl_card card = {"custom", "a card of your numbers", .link_bytes_per_s = PCIE4(16),
-                           DISCRETE};
+                           CUDA};
     char list[256];
     if (strlen(text) >= sizeof list) {
         return tl_fail(log, TL_ERR_FORMAT, "--gpu: more than %zu characters", sizeof list - 1);

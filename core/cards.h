@@ -21,12 +21,15 @@ typedef enum tl_cost_class {
     TL_COST_CLASS_COUNT,
 } tl_cost_class;
 
+struct tl_launching;
 struct tl_card {
     const char *name, *title; /* "3090", "NVIDIA GeForce RTX 3090" */
     double bytes_per_s;       /* device memory, data sheet */
     double link_bytes_per_s;  /* what a large copy reaches, one direction; 0: memory is shared */
     double link_latency_s;    /* an op that touches host memory at all */
-    double launch_s;          /* one op of a recorded step */
+    double launch_s;          /* one launch of a recorded step */
+    /* How many launches ops are (launches.h); NULL: each op is one. */
+    const struct tl_launching *launching;
     double f16_flops, i8_ops; /* matrix units, dense, f32 accumulation; 0: not known */
     uint64_t bytes, reserved; /* memory, and what of it driver and context take; 0: not known */
     float reached[TL_COST_CLASS_COUNT]; /* part of the rate above that ops of a class reach */
@@ -39,7 +42,7 @@ const struct tl_card *tl_card_find(const char *name); /* NULL: none */
  * (bare, or with MiB GiB MB GB), f16 and int8 in tera-operations a second, launch and latency in
  * microseconds; `unified` for a device that shares the host's memory. A card's name in the first
  * place, "3090,pcie=12", begins with that card; else bw is required, and what is not named is that
- * of a present-day card, mem and the arithmetic rates are then not known. TL_ERR_FORMAT with a
+ * of a present-day card of NVIDIA, mem and the arithmetic rates are then not known. TL_ERR_FORMAT with a
  * sentence. */
 TL_MUST tl_err tl_card_parse(const char *text, struct tl_card *out, const tl_log *log);
 

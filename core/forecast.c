@@ -4,6 +4,7 @@
  * and channel. */
 #include "forecast.h"
 
+#include "launches.h"
 #include "paper.h"
 
 #include <math.h>
@@ -17,6 +18,7 @@ struct tl_forecast {
     struct tl_scratch scratch;
     tl_schedule step;
     struct tl_op_time *times; /* owned, one an op */
+    uint32_t *launches;       /* likewise; NULL: one each */
 };
 
 /* Room for every tier to be at its full width. */
@@ -45,7 +47,11 @@ static tl_err open_parts(tl_forecast *f) {
     TL_TRY(tl_decode_record_step(&pass));
     tl_schedule_arrange(&f->step);
     f->times = calloc((size_t)f->step.n + 1, sizeof *f->times);
-    return f->times != NULL ? TL_OK : TL_ERR_MEMORY;
+    if (p->card->launching != NULL) {
+        f->launches = calloc((size_t)f->step.n + 1, sizeof *f->launches);
+    }
+    return f->times != NULL && (f->launches != NULL || p->card->launching == NULL) ? TL_OK
+                                                                                : TL_ERR_MEMORY;
 }
 
 tl_err tl_forecast_open(tl_forecast **out, const struct tl_forecast_params *params) {
@@ -70,6 +76,7 @@ void tl_forecast_close(tl_forecast **forecast) {
     }
     tl_schedule_free(&f->step);
     free(f->times);
+    free(f->launches);
     tl_scratch_close(&f->scratch);
     tl_kv_close(&f->kv);
     tl_model_close(&f->model);
@@ -86,7 +93,10 @@ void tl_forecast_step(tl_forecast *f, uint32_t n_rows, struct tl_timeline *out) 
     tl_kv_pretend(f->kv, n_rows);
     const struct tl_timeline_params params = {
         .card = f->params.card, .miss = f->params.miss, .late = f->params.late};
-    tl_timeline_make(&f->step, &params, f->times, out);
+    if (f->launches != NULL) {
+        tl_launches_of(&f->step, f->params.card->launching, f->launches);
+    }
+    tl_timeline_make(&f->step, &params, f->launches, f->times, out);
 }
 
 /* ---- prompts ---- */

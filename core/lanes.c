@@ -69,3 +69,13 @@ void tl_schedule_arrange(tl_schedule *s) {
     const bool covered = last_transfer == TL_WAIT_NONE || last_transfer < known[TL_LANE_COMPUTE];
     s->join = covered ? TL_WAIT_NONE : last_transfer;
 }
+
+uint32_t tl_schedule_group(const tl_schedule *s, uint32_t i) {
+    const uint32_t n = (uint32_t)tl_min_u64(s->ops[i].together, s->n - i);
+    for (uint32_t j = 1; j < n; j++) {
+        if (s->ops[i + j].lane != s->ops[i].lane) {
+            return 1;
+        }
+    }
+    return n > 0 ? n : 1;
+}

@@ -56,17 +56,6 @@ static tl_err enqueue_op(tl_replay *r, uint32_t i) {
     return mark_done(r, i);
 }
 
-/* How many ops from op i on are one group, which stands on one lane. */
-static uint32_t group_of(const tl_schedule *s, uint32_t i) {
-    const uint32_t n = (uint32_t)tl_min_u64(s->ops[i].together, s->n - i);
-    for (uint32_t j = 1; j < n; j++) {
-        if (s->ops[i + j].lane != s->ops[i].lane) {
-            return 1;
-        }
-    }
-    return n > 0 ? n : 1;
-}
-
 /* All waits of the group come first, and all its events last. */
 static tl_err enqueue_group(tl_replay *r, uint32_t i, uint32_t n) {
     const struct tl_op *const ops = &r->schedule->ops[i];
@@ -93,7 +82,7 @@ static tl_err enqueue(tl_replay *r) {
         TL_TRY(tl_event_record(first, r->start));
     }
     for (uint32_t i = 0, n; i < r->schedule->n; i += n) {
-        n = group_of(r->schedule, i);
+        n = tl_schedule_group(r->schedule, i);
         TL_TRY(n > 1 ? enqueue_group(r, i, n) : enqueue_op(r, i));
     }
     const uint32_t join = r->schedule->join;

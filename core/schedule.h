@@ -101,6 +101,8 @@ void tl_schedule_free(tl_schedule *s);
 /* Enqueues all ops in order on one stream. Allocates nothing. */
 TL_MUST tl_err tl_schedule_run(const tl_schedule *s, tl_stream *stream);
 
+/* lanes.c. How many ops from op i on are one group, which stands on one lane; 1: none. */
+uint32_t tl_schedule_group(const tl_schedule *s, uint32_t i);
 /* True where the ops may stand in one group: one verb, views of equal shapes, each absent in both
  * or in none. What else they say is the caller's to know. */
 bool tl_op_alike(const struct tl_op *a, const struct tl_op *b);

@@ -297,7 +297,8 @@ void tl_op_get_cost(const struct tl_op *op, const struct tl_timeline_params *p,
     TL_ASSERT(!"a verb");
 }
 
-static double op_us(const struct tl_op_cost *cost, const struct tl_card *card) {
+static double op_us(const struct tl_op_cost *cost, uint32_t n_launches,
+                    const struct tl_card *card) {
     double s = (double)cost->device_bytes / (card->bytes_per_s * (double)card->reached[cost->kind]);
     if (cost->link_bytes > 0) {
         const double part = cost->kind == TL_COST_LINK ? (double)card->reached[TL_COST_LINK] : 1;
@@ -307,11 +308,11 @@ static double op_us(const struct tl_op_cost *cost, const struct tl_card *card) {
     if (rate > 0) {
         s = fmax(s, cost->flops / rate);
     }
-    return 1e6 * (s + card->launch_s + (cost->link_bytes > 0 ? card->link_latency_s : 0));
+    return 1e6 * (s + n_launches * card->launch_s + (cost->link_bytes > 0 ? card->link_latency_s : 0));
 }
 
 void tl_timeline_make(const tl_schedule *s, const struct tl_timeline_params *params,
-                      struct tl_op_time *times, struct tl_timeline *out) {
+                      const uint32_t *launches, struct tl_op_time *times, struct tl_timeline *out) {
     struct tl_cost_state state = {0};
     double free_us[TL_LANE_COUNT] = {0};
     *out = (struct tl_timeline){0};
@@ -319,10 +320,11 @@ void tl_timeline_make(const tl_schedule *s, const struct tl_timeline_params *par
         const struct tl_op *const op = &s->ops[i];
         struct tl_op_time *const t = &times[i];
         tl_op_get_cost(op, params, &state, &t->cost);
+        t->n_launches = launches != NULL ? launches[i] : 1;
         const bool waits = op->wait != TL_WAIT_NONE && op->wait != TL_WAIT_START;
         const double idle_from = free_us[op->lane];
         t->start_us = waits ? fmax(idle_from, times[op->wait].end_us) : idle_from;
-        t->end_us = t->start_us + op_us(&t->cost, params->card);
+        t->end_us = t->start_us + op_us(&t->cost, t->n_launches, params->card);
         free_us[op->lane] = t->end_us;
         if (op->lane == TL_LANE_COMPUTE) {
             out->waiting_us += t->start_us - idle_from;
@@ -332,6 +334,7 @@ void tl_timeline_make(const tl_schedule *s, const struct tl_timeline_params *par
         }
         out->device_bytes += t->cost.device_bytes;
         out->link_bytes += t->cost.link_bytes;
+        out->n_launches += t->n_launches;
     }
     out->step_us = free_us[TL_LANE_COMPUTE];
     if (s->join != TL_WAIT_NONE) {

@@ -50,6 +50,7 @@ void tl_op_get_cost(const struct tl_op *op, const struct tl_timeline_params *p,
 
 struct tl_op_time {
     struct tl_op_cost cost;
+    uint32_t n_launches; /* 0: it rides in an earlier op's */
     double start_us, end_us;
 };
 
@@ -59,11 +60,13 @@ struct tl_timeline {
     double waiting_us;             /* of the first lane, for the second */
     double second_us;              /* the second lane is busy, beside the first */
     uint64_t device_bytes, link_bytes;
+    uint64_t n_launches;
 };
 
-/* Times an arranged schedule. times: s->n of them, filled in. */
+/* Times an arranged schedule. launches: of each op (tl_launches_of), NULL: one each. times: s->n of
+ * them, filled in. */
 void tl_timeline_make(const tl_schedule *s, const struct tl_timeline_params *params,
-                      struct tl_op_time *times, struct tl_timeline *out);
+                      const uint32_t *launches, struct tl_op_time *times, struct tl_timeline *out);
 
 #ifdef __cplusplus
 }

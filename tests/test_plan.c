@@ -287,7 +287,7 @@ static void compare_forecasts(const struct tl_card *card) {
             struct tl_op_time *const times = calloc(b->n, sizeof *times);
             assert_non_null(times);
             const struct tl_timeline_params on = {.card = card, .miss = 0.5};
-            tl_timeline_make(b, &on, times, &real);
+            tl_timeline_make(b, &on, NULL, times, &real);
             uint32_t n_copies = 0; /* that a device with memory of its own needs besides */
             for (uint32_t at = 0; at < a->n; at++) {
                 if (a->ops[at].verb == TL_VERB_COPY) {

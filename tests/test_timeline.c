@@ -68,8 +68,8 @@ static void put_copy(struct page *p, tl_view dst, tl_view src) {
 
 static void make(struct page *p, const struct tl_card *card, double miss) {
     tl_schedule_arrange(&p->s);
-    tl_timeline_make(&p->s, &(struct tl_timeline_params){.card = card, .miss = miss}, p->times,
-                     &p->line);
+    tl_timeline_make(&p->s, &(struct tl_timeline_params){.card = card, .miss = miss}, NULL,
+                     p->times, &p->line);
 }
 
 static void assert_span(const struct page *p, uint32_t i, double start, double end) {
@@ -247,8 +247,8 @@ static struct tl_op_time *costs_of(uint64_t seed, uint32_t cap, uint32_t depth, 
     tl_kv_pretend(kv, depth);
     struct tl_op_time *const times = calloc(s.n, sizeof *times);
     assert_non_null(times);
-    tl_timeline_make(&s, &(struct tl_timeline_params){.card = &round_card, .miss = 0.5}, times,
-                     line);
+    tl_timeline_make(&s, &(struct tl_timeline_params){.card = &round_card, .miss = 0.5}, NULL,
+                     times, line);
     *n = s.n;
     tl_schedule_free(&s);
     tl_scratch_close(&scratch);

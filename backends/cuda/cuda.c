@@ -229,13 +229,12 @@ VERB(page_encode)
 VERB(page_score)
 
 static tl_err kv_encode(tl_stream *base, const struct tl_kv_encode *op) {
-    struct cu_stream *const s = (struct cu_stream *)base;
-    if (!s->held.on && cu_joins_turns(s, op)) {
-        TL_TRY(cu_enter(cu_dev_of(base)));
-        cu_pend_encode(s, op);
-        return TL_OK;
+    const struct cu_stream *const s = (const struct cu_stream *)base;
+    bool joined = false;
+    if (!s->held.on) {
+        TL_TRY(cu_pend_encode(base, op, &joined));
     }
-    return hold_or_run(base, op, sizeof *op, run_kv_encode);
+    return joined ? TL_OK : hold_or_run(base, op, sizeof *op, run_kv_encode);
 }
 
 const tl_backend tl_backend_cuda = {

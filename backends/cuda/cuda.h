@@ -45,20 +45,6 @@ struct cu_held {
     } ops[CU_TOGETHER_MAX];
 };
 
-/* Ops that wait for the next one: see pending.c. Copies, since the caller's may be gone. */
-enum cu_pending_kind { CU_NOTHING, CU_PRODUCTS, CU_TURNS };
-enum cu_maker { CU_MAKES_NOTHING, CU_MAKES_NORM, CU_MAKES_GLU };
-struct cu_pending {
-    enum cu_pending_kind kind;
-    enum cu_maker maker; /* of the x of the products */
-    uint32_t n_products, n_ropes, n_encodes;
-    struct tl_rmsnorm norm;
-    struct tl_glu glu;
-    struct tl_matmul products[CU_PRODUCTS_MAX];
-    struct tl_rope ropes[CU_TURNS_MAX];
-    struct tl_kv_encode encodes[CU_TIERS_MAX];
-};
-
 struct cu_stream {
     tl_stream base;
     cudaStream_t stream;
@@ -68,7 +54,7 @@ struct cu_stream {
     cudaEvent_t fork;           /* for captures of several streams */
     bool gave_up;               /* an op of the capture found no scratch */
     struct cu_held held;
-    struct cu_pending pending;
+    struct tl_sentence pending; /* ops that wait for the next one: see pending.c */
     /* Of which x the scratch at codes_at holds the codes: several products of one x stand behind
      * each other. Anything else on the stream makes it an absent view. */
     tl_view codes;
@@ -93,8 +79,8 @@ TL_MUST tl_err cu_pend_matmul(tl_stream *s, const struct tl_matmul *op);
 TL_MUST tl_err cu_pend_rmsnorm(tl_stream *s, const struct tl_rmsnorm *op);
 TL_MUST tl_err cu_pend_glu(tl_stream *s, const struct tl_glu *op);
 TL_MUST tl_err cu_pend_rope(tl_stream *s, const struct tl_rope *op);
-bool cu_joins_turns(const struct cu_stream *s, const struct tl_kv_encode *op);
-void cu_pend_encode(struct cu_stream *s, const struct tl_kv_encode *op); /* one that joins */
+/* *joined: whether op is launched with what waits; if not, nothing has happened. */
+TL_MUST tl_err cu_pend_encode(tl_stream *s, const struct tl_kv_encode *op, bool *joined);
 
 /* memory.c */
 TL_MUST tl_err cu_buf_alloc(tl_buf **out, tl_dev *dev, uint64_t bytes, tl_mem mem);

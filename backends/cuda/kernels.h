@@ -6,7 +6,7 @@
 #ifndef TL_CUDA_KERNELS_H
 #define TL_CUDA_KERNELS_H
 
-#include "core/backend.h"
+#include "core/sentence.h"
 
 #include <cuda_runtime_api.h>
 
@@ -75,30 +75,26 @@ struct cu_turn {
 };
 cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op);
 
-/* Products of one x, and what makes x: at most one of the two, NULL where x is there already. They
- * are one launch, two where x is rounded first. All have x, and a dtype of w, in common; more than
- * one, or a norm, with cu_matmul_is_vec only; a gate with cu_matmul_has_codes only. */
-enum { CU_PRODUCTS_MAX = 3 };
+/* Products of one x, at most TL_SENTENCE_PRODUCTS, and what makes x: at most one of the two, NULL
+ * where x is there already. They are one launch, two where x is rounded first. All have x, and a
+ * dtype of w, in common; more than one, or a norm, where x has at most vec_rows_most rows; a gate
+ * where tl_matmul_rounds_x says so. */
 struct cu_products {
     const struct tl_rmsnorm *norm;
     const struct tl_glu *glu;
     const struct tl_matmul *of;
     uint32_t n;
 };
-/* True where products of so many rows of x take them one by one. */
-bool cu_matmul_is_vec(const struct cu_exec *x, uint32_t n_rows);
-/* True where it rounds x to codes at the beginning of its scratch. */
-bool cu_matmul_has_codes(const struct cu_exec *x, const struct tl_matmul *op);
+/* Its scratch begins with the codes of x where tl_matmul_rounds_x says so. */
 uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op);
 cudaError_t cu_matmul(const struct cu_exec *x, const struct cu_products *ps);
 
 /* Rows turned and rows stored, by one launch: all heads are equally wide, rows equally many, and a
  * row that is stored is either one of those that are turned or none of them. */
-enum { CU_TURNS_MAX = 2, CU_TIERS_MAX = 2 };
 struct cu_turns {
-    const struct tl_rope *ropes; /* 1 .. CU_TURNS_MAX of them */
+    const struct tl_rope *ropes; /* 1 .. TL_SENTENCE_TURNS of them */
     const struct tl_kv_encode *encodes;
-    uint32_t n_ropes, n_encodes; /* of the same k and v, at most CU_TIERS_MAX */
+    uint32_t n_ropes, n_encodes; /* of the same k and v, at most TL_SENTENCE_TIERS */
 };
 cudaError_t cu_turn_and_store(const struct cu_exec *x, const struct cu_turns *op);
 

@@ -156,8 +156,8 @@ struct product {
 
 /* Products of one x: n, k and row_bytes are equal. */
 struct products {
-    struct product of[CU_PRODUCTS_MAX];
-    uint32_t units[CU_PRODUCTS_MAX]; /* of each: vec_piece::rows rows, the last one fewer */
+    struct product of[TL_SENTENCE_PRODUCTS];
+    uint32_t units[TL_SENTENCE_PRODUCTS]; /* of each: vec_piece::rows rows, the last one fewer */
     uint32_t n_of, n_units;
     struct x_source from; /* FROM_NORM where b is not NULL: floats only */
 };
@@ -573,16 +573,8 @@ static uint32_t k_padded(const struct tl_matmul *op) {
     return cu_div_up(op->w.cols, TILE_K) * TILE_K;
 }
 
-static bool is_float(tl_dtype dtype) {
-    return dtype == TL_F32 || dtype == TL_F16 || dtype == TL_BF16;
-}
-
 static bool by_vec(const struct cu_exec *x, const struct tl_matmul *op) {
-    return cu_matmul_is_vec(x, op->x.rows);
-}
-
-bool cu_matmul_is_vec(const struct cu_exec *x, uint32_t n_rows) {
-    return n_rows <= x->tuning->vec_rows_most;
+    return op->x.rows <= x->tuning->vec_rows_most;
 }
 
 static struct x_codes codes_in(const struct tl_matmul *op, void *scratch, uint64_t *bytes) {
@@ -604,17 +596,11 @@ static struct x_halves halves_in(const struct tl_matmul *op, void *scratch, uint
             (float *)(void *)(at + half_bytes * (two ? 2 : 1))};
 }
 
-bool cu_matmul_has_codes(const struct cu_exec *x, const struct tl_matmul *op) {
-    return by_vec(x, op) && !is_float(op->w.dtype);
-}
-
 uint64_t cu_matmul_scratch(const struct cu_exec *x, const struct tl_matmul *op) {
     uint64_t bytes = 0;
-    if (by_vec(x, op)) {
-        if (!is_float(op->w.dtype)) {
-            codes_in(op, nullptr, &bytes);
-        }
-    } else if (op->w.dtype != TL_F32 && op->w.dtype != TL_BF16) {
+    if (tl_matmul_rounds_x(op, x->tuning->vec_rows_most)) {
+        codes_in(op, nullptr, &bytes);
+    } else if (!by_vec(x, op) && op->w.dtype != TL_F32 && op->w.dtype != TL_BF16) {
         halves_in(op, nullptr, &bytes);
     }
     return bytes;

@@ -2,6 +2,8 @@
  * which of them touch host memory, and whether ops that wait for each other change anything.
  * Weights are blank where only that is asked. */
 #include "core/decode.h"
+#include "core/forecast.h"
+#include "core/launches.h"
 #include "core/named_shapes.h"
 #include "core/plan.h"
 #include "core/replay.h"
@@ -11,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_CTX = 4096, N_VOCAB = 512 };
+enum { N_CTX = 4096, N_VOCAB = 512, LAYERS_MAX = 4 };
 
 struct step {
     tl_dev *dev;
@@ -22,17 +24,30 @@ struct step {
     struct tl_scratch scratch;
     tl_schedule schedule;
     tl_replay *replay;
-    uint64_t n_launches; /* of the recorded step */
+    uint64_t n_launches, n_nodes; /* of the recorded step: kernels; those, copies and fills */
 };
+
+/* Copies and fills so far. */
+static uint64_t count_copies(void) {
+    struct emu_entry entries[128];
+    const uint32_t n = emu_entries(entries, 128);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const bool counts = strcmp(entries[i].name, "cudaMemcpyAsync") == 0 ||
+                            strcmp(entries[i].name, "cudaMemsetAsync") == 0;
+        sum += counts ? entries[i].n_calls : 0;
+    }
+    return sum;
+}
 
 /* A step of n_layers layers of a named shape, and a small vocabulary: layers are what is counted.
  */
 static void open_step(struct step *s, const char *shape, tl_dtype weights, const char *preset,
                       uint32_t n_layers) {
-    enum { LAYERS_MAX = 4 };
     struct tl_policy policies[LAYERS_MAX];
     *s = (struct step){0};
     struct emu_options o = emu_defaults();
+    o.n_sms = 82; /* a 3090's: attention is split as there */
     emu_configure(&o);
     const struct tl_named_shape *const named = tl_named_shape_find(shape);
     assert_non_null(named);
@@ -59,10 +74,11 @@ static void open_step(struct step *s, const char *shape, tl_dtype weights, const
         .model = s->model, .kv = s->kv, .scratch = &s->scratch, .record = &s->schedule};
     assert_int_equal(tl_decode_record_step(&pass), TL_OK);
     tl_schedule_arrange(&s->schedule);
-    const uint64_t before = emu_count().n_launches;
+    const uint64_t before = emu_count().n_launches, copies_before = count_copies();
     assert_int_equal(tl_replay_open(&s->replay, &s->schedule, s->streams), TL_OK);
     assert_true(tl_replay_is_graph(s->replay));
     s->n_launches = emu_count().n_launches - before;
+    s->n_nodes = s->n_launches + count_copies() - copies_before;
 }
 
 static void close_step(struct step *s) {
@@ -102,6 +118,114 @@ static void test_launches(void **state) {
                       tl_dtype_info(cases[i].weights)->name, cases[i].preset,
                       (unsigned long long)s.n_launches, n_layers);
         assert_int_equal(s.n_launches, cases[i].outside + cases[i].of_layer * n_layers);
+        close_step(&s);
+    }
+}
+
+/* Launches that core counts for a schedule. */
+static uint64_t launches_of(const tl_schedule *s) {
+    static uint32_t n_of[1024];
+    uint64_t sum = 0;
+    assert_true(s->n <= 1024);
+    tl_launches_of(s, &tl_launching_cuda, n_of);
+    for (uint32_t i = 0; i < s->n; i++) {
+        sum += n_of[i];
+    }
+    return sum;
+}
+
+/* A named shape's forecast for a 3090, of as many layers and the same cache. */
+static uint64_t forecast_launches(const struct step *s, tl_dtype weights, const char *preset) {
+    struct tl_policy policies[LAYERS_MAX];
+    for (uint32_t il = 0; il < s->shape.n_layers; il++) {
+        policies[il] = tl_kv_policy_at(&s->shape, il, &tl_preset_find(preset)->policy, N_CTX);
+    }
+    const struct tl_forecast_params params = {.shape = &s->shape,
+                                              .blank = {.outside = weights, .layers = weights},
+                                              .policies = policies,
+                                              .card = tl_card_find("3090")};
+    tl_forecast *f = NULL;
+    struct tl_timeline line;
+    assert_int_equal(tl_forecast_open(&f, &params), TL_OK);
+    tl_forecast_step(f, N_CTX - 1, &line);
+    tl_forecast_close(&f);
+    return line.n_launches;
+}
+
+/* Goal: what a forecast charges for launches is what the backend launches: kernels, copies and
+ * fills, whatever the preset, the family and the weights. */
+static void test_forecast_counts_launches(void **state) {
+    (void)state;
+    static const char *const shapes[] = {"qwen2.5-0.5b", "llama-3.1-8b", "gemma-2-9b", "qwen3-4b",
+                                        "phi-3-mini"};
+    static const tl_dtype weights[] = {TL_F16, TL_Q8_0, TL_F32};
+    for (size_t sh = 0; sh < sizeof shapes / sizeof shapes[0]; sh++) {
+        for (size_t i = 0; tl_presets[i].name != NULL; i++) {
+            const tl_dtype dtype = weights[i % 3];
+            const uint32_t n_layers = sh == 0 ? 3 : 2;
+            struct step s;
+            open_step(&s, shapes[sh], dtype, tl_presets[i].name, n_layers);
+            const uint64_t counted = launches_of(&s.schedule);
+            const uint64_t forecast = forecast_launches(&s, dtype, tl_presets[i].name);
+            if (counted != s.n_nodes || forecast != s.n_nodes) {
+                fail_msg("%s, %s, %s: %llu launches of %u ops, core counts %llu, a forecast %llu",
+                         shapes[sh], tl_dtype_info(dtype)->name, tl_presets[i].name,
+                         (unsigned long long)s.n_nodes, s.schedule.n, (unsigned long long)counted,
+                         (unsigned long long)forecast);
+            }
+            close_step(&s);
+        }
+    }
+}
+
+/* Goal: so it is for a step of several sequences, whose alike ops are launched eight at a time. */
+static void test_batches_count_launches(void **state) {
+    (void)state;
+    enum { SEQS_MAX = 10 };
+    static const uint32_t n_seqs[] = {2, 3, SEQS_MAX};
+    static const char *const presets[] = {"full", "tailor", "vecinfer1", "tailor1"};
+    for (size_t i = 0; i < 12; i++) {
+        const uint32_t n = n_seqs[i / 4];
+        struct step s;
+        struct tl_policy policies[LAYERS_MAX];
+        struct tl_scratch own[SEQS_MAX], shared;
+        tl_kv *kvs[SEQS_MAX];
+        tl_schedule parts[SEQS_MAX] = {0}, batch = {0};
+        struct tl_pass each[SEQS_MAX];
+        open_step(&s, "qwen2.5-0.5b", i % 2 == 0 ? TL_Q8_0 : TL_F16, presets[i % 4], 2);
+        const bool hybrid = i % 4 != 0;
+        const struct tl_scratch_needs needs = {.n_chunk = n, .cap = 1, .hybrid = hybrid};
+        assert_int_equal(tl_scratch_open(&shared, &s.shape, s.dev, &needs), TL_OK);
+        for (uint32_t il = 0; il < 2; il++) {
+            policies[il] =
+                tl_kv_policy_at(&s.shape, il, &tl_preset_find(presets[i % 4])->policy, N_CTX);
+        }
+        const struct tl_plan_params plan = {.n_ctx = N_CTX, .n_chunk = 1, .policies = policies};
+        const struct tl_scratch_needs room = tl_plan_scratch(&s.shape, &plan);
+        const struct tl_pass all = {.model = s.model, .scratch = &shared, .record = &batch};
+        for (uint32_t j = 0; j < n; j++) {
+            assert_int_equal(tl_kv_open(&kvs[j], &s.shape, policies, NULL, s.dev, N_CTX), TL_OK);
+            assert_int_equal(tl_scratch_open(&own[j], &s.shape, s.dev, &room), TL_OK);
+            each[j] = (struct tl_pass){
+                .model = s.model, .kv = kvs[j], .scratch = &own[j], .record = &parts[j]};
+        }
+        assert_int_equal(tl_decode_record_batch(&all, each, n), TL_OK);
+        tl_schedule_arrange(&batch);
+        const uint64_t before = emu_count().n_launches + count_copies();
+        tl_replay *replay = NULL;
+        assert_int_equal(tl_replay_open(&replay, &batch, s.streams), TL_OK);
+        const uint64_t made = emu_count().n_launches + count_copies() - before;
+        print_message("%u sequences, %-9s: %llu launches for %u ops\n", n, presets[i % 4],
+                      (unsigned long long)made, batch.n);
+        assert_int_equal(launches_of(&batch), made);
+        tl_replay_close(&replay);
+        tl_schedule_free(&batch);
+        for (uint32_t j = 0; j < n; j++) {
+            tl_schedule_free(&parts[j]);
+            tl_scratch_close(&own[j]);
+            tl_kv_close(&kvs[j]);
+        }
+        tl_scratch_close(&shared);
         close_step(&s);
     }
 }
@@ -352,6 +476,8 @@ static void test_sentences(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_forecast_counts_launches),
+        cmocka_unit_test(test_batches_count_launches),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_sentences),
     };
