@@ -130,7 +130,8 @@ static const char *lane_name(tl_lane lane) {
 }
 
 void cli_plan_print_schedule(const tl_schedule *s, const struct tl_op_time *times) {
-    puts("\n   op  verb            layer  stream    waits for  launches  device bytes   link bytes   "
+    puts("\n   op  verb            layer  stream    waits for  launches  device bytes   link bytes "
+         "  "
          "begins us     ends us");
     for (uint32_t i = 0; i < s->n; i++) {
         const struct tl_op *const op = &s->ops[i];
@@ -164,9 +165,9 @@ json_t *cli_plan_json_schedule(const tl_schedule *s, const struct tl_op_time *ti
                                                          : json_integer(op->wait);
         json_array_append_new(
             list,
-            json_pack("{s:s,s:o,s:s,s:o,s:I,s:I,s:I,s:f,s:f}", "op", tl_verb_name(op->verb), "layer",
-                      op->layer == UINT32_MAX ? json_null() : json_integer(op->layer), "stream",
-                      lane_name(op->lane), "waits_for", wait, "launches",
+            json_pack("{s:s,s:o,s:s,s:o,s:I,s:I,s:I,s:f,s:f}", "op", tl_verb_name(op->verb),
+                      "layer", op->layer == UINT32_MAX ? json_null() : json_integer(op->layer),
+                      "stream", lane_name(op->lane), "waits_for", wait, "launches",
                       (json_int_t)times[i].n_launches, "device_bytes",
                       (json_int_t)times[i].cost.device_bytes, "link_bytes",
                       (json_int_t)times[i].cost.link_bytes, "start_us", times[i].start_us, "end_us",

@@ -179,8 +179,7 @@ static tl_err set_field(struct tl_card *card, char *item, bool first, const tl_l
 }
 
 tl_err tl_card_parse(const char *text, struct tl_card *out, const tl_log *log) {
-    struct tl_card card = {"custom", "a card of your numbers", .link_bytes_per_s = PCIE4(16),
-                           CUDA};
+    struct tl_card card = {"custom", "a card of your numbers", .link_bytes_per_s = PCIE4(16), CUDA};
     char list[256];
     if (strlen(text) >= sizeof list) {
         return tl_fail(log, TL_ERR_FORMAT, "--gpu: more than %zu characters", sizeof list - 1);

@@ -42,8 +42,8 @@ const struct tl_card *tl_card_find(const char *name); /* NULL: none */
  * (bare, or with MiB GiB MB GB), f16 and int8 in tera-operations a second, launch and latency in
  * microseconds; `unified` for a device that shares the host's memory. A card's name in the first
  * place, "3090,pcie=12", begins with that card; else bw is required, and what is not named is that
- * of a present-day card of NVIDIA, mem and the arithmetic rates are then not known. TL_ERR_FORMAT with a
- * sentence. */
+ * of a present-day card of NVIDIA, mem and the arithmetic rates are then not known. TL_ERR_FORMAT
+ * with a sentence. */
 TL_MUST tl_err tl_card_parse(const char *text, struct tl_card *out, const tl_log *log);
 
 /* A prediction that was compared with a measurement. */

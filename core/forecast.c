@@ -51,7 +51,7 @@ static tl_err open_parts(tl_forecast *f) {
         f->launches = calloc((size_t)f->step.n + 1, sizeof *f->launches);
     }
     return f->times != NULL && (f->launches != NULL || p->card->launching == NULL) ? TL_OK
-                                                                                : TL_ERR_MEMORY;
+                                                                                   : TL_ERR_MEMORY;
 }
 
 tl_err tl_forecast_open(tl_forecast **out, const struct tl_forecast_params *params) {

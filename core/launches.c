@@ -117,8 +117,7 @@ static void count_op(const struct tl_op *op, const struct tl_launching *l, uint3
 }
 
 /* Op i, which waits for nothing and nothing waits for, on its lane. */
-static uint32_t count_one(struct lane *lane, const struct tl_op *op,
-                          const struct tl_launching *l) {
+static uint32_t count_one(struct lane *lane, const struct tl_op *op, const struct tl_launching *l) {
     uint32_t before = 0;
     if (tl_sentence_takes(&lane->sentence, op, l->few_rows)) {
         before = launches_of(lane, l);

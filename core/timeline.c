@@ -308,7 +308,8 @@ static double op_us(const struct tl_op_cost *cost, uint32_t n_launches,
     if (rate > 0) {
         s = fmax(s, cost->flops / rate);
     }
-    return 1e6 * (s + n_launches * card->launch_s + (cost->link_bytes > 0 ? card->link_latency_s : 0));
+    return 1e6 *
+           (s + n_launches * card->launch_s + (cost->link_bytes > 0 ? card->link_latency_s : 0));
 }
 
 void tl_timeline_make(const tl_schedule *s, const struct tl_timeline_params *params,

@@ -33,8 +33,8 @@ static tl_err run_products(struct cu_stream *s, const struct tl_sentence *p) {
                                          : cu_check(dev, cu_glu(&x, &p->glu), "glu");
     }
     /* Products of one x round it once. What host memory holds the host may have written anew. */
-    const bool has_codes = tl_matmul_rounds_x(first, x.tuning->vec_rows_most) &&
-                           first->x.buf->mem == TL_MEM_DEVICE;
+    const bool has_codes =
+        tl_matmul_rounds_x(first, x.tuning->vec_rows_most) && first->x.buf->mem == TL_MEM_DEVICE;
     TL_TRY(cu_scratch_get(&x.scratch, s, cu_matmul_scratch(&x, first), "matmul"));
     x.codes_ready = has_codes && p->maker == TL_MAKER_NONE && tl_view_same(&codes, &first->x) &&
                     s->codes_at == x.scratch;
@@ -50,10 +50,9 @@ static tl_err run_turns(struct cu_stream *s, const struct tl_sentence *p) {
     const struct cu_turns all = {
         .ropes = p->ropes, .encodes = p->encodes, .n_ropes = p->n_ropes, .n_encodes = p->n_encodes};
     s->codes = (tl_view){0};
-    return cu_check(dev,
-                    tl_rope_joins(&p->ropes[0]) ? cu_turn_and_store(&x, &all)
-                                                : cu_rope(&x, &p->ropes[0]),
-                    "rope");
+    return cu_check(
+        dev, tl_rope_joins(&p->ropes[0]) ? cu_turn_and_store(&x, &all) : cu_rope(&x, &p->ropes[0]),
+        "rope");
 }
 
 tl_err cu_settle(tl_stream *base) {

@@ -157,7 +157,7 @@ static uint64_t forecast_launches(const struct step *s, tl_dtype weights, const 
 static void test_forecast_counts_launches(void **state) {
     (void)state;
     static const char *const shapes[] = {"qwen2.5-0.5b", "llama-3.1-8b", "gemma-2-9b", "qwen3-4b",
-                                        "phi-3-mini"};
+                                         "phi-3-mini"};
     static const tl_dtype weights[] = {TL_F16, TL_Q8_0, TL_F32};
     for (size_t sh = 0; sh < sizeof shapes / sizeof shapes[0]; sh++) {
         for (size_t i = 0; tl_presets[i].name != NULL; i++) {
@@ -286,8 +286,8 @@ static const tl_dtype weight_types[N_WEIGHTS] = {TL_F16, TL_Q8_0, TL_Q8_0, TL_F3
 struct world {
     tl_dev *dev;
     tl_stream *s;
-    tl_buf *buf, *acts;            /* host, device */
-    tl_view host_act, /* all of them, for the host */
+    tl_buf *buf, *acts; /* host, device */
+    tl_view host_act,   /* all of them, for the host */
         weight[N_WEIGHTS], norm, inv_freq, pos, tier[4];
 };
 
