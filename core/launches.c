@@ -8,7 +8,7 @@
 #include "vq.h"
 
 const struct tl_launching tl_launching_cuda = {
-    .few_rows = 2, .split_rows = 128, .split_blocks = 4, .together_max = 8};
+    .few_rows = 16, .split_rows = 128, .split_blocks = 4, .together_max = 8};
 
 struct lane {
     struct tl_sentence sentence;

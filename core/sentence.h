@@ -39,8 +39,8 @@ struct tl_sentence {
     struct tl_kv_encode encodes[TL_SENTENCE_TIERS];
 };
 
-/* few_rows below: products of at most so many rows of x stream the matrix once a row, and join;
- * those of more are launches of their own. */
+/* few_rows below: products of at most so many rows of x stream the matrix and join; those of more
+ * are launches of their own. */
 
 /* True where op continues s: no earlier op of s writes what it reads or writes, but for the very
  * view that the sentence hands on. An empty sentence is continued by none. */

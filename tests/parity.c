@@ -379,7 +379,9 @@ static double rms(struct trial *t, uint32_t id) {
 static void parity_matmul(struct trial *t) {
     uint32_t k;
     const tl_dtype dtype = pick_weight_dtype(t, &k, 2048);
-    const uint32_t n = rng_below(&t->rng, 3) == 0 ? 1 : size(t, 67), m = size(t, 261);
+    const uint64_t how = rng_below(&t->rng, 4); /* few rows are done in other ways */
+    const uint32_t n = how == 0 ? 1 : how == 1 ? 2 + (uint32_t)rng_below(&t->rng, 16) : size(t, 67);
+    const uint32_t m = size(t, 261);
     const bool accumulate = rng_below(&t->rng, 2) == 0, biased = rng_below(&t->rng, 2) == 0;
     const bool capped = rng_below(&t->rng, 3) == 0;
     snprintf(t->what, sizeof t->what, "%s, n %u, m %u, k %u%s%s%s", tl_dtype_info(dtype)->name, n,

@@ -19,7 +19,7 @@ struct cu_tuning {
     const char *name;         /* "sm_86" */
     uint32_t capability;      /* the least compute capability it is for, 10 * major + minor */
     uint32_t vec_sm_warps;    /* matmul of one row: warps a multiprocessor is to have at least */
-    uint32_t vec_rows_most;   /* activation rows up to which each is a product of its own */
+    uint32_t vec_rows_most;   /* activation rows up to which a product streams its matrix */
     uint32_t attend_sm_parts; /* attention: parts of the sequence, times heads, a multiprocessor */
     uint32_t attend_tile_bytes; /* shared memory that a tile of keys and values may take */
     uint32_t sketch_sm_parts;   /* the same for compressed rows */
@@ -77,8 +77,8 @@ cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op);
 
 /* Products of one x, at most TL_SENTENCE_PRODUCTS, and what makes x: at most one of the two, NULL
  * where x is there already. They are one launch, two where x is rounded first. All have x, and a
- * dtype of w, in common; more than one, or a norm, where x has at most vec_rows_most rows; a gate
- * where tl_matmul_rounds_x says so. */
+ * dtype of w, in common; more than one where x has at most vec_rows_most rows; a norm or a gate
+ * where tl_matmul_rounds_x says so, a norm for one row of x by any w. */
 struct cu_products {
     const struct tl_rmsnorm *norm;
     const struct tl_glu *glu;

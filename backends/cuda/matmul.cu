@@ -3,13 +3,18 @@
  *   few rows of x (decode): warps stream rows of w through shared memory in pieces of 16 bytes,
  *   several pieces ahead, whatever the size and alignment of the format's blocks. Quantised w meets
  *   x rounded to int8 in blocks of 32, by integer dot products; float w meets x itself, which a
- * warp reads once for four rows: floats of x are twice the bytes of a row of halves, and an x of
- * 14336 lies in no L1. Products of one x are one launch, and what makes x (a norm, a gate) happens
- *   where x is rounded, or in the product itself (cu_products).
+ *   warp reads once for four rows: floats of x are twice the bytes of a row of halves, and an x of
+ *   14336 lies in no L1. Products of one x are one launch, and what makes x (a norm, a gate)
+ *   happens where x is rounded, or in the product itself (cu_products). Several rows of x share one
+ *   read of w, up to 16 of codes and 8 of floats.
  *
  *   many (prefill): tiles of 64 x 64 of the output. Quantised and F16 w on tensor cores, w exact in
  *   half, x as a half and, for F16, the half of what that left, which together have float's
  *   precision. F32 and BF16 w in floats.
+ *
+ * Where few ends (tuning.c): tiles read w once for 64 rows, but with 64 x 32 elements of it on the
+ * way a block: for Q4_K and m = 4096 that is 64 blocks of 1152 bytes a round trip of some 800 ns,
+ * 90 GB/s of a 3090's 936, and 64 / n of the products are of zeros.
  *
  * Invariant: an output is the same sum in the same order on every run; nothing is added by atomics.
  */
@@ -171,76 +176,126 @@ static __device__ void finish(const struct product &p, uint64_t i, uint32_t row,
 
 /* What a warp takes at a time: elements of so many rows, what they occupy at most in shared memory,
  * and how many such pieces are on their way or in use. Four blocks of 4 warps and 3 stages of float
- * rows would be 105 KiB: three stand on a multiprocessor of sm_86, with 48 KB on their way. */
-template <int T> struct vec_piece {
+ * rows would be 105 KiB: three stand on a multiprocessor of sm_86, with 48 KB on their way. N: rows
+ * of x that meet them. Where those are many, two rows of codes halve what is read of x: 16 rows of
+ * it are 16 bytes an element, and an L1 gives 128 bytes a clock. */
+template <int T, int N> struct vec_piece {
     enum {
         quantised = cu_format<T>::elems > 1,
-        rows = quantised ? 1 : 4,
+        rows = !quantised ? 4
+               : N > 1    ? 2
+                          : 1,
+        outs = rows * N, /* at most a lane each */
         elems = quantised ? 1024 : 512 / cu_format<T>::bytes,
         bytes = elems / cu_format<T>::elems * cu_format<T>::bytes,
         room = (bytes + 15 + 15) / 16 * 16, /* of one row */
-        stages = quantised ? 4 : 3,
+        stages = quantised && N == 1 ? 4 : 3,
     };
+    static_assert((int)outs <= (int)CU_WARP, "a lane an output");
 };
 
-/* This lane's share of one piece, of n elements, in shared memory. */
-template <int T>
-static __device__ float vec_quantised(const uint8_t *w, const struct x_codes &x, uint64_t block0,
-                                      uint32_t n, uint32_t lane) {
+/* The rows of x in one launch's block, where there are several. */
+template <int T> struct vec_several {
+    enum { n = cu_format<T>::elems > 1 ? 16 : 8 };
+};
+
+/* What meets a piece: rows of x `step` apart, n_x of them. */
+struct vec_codes {
+    struct x_codes x;
+    uint64_t block0, step; /* blocks of 32 */
+};
+
+/* This lane's share of one piece, of n elements, in shared memory: rows of w by rows of x. */
+template <int T, int N>
+static __device__ void vec_quantised(const uint8_t *w,
+                                     const uint32_t (&skew)[vec_piece<T, N>::rows], uint32_t n_rows,
+                                     const struct vec_codes &x, uint32_t n_x, uint32_t n,
+                                     uint32_t lane, float (&sums)[vec_piece<T, N>::outs]) {
+    constexpr int rows = vec_piece<T, N>::rows, room = vec_piece<T, N>::room;
     if (32 * lane >= n) {
-        return 0.0f;
+        return;
     }
-    const uint64_t block = block0 + lane;
-    const int4 *const codes = (const int4 *)(const void *)(x.q + block * 32);
-    const int4 x0 = codes[0], x1 = codes[1];
-    const struct cu_codes a = cu_unit<T>(w, 2 * lane), b = cu_unit<T>(w, 2 * lane + 1);
-    int dot_a = __dp4a(a.q[0], x0.x, 0), dot_b = __dp4a(b.q[0], x1.x, 0);
-    dot_a = __dp4a(a.q[1], x0.y, dot_a);
-    dot_b = __dp4a(b.q[1], x1.y, dot_b);
-    dot_a = __dp4a(a.q[2], x0.z, dot_a);
-    dot_b = __dp4a(b.q[2], x1.z, dot_b);
-    dot_a = __dp4a(a.q[3], x0.w, dot_a);
-    dot_b = __dp4a(b.q[3], x1.w, dot_b);
-    const int sums = x.sums[block];
-    const float sum_a = (float)(int16_t)(sums & 0xffff), sum_b = (float)(int16_t)(sums >> 16);
-    return x.d[block] * (a.d * (float)dot_a - a.m * sum_a + (b.d * (float)dot_b - b.m * sum_b));
+    struct cu_codes a[rows], b[rows];
+#pragma unroll
+    for (int r = 0; r < rows; r++) {
+        const uint8_t *const row = w + ((uint32_t)r < n_rows ? r * room + skew[r] : skew[0]);
+        a[r] = cu_unit<T>(row, 2 * lane);
+        b[r] = cu_unit<T>(row, 2 * lane + 1);
+    }
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        if (N > 1 && (uint32_t)i >= n_x) {
+            break;
+        }
+        const uint64_t block = x.block0 + i * x.step + lane;
+        const int4 *const codes = (const int4 *)(const void *)(x.x.q + block * 32);
+        const int4 x0 = codes[0], x1 = codes[1];
+        const int of_x = x.x.sums[block];
+        const float d = x.x.d[block];
+        const float sum_a = (float)(int16_t)(of_x & 0xffff), sum_b = (float)(int16_t)(of_x >> 16);
+#pragma unroll
+        for (int r = 0; r < rows; r++) {
+            int dot_a = __dp4a(a[r].q[0], x0.x, 0), dot_b = __dp4a(b[r].q[0], x1.x, 0);
+            dot_a = __dp4a(a[r].q[1], x0.y, dot_a);
+            dot_b = __dp4a(b[r].q[1], x1.y, dot_b);
+            dot_a = __dp4a(a[r].q[2], x0.z, dot_a);
+            dot_b = __dp4a(b[r].q[2], x1.z, dot_b);
+            dot_a = __dp4a(a[r].q[3], x0.w, dot_a);
+            dot_b = __dp4a(b[r].q[3], x1.w, dot_b);
+            sums[r * N + i] += d * (a[r].d * (float)dot_a - a[r].m * sum_a +
+                                    (b[r].d * (float)dot_b - b[r].m * sum_b));
+        }
+    }
 }
 
-/* The same for n_rows rows of floats, each vec_piece::room behind the last; x has no first norm
- * where g is NULL, else is to be multiplied by it. */
-template <int T>
-static __device__ void vec_floats(const uint8_t *w, const uint32_t (&skew)[vec_piece<T>::rows],
-                                  uint32_t n_rows, const float *x, const float *g, uint32_t n,
-                                  uint32_t lane, bool aligned, float (&sums)[vec_piece<T>::rows]) {
+/* 16 bytes of w's width of x, times g where that is not NULL. */
+template <uint32_t WIDE>
+static __device__ void read_floats(const float *x, const float *g, float (&v)[WIDE]) {
+#pragma unroll
+    for (uint32_t e = 0; e < WIDE; e += 4) {
+        float4 of_x = *(const float4 *)(const void *)(x + e);
+        if (g != nullptr) {
+            const float4 of_g = *(const float4 *)(const void *)(g + e);
+            of_x = {of_x.x * of_g.x, of_x.y * of_g.y, of_x.z * of_g.z, of_x.w * of_g.w};
+        }
+        v[e] = of_x.x;
+        v[e + 1] = of_x.y;
+        v[e + 2] = of_x.z;
+        v[e + 3] = of_x.w;
+    }
+}
+
+/* The same for n_rows rows of floats, each vec_piece::room behind the last, and n_x rows of x, k
+ * apart; x has no first norm where g is NULL, else is to be multiplied by it. */
+template <int T, int N>
+static __device__ void vec_floats(const uint8_t *w, const uint32_t (&skew)[vec_piece<T, N>::rows],
+                                  uint32_t n_rows, const float *x, uint32_t k, uint32_t n_x,
+                                  const float *g, uint32_t n, uint32_t lane, bool aligned,
+                                  float (&sums)[vec_piece<T, N>::outs]) {
     constexpr uint32_t wide = 16 / cu_format<T>::bytes;
-    constexpr int rows = vec_piece<T>::rows, room = vec_piece<T>::room;
-    static_assert((int)vec_piece<T>::elems == wide * CU_WARP, "a lane's share is 16 bytes");
+    constexpr int rows = vec_piece<T, N>::rows, room = vec_piece<T, N>::room;
+    static_assert((int)vec_piece<T, N>::elems == wide * CU_WARP, "a lane's share is 16 bytes");
     if (aligned && n % wide == 0) {
         const uint32_t at = wide * lane;
         if (at >= n) {
             return;
         }
-        float v[wide];
 #pragma unroll
-        for (uint32_t e = 0; e < wide; e += 4) {
-            float4 of_x = *(const float4 *)(const void *)(x + at + e);
-            if (g != nullptr) {
-                const float4 of_g = *(const float4 *)(const void *)(g + at + e);
-                of_x = {of_x.x * of_g.x, of_x.y * of_g.y, of_x.z * of_g.z, of_x.w * of_g.w};
+        for (int i = 0; i < N; i++) {
+            if (N > 1 && (uint32_t)i >= n_x) {
+                break;
             }
-            v[e] = of_x.x;
-            v[e + 1] = of_x.y;
-            v[e + 2] = of_x.z;
-            v[e + 3] = of_x.w;
-        }
+            float v[wide];
+            read_floats<wide>(x + (uint64_t)i * k + at, g != nullptr ? g + at : nullptr, v);
 #pragma unroll
-        for (int r = 0; r < rows; r++) {
-            if ((uint32_t)r < n_rows) {
-                const uint4 raw = *(const uint4 *)(const void *)(w + r * room + 16 * lane);
-                const uint8_t *const elems = (const uint8_t *)&raw;
+            for (int r = 0; r < rows; r++) {
+                if ((uint32_t)r < n_rows) {
+                    const uint4 raw = *(const uint4 *)(const void *)(w + r * room + 16 * lane);
+                    const uint8_t *const elems = (const uint8_t *)&raw;
 #pragma unroll
-                for (uint32_t e = 0; e < wide; e++) {
-                    sums[r] += cu_element<T>(elems, e) * v[e];
+                    for (uint32_t e = 0; e < wide; e++) {
+                        sums[r * N + i] += cu_element<T>(elems, e) * v[e];
+                    }
                 }
             }
         }
@@ -250,7 +305,13 @@ static __device__ void vec_floats(const uint8_t *w, const uint32_t (&skew)[vec_p
     for (int r = 0; r < rows; r++) {
         for (uint32_t at = lane; (uint32_t)r < n_rows && at < n; at += CU_WARP) {
             const float weight = g != nullptr ? g[at] : 1.0f;
-            sums[r] += cu_element<T>(w + r * room + skew[r], at) * (x[at] * weight);
+            const float of_w = cu_element<T>(w + r * room + skew[r], at);
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                if ((uint32_t)i < n_x) {
+                    sums[r * N + i] += of_w * (x[(uint64_t)i * k + at] * weight);
+                }
+            }
         }
     }
 }
@@ -286,25 +347,25 @@ static __device__ struct unit_rows rows_of(const struct products &ps, uint32_t u
 }
 
 /* First byte of a piece of a row of p. */
-template <int T>
+template <int T, int N>
 static __device__ const uint8_t *piece_of(const struct product &p, uint32_t row, uint32_t piece) {
-    const uint32_t block = piece * ((uint32_t)vec_piece<T>::elems / cu_format<T>::elems);
+    const uint32_t block = piece * ((uint32_t)vec_piece<T, N>::elems / cu_format<T>::elems);
     return p.w + row * p.row_bytes + (uint64_t)block * cu_format<T>::bytes;
 }
 
-template <int T>
+template <int T, int N>
 static __device__ void vec_ask(const struct products &ps, struct place at, uint8_t *to,
                                uint32_t lane) {
     if (at.unit < ps.n_units) {
-        const struct unit_rows rows = rows_of(ps, at.unit, vec_piece<T>::rows);
+        const struct unit_rows rows = rows_of(ps, at.unit, vec_piece<T, N>::rows);
         const struct product &p = ps.of[rows.product];
-        const uint32_t left = p.k - at.piece * vec_piece<T>::elems;
-        const uint32_t n =
-            left < (uint32_t)vec_piece<T>::elems ? left : (uint32_t)vec_piece<T>::elems;
+        constexpr uint32_t elems = vec_piece<T, N>::elems;
+        const uint32_t left = p.k - at.piece * elems, n = left < elems ? left : elems;
 #pragma unroll
-        for (uint32_t r = 0; r < (uint32_t)vec_piece<T>::rows; r++) {
+        for (uint32_t r = 0; r < (uint32_t)vec_piece<T, N>::rows; r++) {
             if (r < rows.n) {
-                cu_stage(to + r * vec_piece<T>::room, piece_of<T>(p, rows.first + r, at.piece),
+                cu_stage(to + r * vec_piece<T, N>::room,
+                         piece_of<T, N>(p, rows.first + r, at.piece),
                          n / cu_format<T>::elems * cu_format<T>::bytes, lane, CU_WARP);
             }
         }
@@ -312,28 +373,29 @@ static __device__ void vec_ask(const struct products &ps, struct place at, uint8
     __pipeline_commit();
 }
 
-/* What one warp adds to the sums of a unit's rows: one piece. */
-template <int T>
+/* What one warp adds to the sums of a unit's rows and n_x rows of x: one piece. */
+template <int T, int N>
 static __device__ void vec_piece_of(const struct products &ps, const struct unit_rows &rows,
-                                    const struct x_codes &codes, const float *x, uint32_t piece,
-                                    const uint8_t *stage, uint32_t lane,
-                                    float (&sums)[vec_piece<T>::rows]) {
+                                    const struct x_codes &codes, const float *x, uint32_t n_x,
+                                    uint32_t piece, const uint8_t *stage, uint32_t lane,
+                                    float (&sums)[vec_piece<T, N>::outs]) {
+    constexpr uint32_t elems = vec_piece<T, N>::elems;
     const struct product &p = ps.of[rows.product];
-    const uint32_t first = piece * vec_piece<T>::elems, left = p.k - first;
-    const uint32_t n = left < (uint32_t)vec_piece<T>::elems ? left : (uint32_t)vec_piece<T>::elems;
-    uint32_t skew[vec_piece<T>::rows];
-    bool aligned = (((uintptr_t)x | (uintptr_t)ps.from.b) & 15u) == 0;
+    const uint32_t first = piece * elems, left = p.k - first, n = left < elems ? left : elems;
+    uint32_t skew[vec_piece<T, N>::rows];
+    bool aligned = (((uintptr_t)x | (uintptr_t)ps.from.b) & 15u) == 0 && (N == 1 || p.k % 4 == 0);
 #pragma unroll
-    for (uint32_t r = 0; r < (uint32_t)vec_piece<T>::rows; r++) {
-        skew[r] = cu_skew(piece_of<T>(p, rows.first + r, piece));
+    for (uint32_t r = 0; r < (uint32_t)vec_piece<T, N>::rows; r++) {
+        skew[r] = cu_skew(piece_of<T, N>(p, rows.first + r, piece));
         aligned = aligned && skew[r] == 0;
     }
-    if constexpr (vec_piece<T>::quantised) {
-        const uint64_t block0 = (uint64_t)blockIdx.y * (p.k / 32) + first / 32;
-        sums[0] += vec_quantised<T>(stage + skew[0], codes, block0, n, lane);
+    if constexpr (vec_piece<T, N>::quantised) {
+        const uint64_t step = p.k / 32;
+        const struct vec_codes of_x = {codes, (uint64_t)blockIdx.y * N * step + first / 32, step};
+        vec_quantised<T, N>(stage, skew, rows.n, of_x, n_x, n, lane, sums);
     } else {
         const float *const g = ps.from.b != nullptr ? ps.from.b + first : nullptr;
-        vec_floats<T>(stage, skew, rows.n, x + first, g, n, lane, aligned, sums);
+        vec_floats<T, N>(stage, skew, rows.n, x + first, p.k, n_x, g, n, lane, aligned, sums);
     }
 }
 
@@ -347,67 +409,70 @@ static __device__ void write_normed(const struct products &ps, const float *a, f
     }
 }
 
-/* Block (group of units, row of x): row_warps warps share a unit, by pieces. */
-template <int T>
+/* Block (group of units, N rows of x): row_warps warps share a unit, by pieces. A norm makes x in
+ * here where N is 1. */
+template <int T, int N>
 static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP)
     k_matmul_vec(const __grid_constant__ struct products ps, struct x_codes codes,
                  uint32_t row_warps) {
-    constexpr int rows_max = vec_piece<T>::rows, n_stages = vec_piece<T>::stages;
-    __shared__ __align__(16) uint8_t stages[VEC_WARPS][n_stages][rows_max * vec_piece<T>::room];
-    __shared__ float parts[VEC_WARPS][rows_max];
+    typedef vec_piece<T, N> shape;
+    constexpr int rows_max = shape::rows, n_stages = shape::stages, outs = shape::outs;
+    __shared__ __align__(16) uint8_t stages[VEC_WARPS][n_stages][rows_max * shape::room];
+    __shared__ float parts[VEC_WARPS][outs];
     const uint32_t lane = threadIdx.x % CU_WARP, warp = threadIdx.x / CU_WARP;
     const uint32_t part = warp % row_warps, units_at_once = VEC_WARPS / row_warps;
-    const uint32_t n_pieces = cu_div_up(ps.of[0].k, vec_piece<T>::elems);
+    const uint32_t k = ps.of[0].k, n_pieces = cu_div_up(k, shape::elems);
     const uint32_t unit_step = gridDim.x * units_at_once;
+    const uint32_t x0 = blockIdx.y * N, x_left = ps.of[0].n - x0, n_x = x_left < N ? x_left : N;
     const bool idle = part >= n_pieces;
     uint32_t unit = blockIdx.x * units_at_once + warp / row_warps;
     struct place ahead = {idle ? ps.n_units : unit, part};
     for (int i = 0; i < n_stages - 1; i++) {
-        vec_ask<T>(ps, ahead, stages[warp][i], lane);
+        vec_ask<T, N>(ps, ahead, stages[warp][i], lane);
         ahead = next_place(ahead, n_pieces, part, row_warps, unit_step);
     }
-    const float *const x =
-        (ps.from.b != nullptr ? ps.from.a : ps.of[0].x) + (uint64_t)blockIdx.y * ps.of[0].k;
+    const float *const x = (ps.from.b != nullptr ? ps.from.a : ps.of[0].x) + (uint64_t)x0 * k;
     float factor = 1.0f;
-    if (!vec_piece<T>::quantised &&
-        ps.from.b != nullptr) { /* while the first rows are on the way */
-        factor = norm_factor(x, ps.of[0].k, ps.from.eps, &parts[0][0]);
+    if (!shape::quantised && N == 1 && ps.from.b != nullptr) { /* while rows are on the way */
+        factor = norm_factor(x, k, ps.from.eps, &parts[0][0]);
         write_normed(ps, x, factor);
     }
     uint32_t stage = 0;
     for (uint32_t base = blockIdx.x * units_at_once; base < ps.n_units;
          base += unit_step, unit += unit_step) {
         struct unit_rows rows = {0, 0, 0};
-        float sums[rows_max] = {};
+        float sums[outs] = {};
         if (unit < ps.n_units) {
             rows = rows_of(ps, unit, rows_max);
         }
         for (uint32_t piece = part; piece < n_pieces && rows.n > 0; piece += row_warps) {
             __pipeline_wait_prior(n_stages - 2);
             __syncwarp();
-            vec_ask<T>(ps, ahead, stages[warp][(stage + n_stages - 1) % n_stages], lane);
+            vec_ask<T, N>(ps, ahead, stages[warp][(stage + n_stages - 1) % n_stages], lane);
             ahead = next_place(ahead, n_pieces, part, row_warps, unit_step);
-            vec_piece_of<T>(ps, rows, codes, x, piece, stages[warp][stage], lane, sums);
+            vec_piece_of<T, N>(ps, rows, codes, x, n_x, piece, stages[warp][stage], lane, sums);
             stage = (stage + 1) % n_stages;
         }
-        float mine = 0.0f; /* of row `lane` */
+        float mine = 0.0f; /* output `lane`: of row lane / N of w, row lane % N of x */
 #pragma unroll
-        for (int r = 0; r < rows_max; r++) {
-            const float sum = cu_warp_sum(sums[r]);
-            mine = lane == (uint32_t)r ? sum : mine;
+        for (int o = 0; o < outs; o++) {
+            if ((uint32_t)(o % N) < n_x) {
+                const float sum = cu_warp_sum(sums[o]);
+                mine = lane == (uint32_t)o ? sum : mine;
+            }
         }
         if (row_warps > 1) {
             __syncthreads();
-            if (lane < (uint32_t)rows_max) {
+            if (lane < (uint32_t)outs) {
                 parts[warp][lane] = mine;
             }
             __syncthreads();
-            for (uint32_t i = 1; part == 0 && lane < (uint32_t)rows_max && i < row_warps; i++) {
+            for (uint32_t i = 1; part == 0 && lane < (uint32_t)outs && i < row_warps; i++) {
                 mine += parts[warp + i][lane];
             }
         }
-        if (lane < rows.n && part == 0) {
-            finish(ps.of[rows.product], blockIdx.y, rows.first + lane, mine * factor);
+        if (lane / N < rows.n && lane % N < n_x && part == 0) {
+            finish(ps.of[rows.product], x0 + lane % N, rows.first + lane / N, mine * factor);
         }
     }
 }
@@ -644,12 +709,14 @@ static struct product product_of(const struct tl_matmul *op) {
             op->accumulate};
 }
 
-template <int T> static cudaError_t vec_of(const struct cu_exec *x, const struct cu_products *ps) {
+/* N rows of x at a time. */
+template <int T, int N>
+static cudaError_t vec_by(const struct cu_exec *x, const struct cu_products *ps) {
     struct products all = {};
     struct x_codes codes = {};
     for (uint32_t i = 0; i < ps->n; i++) {
         all.of[i] = product_of(&ps->of[i]);
-        all.units[i] = cu_div_up(all.of[i].m, vec_piece<T>::rows);
+        all.units[i] = cu_div_up(all.of[i].m, vec_piece<T, N>::rows);
         all.n_units += all.units[i];
     }
     all.n_of = ps->n;
@@ -667,8 +734,12 @@ template <int T> static cudaError_t vec_of(const struct cu_exec *x, const struct
     const uint32_t row_warps = all.n_units >= wanted ? 1 : 2ull * all.n_units >= wanted ? 2 : 4;
     const uint32_t blocks = cu_div_up(all.n_units, VEC_WARPS / row_warps);
     const uint32_t most = x->n_sms * 16; /* then each warp has several rows to run through */
-    return cu_launch(x, dim3(blocks < most ? blocks : most, all.of[0].n), VEC_WARPS * CU_WARP, 0,
-                     k_matmul_vec<T>, all, codes, row_warps);
+    const dim3 grid(blocks < most ? blocks : most, cu_div_up(all.of[0].n, N));
+    return cu_launch(x, grid, VEC_WARPS * CU_WARP, 0, k_matmul_vec<T, N>, all, codes, row_warps);
+}
+
+template <int T> static cudaError_t vec_of(const struct cu_exec *x, const struct cu_products *ps) {
+    return ps->of[0].x.rows == 1 ? vec_by<T, 1>(x, ps) : vec_by<T, vec_several<T>::n>(x, ps);
 }
 
 template <int T>

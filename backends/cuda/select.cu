@@ -363,15 +363,40 @@ static __global__ void k_fetch_plan(const __grid_constant__ struct cu_group<fetc
     }
 }
 
-static __device__ void copy_row(uint8_t *to, const uint8_t *from, uint64_t bytes, bool by_pieces,
-                                uint32_t lane) {
-    if (by_pieces) {
-        for (uint64_t at = 16 * lane; at < bytes; at += 16 * CU_WARP) {
-            *(uint4 *)(void *)(to + at) = *(const uint4 *)(const void *)(from + at);
-        }
-    } else {
-        for (uint64_t at = lane; at < bytes; at += CU_WARP) {
-            to[at] = from[at];
+static __device__ void copy_bytes(uint8_t *to, const uint8_t *from, uint64_t bytes, uint32_t lane) {
+    for (uint64_t at = lane; at < bytes; at += CU_WARP) {
+        to[at] = from[at];
+    }
+}
+
+/* Piece `at` of a row's key and value behind each other. */
+struct fetch_row {
+    const uint8_t *from_k, *from_v;
+    uint8_t *to_k, *to_v;
+    uint64_t k_bytes, bytes;
+};
+
+static __device__ uint4 read_piece(const struct fetch_row &r, uint64_t at) {
+    return *(const uint4 *)(const void *)(at < r.k_bytes ? r.from_k + at
+                                                         : r.from_v + (at - r.k_bytes));
+}
+
+static __device__ void write_piece(const struct fetch_row &r, uint64_t at, uint4 piece) {
+    *(uint4 *)(void *)(at < r.k_bytes ? r.to_k + at : r.to_v + (at - r.k_bytes)) = piece;
+}
+
+/* Key and value at once, and two pieces a lane before the first is written: a read of the link
+ * takes a microsecond and more, and a warp that copies one behind the other waits twice. A row of
+ * 128 halves is 512 bytes, one instruction of a warp; 256 are two. */
+static __device__ void copy_row(const struct fetch_row &r, uint32_t lane) {
+    constexpr uint64_t wide = 16 * CU_WARP;
+    for (uint64_t at = 16 * lane; at < r.bytes; at += 2 * wide) {
+        const bool has_next = at + wide < r.bytes;
+        const uint4 piece = read_piece(r, at);
+        const uint4 next = has_next ? read_piece(r, at + wide) : piece;
+        write_piece(r, at, piece);
+        if (has_next) {
+            write_piece(r, at + wide, next);
         }
     }
 }
@@ -387,8 +412,18 @@ static __global__ void k_fetch_copy(const __grid_constant__ struct cu_group<fetc
     const uint64_t j = (uint64_t)head * a.k + (uint32_t)a.misses[(uint64_t)head * a.k + miss];
     const uint64_t from = (uint64_t)head * a.home_rows + a.row0 + (uint32_t)a.idx[j];
     const uint64_t to = (uint64_t)head * a.n_slots + (uint32_t)a.slot[j];
-    copy_row(a.hot_k + to * a.k_bytes, a.home_k + from * a.k_bytes, a.k_bytes, a.by_pieces, lane);
-    copy_row(a.hot_v + to * a.v_bytes, a.home_v + from * a.v_bytes, a.v_bytes, a.by_pieces, lane);
+    const struct fetch_row row = {a.home_k + from * a.k_bytes,
+                                  a.home_v + from * a.v_bytes,
+                                  a.hot_k + to * a.k_bytes,
+                                  a.hot_v + to * a.v_bytes,
+                                  a.k_bytes,
+                                  a.k_bytes + a.v_bytes};
+    if (a.by_pieces) {
+        copy_row(row, lane);
+    } else {
+        copy_bytes(row.to_k, row.from_k, a.k_bytes, lane);
+        copy_bytes(row.to_v, row.from_v, a.v_bytes, lane);
+    }
 }
 
 /* ---- launchers ---- */

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_CTX = 4096, N_VOCAB = 512, LAYERS_MAX = 4 };
+enum { N_CTX = 4096, N_VOCAB = 512, N_FF = 512, LAYERS_MAX = 4 };
 
 struct step {
     tl_dev *dev;
@@ -40,8 +40,7 @@ static uint64_t count_copies(void) {
     return sum;
 }
 
-/* A step of n_layers layers of a named shape, and a small vocabulary: layers are what is counted.
- */
+/* A step of n_layers layers of a named shape, small where sizes do not change what is launched. */
 static void open_step(struct step *s, const char *shape, tl_dtype weights, const char *preset,
                       uint32_t n_layers) {
     struct tl_policy policies[LAYERS_MAX];
@@ -54,6 +53,7 @@ static void open_step(struct step *s, const char *shape, tl_dtype weights, const
     tl_named_shape_get(named, &s->shape);
     s->shape.n_layers = n_layers;
     s->shape.n_vocab = N_VOCAB;
+    s->shape.n_ff = N_FF;
     assert_int_equal(tl_dev_open(&s->dev, tl_backend_find("cuda"), &(struct tl_dev_params){0}),
                      TL_OK);
     for (int i = 0; i < TL_LANE_COUNT; i++) {
