@@ -410,9 +410,10 @@ static __device__ void write_normed(const struct products &ps, const float *a, f
 }
 
 /* Block (group of units, N rows of x): row_warps warps share a unit, by pieces. A norm makes x in
- * here where N is 1. */
+ * here where N is 1. Told that four blocks a multiprocessor are enough, ptxas spills nothing for a
+ * fifth. */
 template <int T, int N>
-static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP)
+static __global__ void __launch_bounds__(VEC_WARPS *CU_WARP, N > 1 ? 4 : 1)
     k_matmul_vec(const __grid_constant__ struct products ps, struct x_codes codes,
                  uint32_t row_warps) {
     typedef vec_piece<T, N> shape;
