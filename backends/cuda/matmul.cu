@@ -13,8 +13,8 @@
  *   precision. F32 and BF16 w in floats.
  *
  * Where few ends (tuning.c): tiles read w once for 64 rows, but with 64 x 32 elements of it on the
- * way a block: for Q4_K and m = 4096 that is 64 blocks of 1152 bytes a round trip of some 800 ns,
- * 90 GB/s of a 3090's 936, and 64 / n of the products are of zeros.
+ * way a block: for Q4_K and m = 4096 64 blocks of 1152 bytes in some 800 ns, 90 GB/s of a 3090's
+ * 936, and most products are of zeros.
  *
  * Invariant: an output is the same sum in the same order on every run; nothing is added by atomics.
  */
@@ -194,10 +194,8 @@ template <int T, int N> struct vec_piece {
     static_assert((int)outs <= (int)CU_WARP, "a lane an output");
 };
 
-/* The rows of x in one launch's block, where there are several. */
-template <int T> struct vec_several {
-    enum { n = cu_format<T>::elems > 1 ? 16 : 8 };
-};
+/* The rows of x of a block, where there are several. */
+template <int T> static constexpr int vec_several = cu_format<T>::elems > 1 ? 16 : 8;
 
 /* What meets a piece: rows of x `step` apart, n_x of them. */
 struct vec_codes {
@@ -740,7 +738,7 @@ static cudaError_t vec_by(const struct cu_exec *x, const struct cu_products *ps)
 }
 
 template <int T> static cudaError_t vec_of(const struct cu_exec *x, const struct cu_products *ps) {
-    return ps->of[0].x.rows == 1 ? vec_by<T, 1>(x, ps) : vec_by<T, vec_several<T>::n>(x, ps);
+    return ps->of[0].x.rows == 1 ? vec_by<T, 1>(x, ps) : vec_by<T, vec_several<T>>(x, ps);
 }
 
 template <int T>
