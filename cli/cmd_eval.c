@@ -5,6 +5,7 @@
 #include "eval_measure.h"
 #include "policies.h"
 
+#include "core/codec.h"
 #include "core/policy.h"
 
 #include <inttypes.h>
@@ -399,6 +400,10 @@ static int run(struct command *c) {
     const int code = cli_load(&e->loaded, &sized);
     if (code != 0) {
         return code;
+    }
+    const uint32_t head_dim = tl_engine_model(e->loaded.engine)->shape.head_dim;
+    if (e->args->kv == NULL && !tl_codec_fits(head_dim)) {
+        e->report.n_presets = 1; /* of "full,tailor" */
     }
     if (!e->args->json && cli_stderr_is_tty()) {
         cli_print_plan(&e->loaded);

@@ -1,6 +1,6 @@
-/* Launches of the CUDA backend, counted without it. Each lane keeps a sentence, as each stream of
+/* Launches of the CUDA backend, counted without it. Each lane keeps a fusion, as each stream of
  * the backend does; it ends where the lane waits for the other one, is waited for, or goes on with
- * something else. An op is charged with what the sentence's launches grow by when it joins. The
+ * something else. An op is charged with what the fusion's launches grow by when it joins. The
  * numbers of kernels per verb are the launchers' (backends/cuda); tests/cuda_emu/test_step.c holds
  * every preset to what the emulated card counts. */
 #include "launches.h"
@@ -11,7 +11,7 @@ const struct tl_launching tl_launching_cuda = {
     .few_rows = 16, .split_rows = 128, .split_blocks = 4, .together_max = 8};
 
 struct lane {
-    struct tl_sentence sentence;
+    struct tl_fusion fusion;
     tl_view codes; /* of which x rounded codes are there */
 };
 
@@ -19,7 +19,7 @@ static bool has_host_memory(const tl_view *v) { return v->buf->mem == TL_MEM_HOS
 
 /* Rounding x, or making halves of it, is a launch before that of the products. */
 static uint32_t launches_of_products(const struct lane *lane, const struct tl_launching *l) {
-    const struct tl_sentence *const s = &lane->sentence;
+    const struct tl_fusion *const s = &lane->fusion;
     const struct tl_matmul *const first = &s->products[0];
     if (s->n_products == 0) {
         return 1;
@@ -36,32 +36,32 @@ static uint32_t launches_of_products(const struct lane *lane, const struct tl_la
 }
 
 static uint32_t launches_of(const struct lane *lane, const struct tl_launching *l) {
-    switch (lane->sentence.kind) {
-    case TL_SENTENCE_OF_PRODUCTS:
+    switch (lane->fusion.kind) {
+    case TL_FUSION_OF_PRODUCTS:
         return launches_of_products(lane, l);
-    case TL_SENTENCE_OF_TURNS:
+    case TL_FUSION_OF_TURNS:
         return 1;
-    case TL_SENTENCE_EMPTY:
+    case TL_FUSION_EMPTY:
         break;
     }
     return 0;
 }
 
-static void end_sentence(struct lane *lane, const struct tl_launching *l) {
-    const struct tl_sentence *const s = &lane->sentence;
-    if (s->kind == TL_SENTENCE_EMPTY) {
+static void end_fusion(struct lane *lane, const struct tl_launching *l) {
+    const struct tl_fusion *const s = &lane->fusion;
+    if (s->kind == TL_FUSION_EMPTY) {
         return;
     }
     const struct tl_matmul *const first = &s->products[0];
-    const bool rounded = s->kind == TL_SENTENCE_OF_PRODUCTS && s->n_products > 0 &&
+    const bool rounded = s->kind == TL_FUSION_OF_PRODUCTS && s->n_products > 0 &&
                          tl_matmul_rounds_x(first, l->few_rows) && !has_host_memory(&first->x);
     lane->codes = rounded ? first->x : (tl_view){0};
-    lane->sentence.kind = TL_SENTENCE_EMPTY;
+    lane->fusion.kind = TL_FUSION_EMPTY;
 }
 
 /* The other lane's results are to be seen: codes may be of an x that has changed. */
 static void end_and_forget(struct lane *lane, const struct tl_launching *l) {
-    end_sentence(lane, l);
+    end_fusion(lane, l);
     lane->codes = (tl_view){0};
 }
 
@@ -81,7 +81,7 @@ static bool sketch_is_split(const struct tl_attend_sketch *op, const struct tl_l
     return tl_max_u64(room, number_in(&op->n_blocks)) > l->split_blocks;
 }
 
-/* Launches of an op that is in no sentence: *own, and *shared ones that alike ops of a group do by
+/* Launches of an op that is in no fusion: *own, and *shared ones that alike ops of a group do by
  * one. Copies and fills are nodes of the graph as kernels are. */
 static void count_op(const struct tl_op *op, const struct tl_launching *l, uint32_t *shared,
                      uint32_t *own) {
@@ -119,20 +119,20 @@ static void count_op(const struct tl_op *op, const struct tl_launching *l, uint3
 /* Op i, which waits for nothing and nothing waits for, on its lane. */
 static uint32_t count_one(struct lane *lane, const struct tl_op *op, const struct tl_launching *l) {
     uint32_t before = 0;
-    if (tl_sentence_takes(&lane->sentence, op, l->few_rows)) {
+    if (tl_fusion_takes(&lane->fusion, op, l->few_rows)) {
         before = launches_of(lane, l);
-    } else if (tl_sentence_may_begin(op)) {
-        end_sentence(lane, l);
+    } else if (tl_fusion_may_begin(op)) {
+        end_fusion(lane, l);
     } else {
         uint32_t shared, own;
         end_and_forget(lane, l);
         count_op(op, l, &shared, &own);
         return shared + own;
     }
-    tl_sentence_put(&lane->sentence, op);
+    tl_fusion_put(&lane->fusion, op);
     const uint32_t n = launches_of(lane, l) - before;
-    if (tl_sentence_is_whole(&lane->sentence, l->few_rows)) {
-        end_sentence(lane, l);
+    if (tl_fusion_is_whole(&lane->fusion, l->few_rows)) {
+        end_fusion(lane, l);
     }
     return n;
 }
@@ -184,14 +184,14 @@ void tl_launches_of(const tl_schedule *s, const struct tl_launching *l, uint32_t
             is_waited_for |= n_of[i + j] == WAITED_FOR;
         }
         if (n > 1) {
-            end_sentence(lane, l);
+            end_fusion(lane, l);
         }
         for (uint32_t j = 0; j < n; j++) {
             n_of[i + j] = n > 1 ? count_in_group(lane, &s->ops[i + j], j, l)
                                 : count_one(lane, &s->ops[i + j], l);
         }
         if (is_waited_for) {
-            end_sentence(lane, l);
+            end_fusion(lane, l);
         }
     }
 }

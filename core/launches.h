@@ -2,7 +2,7 @@
 #ifndef TL_LAUNCHES_H
 #define TL_LAUNCHES_H
 
-#include "sentence.h"
+#include "fusion.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -10,7 +10,7 @@ extern "C" {
 
 /* What decides it beside the ops: fields of a kind of device. */
 struct tl_launching {
-    uint32_t few_rows; /* as sentence.h has it */
+    uint32_t few_rows; /* as fusion.h has it */
     /* Attention over more rows, or blocks of compressed rows, than these is done in parts, which
      * one more launch joins: cards of more multiprocessors than a layer has heads. */
     uint32_t split_rows, split_blocks;

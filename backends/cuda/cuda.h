@@ -54,7 +54,7 @@ struct cu_stream {
     cudaEvent_t fork;           /* for captures of several streams */
     bool gave_up;               /* an op of the capture found no scratch */
     struct cu_held held;
-    struct tl_sentence pending; /* ops that wait for the next one: see pending.c */
+    struct tl_fusion pending; /* ops that wait for the next one: see pending.c */
     /* Of which x the scratch at codes_at holds the codes: several products of one x stand behind
      * each other. Anything else on the stream makes it an absent view. */
     tl_view codes;

@@ -6,7 +6,7 @@
 #ifndef TL_CUDA_KERNELS_H
 #define TL_CUDA_KERNELS_H
 
-#include "core/sentence.h"
+#include "core/fusion.h"
 
 #include <cuda_runtime_api.h>
 
@@ -75,7 +75,7 @@ struct cu_turn {
 };
 cudaError_t cu_vq_turn(const struct cu_exec *x, const struct cu_turn *op);
 
-/* Products of one x, at most TL_SENTENCE_PRODUCTS, and what makes x: at most one of the two, NULL
+/* Products of one x, at most TL_FUSION_PRODUCTS, and what makes x: at most one of the two, NULL
  * where x is there already. They are one launch, two where x is rounded first. All have x, and a
  * dtype of w, in common; more than one where x has at most vec_rows_most rows; a norm or a gate
  * where tl_matmul_rounds_x says so, a norm for one row of x by any w. */
@@ -92,9 +92,9 @@ cudaError_t cu_matmul(const struct cu_exec *x, const struct cu_products *ps);
 /* Rows turned and rows stored, by one launch: all heads are equally wide, rows equally many, and a
  * row that is stored is either one of those that are turned or none of them. */
 struct cu_turns {
-    const struct tl_rope *ropes; /* 1 .. TL_SENTENCE_TURNS of them */
+    const struct tl_rope *ropes; /* 1 .. TL_FUSION_TURNS of them */
     const struct tl_kv_encode *encodes;
-    uint32_t n_ropes, n_encodes; /* of the same k and v, at most TL_SENTENCE_TIERS */
+    uint32_t n_ropes, n_encodes; /* of the same k and v, at most TL_FUSION_TIERS */
 };
 cudaError_t cu_turn_and_store(const struct cu_exec *x, const struct cu_turns *op);
 

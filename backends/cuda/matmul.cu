@@ -161,8 +161,8 @@ struct product {
 
 /* Products of one x: n, k and row_bytes are equal. */
 struct products {
-    struct product of[TL_SENTENCE_PRODUCTS];
-    uint32_t units[TL_SENTENCE_PRODUCTS]; /* of each: vec_piece::rows rows, the last one fewer */
+    struct product of[TL_FUSION_PRODUCTS];
+    uint32_t units[TL_FUSION_PRODUCTS]; /* of each: vec_piece::rows rows, the last one fewer */
     uint32_t n_of, n_units;
     struct x_source from; /* FROM_NORM where b is not NULL: floats only */
 };

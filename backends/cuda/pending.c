@@ -1,5 +1,5 @@
-/* Ops that wait for the next one, since one launch can do both. At most one sentence waits on a
- * stream; which op continues it is core's to say (sentence.h). Whatever does not ends it: it is
+/* Ops that wait for the next one, since one launch can do both. At most one fusion waits on a
+ * stream; which op continues it is core's to say (fusion.h). Whatever does not ends it: it is
  * launched, and then the op is what a new one may begin with. So an op of a recorded step and one
  * enqueued alone take the same way.
  *
@@ -18,7 +18,7 @@
  * won are round trips of an idle card, 7 or 8 a layer. */
 #include "cuda.h"
 
-static tl_err run_products(struct cu_stream *s, const struct tl_sentence *p) {
+static tl_err run_products(struct cu_stream *s, const struct tl_fusion *p) {
     struct cu_dev *const dev = cu_dev_of(&s->base);
     const struct tl_matmul *const first = &p->products[0];
     const struct cu_products all = {.norm = p->maker == TL_MAKER_NORM ? &p->norm : NULL,
@@ -44,7 +44,7 @@ static tl_err run_products(struct cu_stream *s, const struct tl_sentence *p) {
     return TL_OK;
 }
 
-static tl_err run_turns(struct cu_stream *s, const struct tl_sentence *p) {
+static tl_err run_turns(struct cu_stream *s, const struct tl_fusion *p) {
     struct cu_dev *const dev = cu_dev_of(&s->base);
     const struct cu_exec x = cu_exec_of(&s->base);
     const struct cu_turns all = {
@@ -57,14 +57,14 @@ static tl_err run_turns(struct cu_stream *s, const struct tl_sentence *p) {
 
 tl_err cu_settle(tl_stream *base) {
     struct cu_stream *const s = (struct cu_stream *)base;
-    const struct tl_sentence *const p = &s->pending;
-    const tl_sentence_kind kind = p->kind;
-    s->pending.kind = TL_SENTENCE_EMPTY;
-    if (kind == TL_SENTENCE_EMPTY) {
+    const struct tl_fusion *const p = &s->pending;
+    const tl_fusion_kind kind = p->kind;
+    s->pending.kind = TL_FUSION_EMPTY;
+    if (kind == TL_FUSION_EMPTY) {
         return TL_OK;
     }
     TL_TRY(cu_enter(cu_dev_of(base)));
-    return kind == TL_SENTENCE_OF_PRODUCTS ? run_products(s, p) : run_turns(s, p);
+    return kind == TL_FUSION_OF_PRODUCTS ? run_products(s, p) : run_turns(s, p);
 }
 
 /* Adds an op to what waits, and runs that where nothing else can join. */
@@ -74,14 +74,14 @@ static tl_err put(tl_stream *base, const struct tl_op *op, bool takes) {
         TL_TRY(cu_settle(base));
     }
     TL_TRY(cu_enter(cu_dev_of(base)));
-    tl_sentence_put(&s->pending, op);
+    tl_fusion_put(&s->pending, op);
     const uint32_t few_rows = cu_dev_of(base)->tuning->vec_rows_most;
-    return tl_sentence_is_whole(&s->pending, few_rows) ? cu_settle(base) : TL_OK;
+    return tl_fusion_is_whole(&s->pending, few_rows) ? cu_settle(base) : TL_OK;
 }
 
 static bool takes(const tl_stream *base, const struct tl_op *op) {
-    return tl_sentence_takes(&((const struct cu_stream *)base)->pending, op,
-                             cu_dev_of(base)->tuning->vec_rows_most);
+    return tl_fusion_takes(&((const struct cu_stream *)base)->pending, op,
+                           cu_dev_of(base)->tuning->vec_rows_most);
 }
 
 static tl_err pend(tl_stream *base, const struct tl_op *op) {

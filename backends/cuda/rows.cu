@@ -228,12 +228,12 @@ static __global__ void k_kv_encode(const __grid_constant__ encode_group ops, uin
 /* Rows of one kind, q or k or v, of which each head is turned, stored, or both. */
 struct turn_line {
     struct rope_args turn; /* inv_freq NULL: not turned; x and n_pairs else */
-    struct encode_args to[TL_SENTENCE_TIERS];
+    struct encode_args to[TL_FUSION_TIERS];
     uint32_t heads, n_to;
 };
 
 struct turn_args {
-    struct turn_line of[TL_SENTENCE_TURNS + 2]; /* what is turned; keys and values that are not */
+    struct turn_line of[TL_FUSION_TURNS + 2]; /* what is turned; keys and values that are not */
     uint32_t n_of, d;
 };
 

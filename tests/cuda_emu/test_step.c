@@ -277,7 +277,7 @@ static void test_numbers(void **state) {
     }
 }
 
-/* ---- sentences ---- */
+/* ---- fusions ---- */
 
 enum { N_ROWS = 2, DIM = 64, D = 32, HEADS = DIM / D, CAP = 4, N_ACTS = 6, N_WEIGHTS = 4 };
 static const tl_dtype weight_types[N_WEIGHTS] = {TL_F16, TL_Q8_0, TL_Q8_0, TL_F32};
@@ -354,7 +354,7 @@ static void close_world(struct world *w) {
     tl_dev_close(&w->dev);
 }
 
-/* n rows of the activations: mostly the same few, so that sentences come about; some lie across two
+/* n rows of the activations: mostly the same few, so that fusions come about; some lie across two
  * of those, so that rows of one op are parts of another's. */
 static tl_view random_rows(const struct world *w, struct tl_rng *rng, uint32_t n) {
     enum { STEP = 16 }; /* floats */
@@ -430,7 +430,7 @@ static tl_err random_op(const struct world *w, struct tl_rng *rng, uint32_t n) {
  * short lists of ops, with the same few rows, or parts of them, in many roles, end in the same
  * memory as on the CPU.
  */
-static void test_sentences(void **state) {
+static void test_fusions(void **state) {
     (void)state;
     enum { N_LISTS = 1500 };
     struct emu_options o = emu_defaults();
@@ -489,7 +489,7 @@ int main(void) {
         cmocka_unit_test(test_forecast_counts_launches),
         cmocka_unit_test(test_batches_count_launches),
         cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_sentences),
+        cmocka_unit_test(test_fusions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

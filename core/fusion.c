@@ -1,8 +1,8 @@
-/* The rules of sentences: which op continues which. They read views and dtypes only, so that a
+/* The rules of fusions: which op continues which. They read views and dtypes only, so that a
  * device that launches and a forecast that counts cannot come to different answers. Invariant: an
- * op joins only if no earlier op of the sentence writes what it reads or writes, but for the very
- * view that the sentence hands on, and none reads what it writes. */
-#include "sentence.h"
+ * op joins only if no earlier op of the fusion writes what it reads or writes, but for the very
+ * view that the fusion hands on, and none reads what it writes. */
+#include "fusion.h"
 
 enum { TURN_ROWS_MAX = 16 }; /* a step's; more rows keep a launch of their own busy */
 
@@ -29,7 +29,7 @@ bool tl_matmul_rounds_x(const struct tl_matmul *op, uint32_t few_rows) {
 /* True where the maker that waits alone can be part of this product: where x is rounded for it, or
  * where it is a norm of one row and w of floats, whose every block computes its factor again. A
  * gate is not: for each four rows of w 14336 exponentials again, to win 2 us beside 125. */
-static bool makes_x(const struct tl_sentence *s, const struct tl_matmul *op, uint32_t few_rows) {
+static bool makes_x(const struct tl_fusion *s, const struct tl_matmul *op, uint32_t few_rows) {
     const bool norm = s->maker == TL_MAKER_NORM;
     const tl_view *const made = norm ? &s->norm.y : &s->glu.y;
     const tl_view *const from[] = {made, norm ? &s->norm.x : &s->glu.gate,
@@ -39,9 +39,8 @@ static bool makes_x(const struct tl_sentence *s, const struct tl_matmul *op, uin
            !tl_view_overlap(&op->w, made) && !tl_view_overlap(&op->bias, made);
 }
 
-static bool takes_matmul(const struct tl_sentence *s, const struct tl_matmul *op,
-                         uint32_t few_rows) {
-    if (s->kind != TL_SENTENCE_OF_PRODUCTS || s->n_products == TL_SENTENCE_PRODUCTS) {
+static bool takes_matmul(const struct tl_fusion *s, const struct tl_matmul *op, uint32_t few_rows) {
+    if (s->kind != TL_FUSION_OF_PRODUCTS || s->n_products == TL_FUSION_PRODUCTS) {
         return false;
     }
     if (s->maker != TL_MAKER_NONE && !makes_x(s, op, few_rows)) {
@@ -73,9 +72,9 @@ static bool is_in_place(const struct tl_glu *op) {
            (tl_view_same(&op->y, &op->up) && !tl_view_overlap(&op->y, &op->gate));
 }
 
-static bool products_are_whole(const struct tl_sentence *s, uint32_t few_rows) {
+static bool products_are_whole(const struct tl_fusion *s, uint32_t few_rows) {
     if (s->n_products > 0) {
-        return s->n_products == TL_SENTENCE_PRODUCTS || s->products[0].x.rows > few_rows;
+        return s->n_products == TL_FUSION_PRODUCTS || s->products[0].x.rows > few_rows;
     }
     const struct tl_rmsnorm *const norm = &s->norm;
     const struct tl_glu *const glu = &s->glu;
@@ -90,8 +89,8 @@ bool tl_rope_joins(const struct tl_rope *op) {
     return op->x.rows <= TURN_ROWS_MAX && op->head_dim <= TL_HEAD_DIM_MAX;
 }
 
-static bool takes_rope(const struct tl_sentence *s, const struct tl_rope *op) {
-    if (s->kind != TL_SENTENCE_OF_TURNS || s->n_ropes == TL_SENTENCE_TURNS || s->n_encodes > 0 ||
+static bool takes_rope(const struct tl_fusion *s, const struct tl_rope *op) {
+    if (s->kind != TL_FUSION_OF_TURNS || s->n_ropes == TL_FUSION_TURNS || s->n_encodes > 0 ||
         !tl_rope_joins(op)) {
         return false;
     }
@@ -102,8 +101,8 @@ static bool takes_rope(const struct tl_sentence *s, const struct tl_rope *op) {
            !tl_view_overlap(&op->x, &before->inv_freq);
 }
 
-/* A row that is stored is one that the sentence turned, or one that it does not touch. */
-static bool is_turned_or_apart(const struct tl_sentence *s, const tl_view *row) {
+/* A row that is stored is one that the fusion turned, or one that it does not touch. */
+static bool is_turned_or_apart(const struct tl_fusion *s, const tl_view *row) {
     for (uint32_t i = 0; i < s->n_ropes; i++) {
         if (!tl_view_same(row, &s->ropes[i].x) && tl_view_overlap(row, &s->ropes[i].x)) {
             return false;
@@ -112,7 +111,7 @@ static bool is_turned_or_apart(const struct tl_sentence *s, const tl_view *row) 
     return true;
 }
 
-static bool writes_apart(const struct tl_sentence *s, const struct tl_kv_encode *op,
+static bool writes_apart(const struct tl_fusion *s, const struct tl_kv_encode *op,
                          const tl_view *written) {
     for (uint32_t i = 0; i < s->n_ropes; i++) {
         const struct tl_rope *const r = &s->ropes[i];
@@ -134,8 +133,8 @@ static bool writes_apart(const struct tl_sentence *s, const struct tl_kv_encode 
     return true;
 }
 
-static bool takes_encode(const struct tl_sentence *s, const struct tl_kv_encode *op) {
-    return s->kind == TL_SENTENCE_OF_TURNS && s->n_encodes < TL_SENTENCE_TIERS &&
+static bool takes_encode(const struct tl_fusion *s, const struct tl_kv_encode *op) {
+    return s->kind == TL_FUSION_OF_TURNS && s->n_encodes < TL_FUSION_TIERS &&
            s->ropes[0].x.rows == op->slot.rows && s->ropes[0].head_dim == op->dst.k.cols &&
            is_turned_or_apart(s, &op->k) && is_turned_or_apart(s, &op->v) &&
            !tl_view_overlap(&op->k, &op->v) && writes_apart(s, op, &op->dst.k) &&
@@ -144,7 +143,7 @@ static bool takes_encode(const struct tl_sentence *s, const struct tl_kv_encode 
 
 /* ---- any ---- */
 
-bool tl_sentence_takes(const struct tl_sentence *s, const struct tl_op *op, uint32_t few_rows) {
+bool tl_fusion_takes(const struct tl_fusion *s, const struct tl_op *op, uint32_t few_rows) {
     switch (op->verb) {
     case TL_VERB_MATMUL:
         return takes_matmul(s, &op->u.matmul, few_rows);
@@ -157,14 +156,14 @@ bool tl_sentence_takes(const struct tl_sentence *s, const struct tl_op *op, uint
     }
 }
 
-bool tl_sentence_may_begin(const struct tl_op *op) {
+bool tl_fusion_may_begin(const struct tl_op *op) {
     return op->verb == TL_VERB_MATMUL || op->verb == TL_VERB_RMSNORM || op->verb == TL_VERB_GLU ||
            op->verb == TL_VERB_ROPE;
 }
 
-void tl_sentence_put(struct tl_sentence *s, const struct tl_op *op) {
-    if (s->kind == TL_SENTENCE_EMPTY) {
-        s->kind = op->verb == TL_VERB_ROPE ? TL_SENTENCE_OF_TURNS : TL_SENTENCE_OF_PRODUCTS;
+void tl_fusion_put(struct tl_fusion *s, const struct tl_op *op) {
+    if (s->kind == TL_FUSION_EMPTY) {
+        s->kind = op->verb == TL_VERB_ROPE ? TL_FUSION_OF_TURNS : TL_FUSION_OF_PRODUCTS;
         s->maker = TL_MAKER_NONE;
         s->n_products = s->n_ropes = s->n_encodes = 0;
     }
@@ -187,12 +186,12 @@ void tl_sentence_put(struct tl_sentence *s, const struct tl_op *op) {
         s->encodes[s->n_encodes++] = op->u.kv_encode;
         return;
     default:
-        TL_ASSERT(!"a verb of sentences");
+        TL_ASSERT(!"a verb of fusions");
     }
 }
 
-bool tl_sentence_is_whole(const struct tl_sentence *s, uint32_t few_rows) {
-    return s->kind == TL_SENTENCE_OF_PRODUCTS
+bool tl_fusion_is_whole(const struct tl_fusion *s, uint32_t few_rows) {
+    return s->kind == TL_FUSION_OF_PRODUCTS
                ? products_are_whole(s, few_rows)
-               : s->n_encodes == TL_SENTENCE_TIERS || !tl_rope_joins(&s->ropes[0]);
+               : s->n_encodes == TL_FUSION_TIERS || !tl_rope_joins(&s->ropes[0]);
 }
