@@ -9,7 +9,7 @@ import random
 import stories
 from words import (ADJECTIVES, ANIMALS, COLORS, NAMES, NOUNS, PLACES, TOYS, article, distinct, key, proper)
 
-TEXT, ANSWER = 0.1, 1.0
+TEXT, ANSWER = 0.15, 1.0
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 IM, END = "<|im_start|>", "<|im_end|>"
 
